@@ -1,0 +1,25 @@
+// Stands in for CUDA's header of this name: bfloat16 as 16 bits, conversions rounding to nearest even.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+struct __nv_bfloat16 {
+  std::uint16_t bits;
+};
+
+struct alignas(4) __nv_bfloat162 {
+  __nv_bfloat16 x, y;
+};
+
+inline float __bfloat162float(__nv_bfloat16 value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
+inline __nv_bfloat16 __float2bfloat16_rn(float value) {
+  if (std::isnan(value)) return {0x7fff};
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return {static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+inline __nv_bfloat16 __float2bfloat16(float value) { return __float2bfloat16_rn(value); }
+inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) { return {__float2bfloat16_rn(x), __float2bfloat16_rn(y)}; }

@@ -1,0 +1,164 @@
+// CUDA threads as host threads, for the sanitizers: ThreadSanitizer sees exactly the order that the kernel's own barriers
+// give, AddressSanitizer sees shared memory that ends at its last byte.
+//
+// Each meeting has its own lock, so that two warps that do not meet are not ordered by accident: an order made by the
+// emulator would hide a missing barrier. The count that finds deadlocks is relaxed for the same reason.
+#include <pthread.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "include/emulator.h"
+
+namespace emulator {
+namespace {
+
+struct Meeting {
+  std::mutex mutex;
+  std::condition_variable released;
+  std::uint64_t generation = 0;
+  unsigned mask = 0;
+  unsigned arrived_lanes = 0;
+  unsigned arrived = 0;
+  void* records[32] = {};
+  int sum = 0;
+  int result = 0;
+};
+
+struct Block {
+  unsigned threads = 0;
+  Meeting barrier;
+  std::unique_ptr<Meeting[]> meetings;  // [warp * 32 + lowest lane of the mask]
+  // low half: threads that have not returned; high half: those of them that wait. Equal halves are a deadlock: a waiting
+  // thread is taken off the count by whoever releases it, before it is released.
+  std::atomic<std::uint64_t> population{0};
+  std::atomic<bool> failed{false};
+  std::mutex failure_mutex;
+  std::exception_ptr failure;
+};
+
+Block* block = nullptr;
+thread_local Thread self;
+
+struct Abandoned {};  // unwinds the other threads of a block that has failed
+
+constexpr std::uint64_t kOneWaiting = std::uint64_t{1} << 32;
+
+void fail(std::exception_ptr failure) {
+  const std::lock_guard lock(block->failure_mutex);
+  if (!block->failure) block->failure = failure;
+  block->failed.store(true, std::memory_order_relaxed);
+}
+
+void check_progress(std::uint64_t population) {
+  const std::uint64_t waiting = population >> 32, live = population & 0xffffffffu;
+  if (live != 0 && waiting == live) {
+    fail(std::make_exception_ptr(Error("emulator: deadlock: " + std::to_string(live) + " of " +
+                                       std::to_string(block->threads) +
+                                       " threads wait for ever: a barrier was not reached by all threads")));
+  }
+}
+
+// Called with the meeting's lock held by a thread that is not the last to arrive.
+void wait(Meeting& meeting, std::unique_lock<std::mutex>& lock) {
+  const std::uint64_t generation = meeting.generation;
+  check_progress(block->population.fetch_add(kOneWaiting, std::memory_order_relaxed) + kOneWaiting);
+  while (meeting.generation == generation) {
+    if (block->failed.load(std::memory_order_relaxed)) throw Abandoned{};
+    meeting.released.wait_until(lock, std::chrono::system_clock::now() + std::chrono::milliseconds(100));
+  }
+}
+
+void release(Meeting& meeting, unsigned waiters) {
+  block->population.fetch_sub(kOneWaiting * waiters, std::memory_order_relaxed);
+  ++meeting.generation;
+  meeting.released.notify_all();
+}
+
+}  // namespace
+
+Thread& current() { return self; }
+
+int block_sum(int value) {
+  Meeting& meeting = block->barrier;
+  std::unique_lock lock(meeting.mutex);
+  meeting.sum += value;
+  if (++meeting.arrived < block->threads) {
+    wait(meeting, lock);
+    return meeting.result;
+  }
+  meeting.result = meeting.sum;
+  meeting.sum = 0;
+  meeting.arrived = 0;
+  release(meeting, block->threads - 1);
+  return meeting.result;
+}
+
+void block_barrier() { block_sum(0); }
+
+void warp_collective(unsigned mask, void* record, Combine combine) {
+  const unsigned lanes = existing_lanes(mask, self.warp, block->threads);
+  if ((lanes >> self.lane & 1) == 0) throw Error("emulator: a lane calls a warp operation whose mask leaves it out");
+  Meeting& meeting = block->meetings[self.warp * 32 + static_cast<unsigned>(__builtin_ctz(lanes))];
+  std::unique_lock lock(meeting.mutex);
+  if (meeting.arrived_lanes == 0) meeting.mask = lanes;
+  if (meeting.mask != lanes) throw Error("emulator: lanes of one warp operation give different masks");
+  meeting.arrived_lanes |= 1u << self.lane;
+  meeting.records[self.lane] = record;
+  if (meeting.arrived_lanes != lanes) {
+    wait(meeting, lock);
+    return;
+  }
+  combine(meeting.records);
+  meeting.arrived_lanes = 0;
+  std::memset(meeting.records, 0, sizeof(meeting.records));
+  release(meeting, static_cast<unsigned>(__builtin_popcount(lanes)) - 1);
+}
+
+void run_grid(dim3 grid, dim3 block_size, size_t shared_bytes, void (*kernel)(void*), void* context) {
+  static std::mutex one_launch_at_a_time;
+  const std::lock_guard launch_lock(one_launch_at_a_time);
+  const unsigned threads = block_size.x * block_size.y * block_size.z;
+  for (unsigned z = 0; z < grid.z; ++z) {
+    for (unsigned y = 0; y < grid.y; ++y) {
+      for (unsigned x = 0; x < grid.x; ++x) {
+        Block state;
+        state.threads = threads;
+        state.meetings = std::make_unique<Meeting[]>((threads + 31) / 32 * 32);
+        state.population.store(threads, std::memory_order_relaxed);
+        block = &state;
+        // malloc to the byte: an access behind the end is AddressSanitizer's to see
+        const std::unique_ptr<void, void (*)(void*)> shared(std::malloc(shared_bytes == 0 ? 1 : shared_bytes),
+                                                            std::free);
+        std::memset(shared.get(), 0xff, shared_bytes);
+        {
+          std::vector<std::jthread> workers;
+          workers.reserve(threads);
+          for (unsigned index = 0; index < threads; ++index) {
+            workers.emplace_back([&, index] {
+              place(self, index, {x, y, z}, block_size, grid, shared.get());
+              try {
+                kernel(context);
+              } catch (const Abandoned&) {
+              } catch (...) {
+                fail(std::current_exception());
+              }
+              check_progress(state.population.fetch_sub(1, std::memory_order_relaxed) - 1);
+            });
+          }
+        }
+        block = nullptr;
+        if (state.failure) std::rethrow_exception(state.failure);
+      }
+    }
+  }
+}
+
+}  // namespace emulator
