@@ -1,0 +1,65 @@
+"""Writing frames to a video file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from motionops.errors import UserError
+from motionops.video.pyav import require_av
+
+# Every option fixes something: one thread and one reference picture make the bytes a function of the frames alone,
+# and a stream of P-frames with one reference is the one whose motion vectors mean what they say.
+ENCODERS = {
+    "h264": ("libx264", {"crf": "12", "preset": "veryfast", "bf": "0", "refs": "1", "threads": "1"}),
+    "mpeg4": ("mpeg4", {"qmin": "2", "qmax": "2", "bf": "0", "threads": "1"}),
+}
+KEY_FRAME_EVERY = 12
+
+
+def write_video(
+    path: str | os.PathLike, frames: np.ndarray, *, codec: str = "h264", rate: int = 25, options: dict | None = None
+) -> None:
+    """Encode RGB frames into a video file; the container follows from the file's suffix.
+
+    Args:
+        path: the file, written beside under another name and renamed, so that a killed process leaves no half of it.
+        frames: uint8 ``[F, H, W, 3]``; H and W even (the colour planes have half the size).
+        codec: ``"h264"`` (CRF 12) or ``"mpeg4"`` (quantiser 2); P-frames only, a key frame every 12 frames.
+        rate: frames per second.
+        options: encoder options that override those above, as the encoder names them.
+
+    Raises:
+        ValueError: frames of another type or shape.
+        UserError: the codec is unknown or PyAV was built without its encoder.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or frames.shape[0] == 0:
+        raise ValueError(
+            f"write_video: frames must be uint8 [F >= 1, H, W, 3], got {frames.dtype} {list(frames.shape)}"
+        )
+    if frames.shape[1] % 2 or frames.shape[2] % 2:
+        raise ValueError(f"write_video: H and W must be even, got {frames.shape[1]}x{frames.shape[2]}")
+    if codec not in ENCODERS:
+        raise UserError(f"unknown codec {codec!r}; choose one of: {', '.join(ENCODERS)}")
+    av = require_av()
+    encoder, settings = ENCODERS[codec]
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        with av.open(str(beside), "w") as container:
+            try:
+                stream = container.add_stream(encoder, rate=rate, options={**settings, **(options or {})})
+            except av.codec.codec.UnknownCodecError as error:
+                raise UserError(f"this PyAV has no encoder {encoder}; another codec: {', '.join(ENCODERS)}") from error
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            stream.gop_size = KEY_FRAME_EVERY
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
