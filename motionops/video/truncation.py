@@ -1,0 +1,86 @@
+"""Is the end of a video file missing?
+
+A decoder that meets the end of a cut file often just stops, and frame counts in headers lie for whole files too. But
+three families of containers state their size in bytes; a file shorter than it states was cut.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+CUT = "is truncated ({size} of at least {stated} bytes)"
+
+
+def missing_end(path: str | os.PathLike) -> str | None:
+    """The reason why the file cannot be whole, or None where nothing says so.
+
+    Knows AVI (RIFF chunks), MP4 and MOV (boxes), Matroska and WebM (the segment). A size that the writer left open
+    (streamed files) states nothing.
+    """
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            start = file.read(12)
+            file.seek(0)
+            if start[:4] in (b"RIFF", b"RIFX"):
+                stated = _riff_end(file, size, "little" if start[:4] == b"RIFF" else "big")
+            elif start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"):
+                stated = _boxes_end(file, size)
+            elif start[:4] == b"\x1a\x45\xdf\xa3":
+                stated = _matroska_end(file)
+            else:
+                return None
+    except OSError:
+        return None
+    return CUT.format(size=size, stated=stated) if stated > size else None
+
+
+def _riff_end(file: BinaryIO, size: int, order: str) -> int:
+    """End of the last RIFF chunk that begins inside the file (large AVI files have several)."""
+    end = 0
+    while end + 8 <= size:
+        file.seek(end)
+        header = file.read(8)
+        if header[:4] not in (b"RIFF", b"RIFX"):
+            break  # what follows the chunks is no part of them
+        end += 8 + int.from_bytes(header[4:], order)
+    return end
+
+
+def _boxes_end(file: BinaryIO, size: int) -> int:
+    """End of the last top-level box that begins inside the file."""
+    end = 0
+    while end + 8 <= size:
+        file.seek(end)
+        header = file.read(16)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        if length == 1 and len(header) == 16:
+            length = int.from_bytes(header[8:], "big")
+        if length < 8 or not all(32 <= byte < 127 or byte == 169 for byte in kind):
+            break  # 0 means "to the end of the file"; the rest is no box
+        end += length
+    return end
+
+
+def _matroska_end(file: BinaryIO) -> int:
+    """End of the segment, 0 where its size is left open."""
+    file.seek(4)
+    header_size = _variable_size(file)
+    if header_size is None:
+        return 0
+    file.seek(header_size, os.SEEK_CUR)
+    if file.read(4) != b"\x18\x53\x80\x67":
+        return 0
+    segment_size = _variable_size(file)
+    return 0 if segment_size is None else file.tell() + segment_size
+
+
+def _variable_size(file: BinaryIO) -> int | None:
+    """An EBML size: the leading zeros of its first byte count the bytes that follow; all ones means unknown."""
+    first = file.read(1)
+    if not first or first[0] == 0:
+        return None
+    following = 8 - first[0].bit_length()
+    value = int.from_bytes(bytes([first[0] & ((1 << (7 - following)) - 1)]) + file.read(following), "big")
+    return None if value == (1 << (7 * (following + 1))) - 1 else value
