@@ -1,0 +1,333 @@
+// pixel_contrast on the CPU: two runs of the streaming softmax. All columns for the query pixels that have positives; and
+// for every frame, its own foreground keys under the policy that only near ones count.
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "contrast/pixel_contrast.h"
+#include "contrast/streaming_softmax_cpu.h"
+
+namespace motionops {
+namespace {
+
+// Where the pixels of one sample's view lie in its source frame.
+class Placement {
+ public:
+  Placement(const double* extent, int64_t height, int64_t width)
+      : width_(width),
+        step_y_((extent[3] - extent[2]) / static_cast<double>(height)),
+        step_x_((extent[5] - extent[4]) / static_cast<double>(width)),
+        start_y_(extent[2]),
+        start_x_(extent[4]) {}
+  double diagonal() const { return std::sqrt(step_y_ * step_y_ + step_x_ * step_x_); }
+  double centre_y(int64_t pixel) const {
+    return (static_cast<double>(pixel / width_) + 0.5) * step_y_ + start_y_;
+  }
+  double centre_x(int64_t pixel) const {
+    return (static_cast<double>(pixel % width_) + 0.5) * step_x_ + start_x_;
+  }
+
+ private:
+  int64_t width_;
+  double step_y_;
+  double step_x_;
+  double start_y_;
+  double start_x_;
+};
+
+// One foreground pixel: its place in the frame and in the source.
+struct Pixel {
+  int64_t index;
+  double y;
+  double x;
+};
+
+// The foreground of one sample: the same for all its frames.
+struct Sample {
+  std::vector<Pixel> queries;  // those with at least one positive
+  std::vector<Pixel> keys;
+  double diagonal = 0;
+  double radius = 0;
+
+  bool near(const Pixel& query, const Pixel& key) const {
+    const double dy = query.y - key.y;
+    const double dx = query.x - key.x;
+    return std::sqrt(dy * dy + dx * dx) / diagonal < radius;
+  }
+};
+
+std::vector<Pixel> foreground(const double* extent, const bool* mask, int64_t height,
+                              int64_t width) {
+  const Placement placement(extent, height, width);
+  std::vector<Pixel> pixels;
+  for (int64_t pixel = 0; pixel < height * width; ++pixel) {
+    if (mask != nullptr && !mask[pixel]) continue;
+    pixels.push_back({pixel, placement.centre_y(pixel), placement.centre_x(pixel)});
+  }
+  return pixels;
+}
+
+std::vector<Sample> find_samples(const PixelContrastPairs& pairs, const Parallel& parallel) {
+  const int64_t area = pairs.height * pairs.width;
+  std::vector<Sample> samples(pairs.batch);
+  if (area == 0) return samples;
+  parallel.run(0, pairs.batch, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      Sample& sample = samples[b];
+      const double* query_extent = pairs.query_extent + b * 6;
+      const double* key_extent = pairs.key_extent + b * 6;
+      const double of_query = Placement(query_extent, pairs.height, pairs.width).diagonal();
+      const double of_key = Placement(key_extent, pairs.height, pairs.width).diagonal();
+      // A NaN in either extent must stay: it is near nothing.
+      sample.diagonal = of_key > of_query || std::isnan(of_key) ? of_key : of_query;
+      sample.radius = pairs.radius;
+      sample.keys = foreground(key_extent, pairs.key_mask ? pairs.key_mask + b * area : nullptr,
+                               pairs.height, pairs.width);
+      for (const Pixel& query :
+           foreground(query_extent, pairs.query_mask ? pairs.query_mask + b * area : nullptr,
+                      pairs.height, pairs.width)) {
+        for (const Pixel& key : sample.keys) {
+          if (sample.near(query, key)) {
+            sample.queries.push_back(query);
+            break;
+          }
+        }
+      }
+      // Keys of a sample without positives are read by nobody.
+      if (sample.queries.empty()) sample.keys.clear();
+    }
+  });
+  return samples;
+}
+
+std::vector<int64_t> indices(const std::vector<Pixel>& pixels) {
+  std::vector<int64_t> result;
+  result.reserve(pixels.size());
+  for (const Pixel& pixel : pixels) result.push_back(pixel.index);
+  return result;
+}
+
+// Rows that have positives, numbered through all frames, in order: those of frame (b, t) are a contiguous part of `index`.
+struct Rows {
+  std::vector<int64_t> index;    // place in [B, T, H, W]
+  std::vector<int64_t> begin;    // [B · T + 1] first row of each frame
+  std::vector<double> weight;    // [rows]
+};
+
+Rows number_rows(const PixelContrastPairs& pairs, const std::vector<Sample>& samples) {
+  const int64_t area = pairs.height * pairs.width;
+  double counted_samples = 0;
+  for (const Sample& sample : samples) counted_samples += sample.queries.empty() ? 0 : 1;
+  if (pairs.frames == 0) counted_samples = 0;
+  Rows rows;
+  rows.begin.push_back(0);
+  for (int64_t b = 0; b < pairs.batch; ++b) {
+    const double count = static_cast<double>(samples[b].queries.size()) * static_cast<double>(pairs.frames);
+    for (int64_t t = 0; t < pairs.frames; ++t) {
+      for (const Pixel& query : samples[b].queries) {
+        rows.index.push_back((b * pairs.frames + t) * area + query.index);
+        rows.weight.push_back(1 / (counted_samples * count));
+      }
+      rows.begin.push_back(static_cast<int64_t>(rows.index.size()));
+    }
+  }
+  return rows;
+}
+
+// Logits of query pixels against key pixels of one frame: only near ones count. Transposed: rows are the keys.
+template <typename T, bool kTransposed>
+class NearPixels final : public ColumnPolicy<T> {
+ public:
+  explicit NearPixels(const Sample& sample) : sample_(sample) {}
+
+  void exclude(const LogitTile<T>& tile) const override {
+    for (int64_t j = 0; j < tile.columns; ++j) {
+      for (int64_t r = 0; r < tile.rows; ++r) {
+        const int64_t row = tile.row_begin + r;
+        const int64_t column = tile.column_begin + j;
+        const Pixel& query = sample_.queries[kTransposed ? column : row];
+        const Pixel& key = sample_.keys[kTransposed ? row : column];
+        if (!sample_.near(query, key)) {
+          tile.logits[j * tile.stride + r] = -std::numeric_limits<T>::infinity();
+        }
+      }
+    }
+  }
+
+ private:
+  const Sample& sample_;
+};
+
+const void* frame_features(const void* features, Dtype dtype, int64_t element) {
+  return static_cast<const char*>(features) + element * static_cast<int64_t>(size_of(dtype));
+}
+
+template <typename T>
+void forward(const PixelContrastForward& args, const Parallel& parallel) {
+  const PixelContrastPairs& pairs = args.pairs;
+  const int64_t area = pairs.height * pairs.width;
+  const int64_t pixels = pairs.batch * pairs.frames * area;
+  T* log_sum_exp = static_cast<T*>(args.log_sum_exp);
+  T* log_sum_exp_positives = static_cast<T*>(args.log_sum_exp_positives);
+  T* weight = static_cast<T*>(args.weight);
+  T* difference = static_cast<T*>(args.expected_difference);
+  std::fill_n(log_sum_exp, pixels, T(0));
+  std::fill_n(log_sum_exp_positives, pixels, T(0));
+  std::fill_n(weight, pixels, T(0));
+  if (difference != nullptr) std::fill_n(difference, pixels * args.dim, T(0));
+
+  const std::vector<Sample> samples = find_samples(pairs, parallel);
+  const Rows rows = number_rows(pairs, samples);
+  const int64_t count = static_cast<int64_t>(rows.index.size());
+  const int64_t features = difference == nullptr ? 0 : count * args.dim;
+  std::vector<T> all(count);
+  std::vector<T> positives(count);
+  std::vector<T> expected(features);
+  std::vector<T> expected_positives(features);
+
+  const std::array<FeatureRows, 2> columns = {
+      FeatureRows{args.key, args.dtype, pixels, nullptr},
+      FeatureRows{args.negatives, args.dtype, args.negative_rows, nullptr}};
+  StreamingSoftmax<T> problem;
+  problem.rows = {args.query, args.dtype, count, rows.index.data()};
+  problem.columns = columns;
+  problem.dim = args.dim;
+  problem.scale = static_cast<T>(1.0 / args.temperature);
+  problem.log_sum_exp = all.data();
+  problem.expected = difference == nullptr ? nullptr : expected.data();
+  streaming_softmax(problem, parallel);
+
+  parallel.run(0, pairs.batch * pairs.frames, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t frame = begin; frame < end; ++frame) {
+      const Sample& sample = samples[frame / pairs.frames];
+      const int64_t first = rows.begin[frame];
+      const std::vector<int64_t> keys = indices(sample.keys);
+      const std::array<FeatureRows, 1> own = {
+          FeatureRows{frame_features(args.key, args.dtype, frame * area * args.dim), args.dtype,
+                      static_cast<int64_t>(keys.size()), keys.data()}};
+      const NearPixels<T, false> policy(sample);
+      StreamingSoftmax<T> part = problem;
+      part.rows = {args.query, args.dtype, rows.begin[frame + 1] - first, rows.index.data() + first};
+      part.columns = own;
+      part.policy = &policy;
+      part.log_sum_exp = positives.data() + first;
+      if (difference != nullptr) part.expected = expected_positives.data() + first * args.dim;
+      streaming_softmax(part, Parallel::serial());
+    }
+  });
+
+  double loss = 0;
+  for (int64_t row = 0; row < count; ++row) {
+    const int64_t pixel = rows.index[row];
+    loss += rows.weight[row] * static_cast<double>(all[row] - positives[row]);
+    log_sum_exp[pixel] = all[row];
+    log_sum_exp_positives[pixel] = positives[row];
+    weight[pixel] = static_cast<T>(rows.weight[row]);
+    if (difference == nullptr) continue;
+    for (int64_t d = 0; d < args.dim; ++d) {
+      difference[pixel * args.dim + d] =
+          expected[row * args.dim + d] - expected_positives[row * args.dim + d];
+    }
+  }
+  *static_cast<T*>(args.loss) = static_cast<T>(loss);
+}
+
+template <typename T>
+void grad_query(const PixelContrastBackward& args, T scale, const Parallel& parallel) {
+  const PixelContrastPairs& pairs = args.pairs;
+  const int64_t pixels = pairs.batch * pairs.frames * pairs.height * pairs.width;
+  const T* weight = static_cast<const T*>(args.weight);
+  const T* difference = static_cast<const T*>(args.expected_difference);
+  T* gradient = static_cast<T*>(args.grad_query);
+  parallel.run(0, pixels, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t pixel = begin; pixel < end; ++pixel) {
+      const T factor = scale * weight[pixel];
+      for (int64_t d = 0; d < args.dim; ++d) {
+        // A row with no positive has exactly no gradient, whatever the gradient of the loss is.
+        gradient[pixel * args.dim + d] =
+            weight[pixel] == 0 ? T(0) : factor * difference[pixel * args.dim + d];
+      }
+    }
+  });
+}
+
+template <typename T>
+void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& parallel) {
+  const PixelContrastPairs& pairs = args.pairs;
+  const int64_t area = pairs.height * pairs.width;
+  const int64_t pixels = pairs.batch * pairs.frames * area;
+  T* gradient = static_cast<T*>(args.grad_key);
+  std::fill_n(gradient, pixels * args.dim, T(0));
+
+  const std::vector<Sample> samples = find_samples(pairs, parallel);
+  const Rows rows = number_rows(pairs, samples);
+  const int64_t count = static_cast<int64_t>(rows.index.size());
+  std::vector<T> all(count);
+  std::vector<T> positives(count);
+  std::vector<T> weight(count);
+  for (int64_t row = 0; row < count; ++row) {
+    all[row] = static_cast<const T*>(args.log_sum_exp)[rows.index[row]];
+    positives[row] = static_cast<const T*>(args.log_sum_exp_positives)[rows.index[row]];
+    weight[row] = grad_loss * static_cast<const T*>(args.weight)[rows.index[row]];
+  }
+
+  StreamingGradient<T> problem;
+  problem.rows = {args.key, args.dtype, pixels, nullptr};
+  problem.columns = {args.query, args.dtype, count, rows.index.data()};
+  problem.dim = args.dim;
+  problem.scale = static_cast<T>(1.0 / args.temperature);
+  problem.log_sum_exp = all.data();
+  problem.weight = weight.data();
+  problem.gradient = gradient;
+  streaming_gradient(problem, parallel);
+
+  parallel.run(0, pairs.batch * pairs.frames, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t frame = begin; frame < end; ++frame) {
+      const Sample& sample = samples[frame / pairs.frames];
+      const int64_t first = rows.begin[frame];
+      const int64_t offset = frame * area * args.dim;
+      const std::vector<int64_t> keys = indices(sample.keys);
+      const NearPixels<T, true> policy(sample);
+      StreamingGradient<T> part = problem;
+      part.rows = {frame_features(args.key, args.dtype, offset), args.dtype,
+                   static_cast<int64_t>(keys.size()), keys.data()};
+      part.columns = {args.query, args.dtype, rows.begin[frame + 1] - first, rows.index.data() + first};
+      part.policy = &policy;
+      part.log_sum_exp = positives.data() + first;
+      part.weight = weight.data() + first;
+      part.sign = -1;
+      part.gradient = gradient + offset;
+      streaming_gradient(part, Parallel::serial());
+    }
+  });
+}
+
+template <typename T>
+void backward(const PixelContrastBackward& args, const Parallel& parallel) {
+  const T grad_loss = *static_cast<const T*>(args.grad_loss);
+  if (args.grad_query != nullptr) {
+    grad_query<T>(args, static_cast<T>(grad_loss / args.temperature), parallel);
+  }
+  if (args.grad_key != nullptr) grad_key<T>(args, grad_loss, parallel);
+}
+
+}  // namespace
+
+void pixel_contrast_forward_cpu(const PixelContrastForward& args, const Parallel& parallel) {
+  if (args.dtype == Dtype::kFloat64) {
+    forward<double>(args, parallel);
+  } else {
+    forward<float>(args, parallel);
+  }
+}
+
+void pixel_contrast_backward_cpu(const PixelContrastBackward& args, const Parallel& parallel) {
+  if (args.dtype == Dtype::kFloat64) {
+    backward<double>(args, parallel);
+  } else {
+    backward<float>(args, parallel);
+  }
+}
+
+}  // namespace motionops

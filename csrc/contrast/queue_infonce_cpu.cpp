@@ -1,0 +1,124 @@
+// queue_infonce on the CPU: the streaming softmax with an own column and one policy, that rows of the query's own video
+// in the queue do not count.
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "contrast/queue_infonce.h"
+#include "contrast/streaming_softmax_cpu.h"
+
+namespace motionops {
+namespace {
+
+// Queue rows whose id is the query's do not count. The queue comes first among the columns.
+template <typename T>
+class OtherVideos final : public ColumnPolicy<T> {
+ public:
+  OtherVideos(const int64_t* query_ids, int64_t rows, const int64_t* queue_ids, int64_t queue_rows)
+      : query_ids_(query_ids), queue_ids_(queue_ids), queue_rows_(queue_rows), seen_(kSlots) {
+    for (int64_t row = 0; row < rows; ++row) seen_[slot(query_ids[row])] = 1;
+  }
+
+  void exclude(const LogitTile<T>& tile) const override {
+    for (int64_t j = 0; j < tile.columns && tile.column_begin + j < queue_rows_; ++j) {
+      const int64_t id = queue_ids_[tile.column_begin + j];
+      // Few queue rows meet their own video, so a table of seen ids spares most of the comparisons.
+      if (!seen_[slot(id)]) continue;
+      for (int64_t r = 0; r < tile.rows; ++r) {
+        if (query_ids_[tile.row_begin + r] == id) {
+          tile.logits[j * tile.stride + r] = -std::numeric_limits<T>::infinity();
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int kSlotBits = 14;
+  static constexpr size_t kSlots = size_t{1} << kSlotBits;
+  // Multiplicative hashing by the golden ratio.
+  static size_t slot(int64_t id) {
+    return (static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15ull) >> (64 - kSlotBits);
+  }
+
+  const int64_t* query_ids_;
+  const int64_t* queue_ids_;
+  int64_t queue_rows_;
+  std::vector<uint8_t> seen_;
+};
+
+template <typename T>
+void forward(const QueueInfonceForward& args, const Parallel& parallel) {
+  const std::array<FeatureRows, 2> columns = {
+      FeatureRows{args.queue, args.dtype, args.queue_rows, nullptr},
+      FeatureRows{args.extra, args.dtype, args.extra_rows, nullptr}};
+  std::vector<T> losses(args.rows);
+  StreamingSoftmax<T> problem;
+  problem.rows = {args.query, args.dtype, args.rows, nullptr};
+  problem.own = {args.key, args.dtype, args.rows, nullptr};
+  problem.columns = columns;
+  problem.dim = args.dim;
+  problem.scale = static_cast<T>(1.0 / args.temperature);
+  problem.log_sum_exp = static_cast<T*>(args.log_sum_exp);
+  problem.own_logit = static_cast<T*>(args.positive_logit);
+  problem.own_loss = losses.data();
+  problem.rank = args.rank;
+  problem.expected = static_cast<T*>(args.expected_key);
+  if (args.query_ids != nullptr) {
+    const OtherVideos<T> policy(args.query_ids, args.rows, args.queue_ids, args.queue_rows);
+    problem.policy = &policy;
+    streaming_softmax(problem, parallel);
+  } else {
+    streaming_softmax(problem, parallel);
+  }
+  double total = 0;
+  for (const T loss : losses) total += loss;
+  *static_cast<T*>(args.loss) =
+      args.rows == 0 ? T(0) : static_cast<T>(total / static_cast<double>(args.rows));
+}
+
+template <typename T>
+void backward(const QueueInfonceBackward& args, const Parallel& parallel) {
+  if (args.rows == 0) return;
+  const T factor = static_cast<T>(*static_cast<const T*>(args.grad_loss) /
+                                  (static_cast<double>(args.rows) * args.temperature));
+  parallel.run(0, args.rows, 64, [&](int64_t begin, int64_t end) {
+    std::vector<T> widened(args.dim);
+    for (int64_t row = begin; row < end; ++row) {
+      if (args.grad_query != nullptr) {
+        const T* key = feature_row<T>({args.key, args.dtype, args.rows}, row, args.dim, widened.data());
+        const T* expected = static_cast<const T*>(args.expected_key) + row * args.dim;
+        T* to = static_cast<T*>(args.grad_query) + row * args.dim;
+        for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * (expected[d] - key[d]);
+      }
+      if (args.grad_key != nullptr) {
+        const T* query = feature_row<T>({args.query, args.dtype, args.rows}, row, args.dim, widened.data());
+        // p − 1, without the cancellation where p is nearly 1.
+        const T miss = std::expm1(static_cast<const T*>(args.positive_logit)[row] -
+                                  static_cast<const T*>(args.log_sum_exp)[row]);
+        T* to = static_cast<T*>(args.grad_key) + row * args.dim;
+        for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * miss * query[d];
+      }
+    }
+  });
+}
+
+}  // namespace
+
+void queue_infonce_forward_cpu(const QueueInfonceForward& args, const Parallel& parallel) {
+  if (args.dtype == Dtype::kFloat64) {
+    forward<double>(args, parallel);
+  } else {
+    forward<float>(args, parallel);
+  }
+}
+
+void queue_infonce_backward_cpu(const QueueInfonceBackward& args, const Parallel& parallel) {
+  if (args.dtype == Dtype::kFloat64) {
+    backward<double>(args, parallel);
+  } else {
+    backward<float>(args, parallel);
+  }
+}
+
+}  // namespace motionops

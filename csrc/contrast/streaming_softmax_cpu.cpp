@@ -1,0 +1,229 @@
+// The streaming softmax on the CPU: work split, target choice and merging. The kernels are in streaming_softmax_cpu.inl.
+#include "contrast/streaming_softmax_cpu.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/simd_target.h"
+
+namespace motionops {
+namespace {
+
+// Columns in a block: its logits (24 kB with 64 float rows) stay in the first cache, the columns themselves in the second.
+constexpr int64_t kBlockColumns = 96;
+// Bytes of one packed feature of a panel: 64 float or 32 double rows.
+constexpr int64_t kPanelBytes = 256;
+
+template <typename T>
+constexpr int64_t kPanelRows = kPanelBytes / static_cast<int64_t>(sizeof(T));
+
+// What one work item knows of its rows.
+template <typename T>
+struct SoftmaxState {
+  explicit SoftmaxState(int64_t features)
+      : maximum(kPanelRows<T>),
+        sum(kPanelRows<T>),
+        own_logit(kPanelRows<T>),
+        rank(kPanelRows<T>),
+        expected(features * kPanelRows<T>) {}
+  int64_t padded = 0;       // stride of `expected`
+  std::vector<T> maximum;   // −infinity where nothing counted
+  std::vector<T> sum;       // Σ e^{logit − maximum}
+  std::vector<T> own_logit;
+  std::vector<int32_t> rank;
+  std::vector<T> expected;  // [D][padded] Σ e^{logit − maximum} column
+};
+
+template <typename T>
+struct PanelScratch {
+  explicit PanelScratch(int64_t dim)
+      : packed(dim * kPanelRows<T>),
+        logits(kBlockColumns * kPanelRows<T>),
+        widened(kBlockColumns * dim),
+        threshold(kPanelRows<T>),
+        count(kPanelRows<T>),
+        lost(kPanelRows<T>),
+        factor(kPanelRows<T>) {}
+  std::vector<T> packed;     // [D][rows] the rows
+  std::vector<T> logits;     // [columns][rows]
+  std::vector<T> widened;    // [columns][D] columns that do not lie in memory as T
+  std::vector<T> threshold;  // [rows] own logit
+  std::vector<T> count;      // [rows] ranks of one block
+  std::vector<T> lost;       // [rows] rounding of the sums so far
+  std::vector<T> factor;     // [rows] rescaling of one block
+};
+
+namespace baseline {
+#define MOTIONOPS_VECTOR_BYTES 16
+#define MOTIONOPS_STRIP_VECTORS 2
+#include "contrast/streaming_softmax_cpu.inl"
+#undef MOTIONOPS_VECTOR_BYTES
+#undef MOTIONOPS_STRIP_VECTORS
+}  // namespace baseline
+
+#if MOTIONOPS_SIMD_X86
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+namespace avx2 {
+#define MOTIONOPS_VECTOR_BYTES 32
+#define MOTIONOPS_STRIP_VECTORS 2
+#include "contrast/streaming_softmax_cpu.inl"
+#undef MOTIONOPS_VECTOR_BYTES
+#undef MOTIONOPS_STRIP_VECTORS
+}  // namespace avx2
+#ifdef __clang__
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+#endif
+namespace avx512 {
+#define MOTIONOPS_VECTOR_BYTES 64
+#define MOTIONOPS_STRIP_VECTORS 4
+#include "contrast/streaming_softmax_cpu.inl"
+#undef MOTIONOPS_VECTOR_BYTES
+#undef MOTIONOPS_STRIP_VECTORS
+}  // namespace avx512
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif  // MOTIONOPS_SIMD_X86
+
+template <typename T>
+void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows,
+                  int64_t column_begin, int64_t column_end, SoftmaxState<T>& state,
+                  PanelScratch<T>& scratch) {
+#if MOTIONOPS_SIMD_X86
+  if (simd_target() == SimdTarget::kAvx512) {
+    return avx512::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch);
+  }
+  if (simd_target() == SimdTarget::kAvx2) {
+    return avx2::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch);
+  }
+#endif
+  baseline::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch);
+}
+
+template <typename T>
+void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64_t rows,
+                   PanelScratch<T>& scratch, T* gradient) {
+#if MOTIONOPS_SIMD_X86
+  if (simd_target() == SimdTarget::kAvx512) {
+    return avx512::gradient_item(problem, row_begin, rows, scratch, gradient);
+  }
+  if (simd_target() == SimdTarget::kAvx2) {
+    return avx2::gradient_item(problem, row_begin, rows, scratch, gradient);
+  }
+#endif
+  baseline::gradient_item(problem, row_begin, rows, scratch, gradient);
+}
+
+// The states of all column ranges of one panel give its rows' results.
+template <typename T>
+void merge_panel(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows,
+                 std::span<const SoftmaxState<T>* const> states) {
+  std::vector<T> factors(states.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    T maximum = states[0]->maximum[r];
+    for (const SoftmaxState<T>* state : states) {
+      if (state->maximum[r] > maximum) maximum = state->maximum[r];
+    }
+    const T base = maximum == -std::numeric_limits<T>::infinity() ? T(0) : maximum;
+    T sum = 0;
+    int32_t rank = 0;
+    for (size_t s = 0; s < states.size(); ++s) {
+      factors[s] = std::exp(states[s]->maximum[r] - base);
+      sum += states[s]->sum[r] * factors[s];
+      rank += states[s]->rank[r];
+    }
+    problem.log_sum_exp[row_begin + r] = base + std::log(sum);
+    if (problem.own.data != nullptr) {
+      problem.own_logit[row_begin + r] = states[0]->own_logit[r];
+      problem.own_loss[row_begin + r] = (base - states[0]->own_logit[r]) + std::log(sum);
+    }
+    if (problem.rank != nullptr) problem.rank[row_begin + r] = rank;
+    if (problem.expected == nullptr) continue;
+    T* expected = problem.expected + (row_begin + r) * problem.dim;
+    for (int64_t d = 0; d < problem.dim; ++d) {
+      T total = 0;
+      for (size_t s = 0; s < states.size(); ++s) {
+        total += states[s]->expected[d * states[s]->padded + r] * factors[s];
+      }
+      expected[d] = total / sum;
+    }
+  }
+}
+
+int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
+
+}  // namespace
+
+template <typename T>
+void streaming_softmax(const StreamingSoftmax<T>& problem, const Parallel& parallel) {
+  const int64_t rows = problem.rows.count;
+  if (rows == 0) return;
+  int64_t columns = 0;
+  for (const FeatureRows& segment : problem.columns) columns += segment.count;
+  const int64_t panels = divide_up(rows, kPanelRows<T>);
+  // Enough items to keep the threads level; not more, since every item holds an expected column of its own.
+  const int64_t items_wanted = parallel.threads() > 1 ? 4 * parallel.threads() : 1;
+  const int64_t blocks = std::max<int64_t>(1, divide_up(columns, kBlockColumns));
+  const int64_t ranges = std::min(divide_up(items_wanted, panels), blocks);
+  const int64_t range_columns = divide_up(blocks, ranges) * kBlockColumns;
+  // The own column is packed into the space of the expected column even where that is not asked for.
+  const int64_t features =
+      problem.expected != nullptr || problem.own.data != nullptr ? problem.dim : 0;
+  std::vector<SoftmaxState<T>> states(ranges * panels, SoftmaxState<T>(features));
+
+  // Item = range · panels + panel: neighbouring items read the same columns.
+  parallel.run(0, ranges * panels, 1, [&](int64_t begin, int64_t end) {
+    PanelScratch<T> scratch(problem.dim);
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t row_begin = item % panels * kPanelRows<T>;
+      const int64_t column_begin = std::min(item / panels * range_columns, columns);
+      softmax_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), column_begin,
+                   std::min(column_begin + range_columns, columns), states[item], scratch);
+    }
+  });
+  std::vector<const SoftmaxState<T>*> parts(ranges);
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    for (int64_t range = 0; range < ranges; ++range) parts[range] = &states[range * panels + panel];
+    const int64_t row_begin = panel * kPanelRows<T>;
+    merge_panel<T>(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), parts);
+  }
+}
+
+template <typename T>
+void streaming_gradient(const StreamingGradient<T>& problem, const Parallel& parallel) {
+  const int64_t rows = problem.rows.count;
+  if (rows == 0 || problem.columns.count == 0) return;
+  const int64_t panels = divide_up(rows, kPanelRows<T>);
+  parallel.run(0, panels, 1, [&](int64_t begin, int64_t end) {
+    PanelScratch<T> scratch(problem.dim);
+    std::vector<T> gradient(problem.dim * kPanelRows<T>);
+    for (int64_t panel = begin; panel < end; ++panel) {
+      const int64_t row_begin = panel * kPanelRows<T>;
+      gradient_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), scratch,
+                    gradient.data());
+    }
+  });
+}
+
+template void streaming_softmax<float>(const StreamingSoftmax<float>&, const Parallel&);
+template void streaming_softmax<double>(const StreamingSoftmax<double>&, const Parallel&);
+template void streaming_gradient<float>(const StreamingGradient<float>&, const Parallel&);
+template void streaming_gradient<double>(const StreamingGradient<double>&, const Parallel&);
+
+}  // namespace motionops

@@ -1,0 +1,387 @@
+// The kernels of the streaming softmax, compiled once for each SIMD target: included by streaming_softmax_cpu.cpp inside
+// a namespace of its own, with MOTIONOPS_VECTOR_BYTES and MOTIONOPS_STRIP_VECTORS set. No include guard, no includes.
+//
+// Everything is held transposed: a panel of rows is packed as [D][rows], so that a vector register holds one element of
+// several rows, and both products are the same micro-kernel with broadcast column elements:
+//   logits   [column][rows] = Σ_d packed[d][rows] · column[d]
+//   expected [d][rows]     += Σ_column probability[column][rows] · column[d]
+// and the running maximum, sum, rank and the rescaling are plain vector code with no reduction across lanes.
+
+// One vector of the target. The unaligned type is for loads and stores; it also may alias.
+template <typename T>
+struct Simd;
+
+template <>
+struct Simd<float> {
+  typedef float Vector __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES)));
+  typedef float Unaligned
+      __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES), aligned(4), may_alias));
+  typedef uint32_t Bits __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES)));
+  static constexpr int64_t kLanes = MOTIONOPS_VECTOR_BYTES / 4;
+  static constexpr float kLog2E = 1.44269504088896340736f;
+  // ln 2 in two parts; the high one has trailing zeros, so that n · high is exact.
+  static constexpr float kLn2High = 0.693359375f;
+  static constexpr float kLn2Low = -2.12194440e-4f;
+  static constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer in the low bits
+  static constexpr float kSmallest = -87.3365447f;  // below it e^x is subnormal, taken as 0
+  static constexpr int kMantissa = 23;
+  static constexpr uint32_t kBias = 127;
+  static constexpr int kDegree = 7;  // |x| <= ln 2 / 2: the next Taylor term is below 2^-27
+};
+
+template <>
+struct Simd<double> {
+  typedef double Vector __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES)));
+  typedef double Unaligned
+      __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES), aligned(8), may_alias));
+  typedef uint64_t Bits __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES)));
+  static constexpr int64_t kLanes = MOTIONOPS_VECTOR_BYTES / 8;
+  static constexpr double kLog2E = 1.44269504088896340736;
+  static constexpr double kLn2High = 6.93145751953125e-1;
+  static constexpr double kLn2Low = 1.42860682030941723212e-6;
+  static constexpr double kRound = 6755399441055744.0;  // 1.5 · 2^52
+  static constexpr double kSmallest = -708.3964185322641;
+  static constexpr int kMantissa = 52;
+  static constexpr uint64_t kBias = 1023;
+  static constexpr int kDegree = 13;
+};
+
+template <typename T>
+inline __attribute__((always_inline)) typename Simd<T>::Vector load(const T* from) {
+  return *reinterpret_cast<const typename Simd<T>::Unaligned*>(from);
+}
+
+template <typename T>
+inline __attribute__((always_inline)) void store(T* to, typename Simd<T>::Vector value) {
+  *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = value;
+}
+
+template <typename T>
+inline __attribute__((always_inline)) typename Simd<T>::Vector broadcast(T value) {
+  return typename Simd<T>::Vector{} + value;
+}
+
+// 1/n!, highest power first is evaluated by Horner's rule.
+template <typename T>
+struct Factorials {
+  T inverse[14];
+  constexpr Factorials() : inverse{} {
+    T factorial = 1;
+    inverse[0] = 1;
+    for (int n = 1; n < 14; ++n) {
+      factorial *= static_cast<T>(n);
+      inverse[n] = T(1) / factorial;
+    }
+  }
+};
+
+// e^x for x up to about 88 (708), within 2 units in the last place; 0 below the smallest normal number; NaN gives NaN.
+template <typename T>
+inline __attribute__((always_inline)) typename Simd<T>::Vector exponential(
+    typename Simd<T>::Vector x) {
+  using S = Simd<T>;
+  using Vector = typename S::Vector;
+  using Bits = typename S::Bits;
+  constexpr Factorials<T> kFactorials;
+  const Vector smallest = broadcast<T>(S::kSmallest);
+  // NaN compares false, and so stays.
+  const Vector bounded = x < smallest ? smallest : x;
+  const Vector shifted = bounded * S::kLog2E + S::kRound;
+  const Vector n = shifted - S::kRound;
+  const Vector rest = (bounded - n * S::kLn2High) - n * S::kLn2Low;
+  Vector power = broadcast<T>(kFactorials.inverse[S::kDegree]);
+#pragma GCC unroll 13
+  for (int k = S::kDegree - 1; k >= 0; --k) power = power * rest + kFactorials.inverse[k];
+  const Bits exponent = (reinterpret_cast<Bits>(shifted) + S::kBias) << S::kMantissa;
+  const Vector result = power * reinterpret_cast<Vector>(exponent);
+  return x < smallest ? Vector{} : result;
+}
+
+// One register tile of c[j][r] (+)= scale · Σ_k a[k][r] · b(k, j), with V vectors of r and J values of j.
+// b(k, j) is b[j * b_stride + k] where the sum runs along the columns' features, b[k * b_stride + j] where it runs over columns.
+template <typename T, int V, int J, bool kAlongFeatures, bool kAccumulate>
+inline __attribute__((always_inline)) void multiply_tile(const T* a, int64_t a_stride, const T* b,
+                                                         int64_t b_stride, int64_t depth, T scale,
+                                                         T* c, int64_t c_stride) {
+  using Vector = typename Simd<T>::Vector;
+  constexpr int64_t kLanes = Simd<T>::kLanes;
+  Vector sum[J][V] = {};
+  for (int64_t k = 0; k < depth; ++k) {
+    Vector left[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) left[v] = load(a + k * a_stride + v * kLanes);
+#pragma GCC unroll 8
+    for (int j = 0; j < J; ++j) {
+      const Vector right = broadcast(kAlongFeatures ? b[j * b_stride + k] : b[k * b_stride + j]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[j][v] += left[v] * right;
+    }
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < J; ++j) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      T* to = c + j * c_stride + v * kLanes;
+      if constexpr (kAccumulate) {
+        store(to, load(to) + sum[j][v]);
+      } else {
+        store(to, sum[j][v] * scale);
+      }
+    }
+  }
+}
+
+template <typename T, int J, bool kAlongFeatures, bool kAccumulate>
+inline void multiply_strips(const T* a, int64_t rows, const T* b, int64_t b_stride, int64_t depth,
+                            T scale, T* c) {
+  constexpr int kStrip = MOTIONOPS_STRIP_VECTORS;
+  constexpr int64_t kLanes = Simd<T>::kLanes;
+  int64_t r = 0;
+  for (; r + kStrip * kLanes <= rows; r += kStrip * kLanes) {
+    multiply_tile<T, kStrip, J, kAlongFeatures, kAccumulate>(a + r, rows, b, b_stride, depth, scale,
+                                                             c + r, rows);
+  }
+  for (; r < rows; r += kLanes) {
+    multiply_tile<T, 1, J, kAlongFeatures, kAccumulate>(a + r, rows, b, b_stride, depth, scale,
+                                                        c + r, rows);
+  }
+}
+
+// c[j][r] (+)= scale · Σ_k a[k][r] · b(k, j) for all j < columns; a and c have `rows` (a multiple of the lanes) as stride.
+template <typename T, bool kAlongFeatures, bool kAccumulate>
+void multiply(const T* a, int64_t rows, const T* b, int64_t b_stride, int64_t columns,
+              int64_t depth, T scale, T* c) {
+  constexpr int64_t kTile = 6;
+  const int64_t step = kAlongFeatures ? b_stride : 1;
+  int64_t j = 0;
+  for (; j + kTile <= columns; j += kTile) {
+    multiply_strips<T, kTile, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth,
+                                                           scale, c + j * rows);
+  }
+  for (; j + 2 <= columns; j += 2) {
+    multiply_strips<T, 2, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth,
+                                                       scale, c + j * rows);
+  }
+  for (; j < columns; ++j) {
+    multiply_strips<T, 1, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth,
+                                                       scale, c + j * rows);
+  }
+}
+
+inline void widen(const uint16_t* from, int64_t count, bool brain, float* to) {
+  uint32_t* bits = reinterpret_cast<uint32_t*>(to);
+  if (brain) {
+    for (int64_t i = 0; i < count; ++i) bits[i] = static_cast<uint32_t>(from[i]) << 16;
+    return;
+  }
+  // IEEE half: exponent and mantissa moved into place, and the exponent's bias made up for by a multiplication, which also
+  // normalises subnormals; infinity and NaN (exponent all ones) are put right after.
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t half = from[i];
+    const uint32_t sign = (half & 0x8000u) << 16;
+    const float magnitude = std::bit_cast<float>((half & 0x7fffu) << 13) * 0x1p112f;
+    const uint32_t special = (half & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
+    to[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign | special);
+  }
+}
+
+inline void widen(const uint16_t*, int64_t, bool, double*) {}
+
+// Rows [begin, begin + count) of `rows` as T: straight from memory where they lie there so, through `scratch` otherwise.
+template <typename T>
+const T* load_rows(const FeatureRows& rows, int64_t begin, int64_t count, int64_t dim, T* scratch) {
+  const bool same = rows.dtype == Dtype::kFloat32 || rows.dtype == Dtype::kFloat64;
+  if (same && rows.index == nullptr) return static_cast<const T*>(rows.data) + begin * dim;
+  for (int64_t n = 0; n < count; ++n) {
+    const int64_t row = rows.index == nullptr ? begin + n : rows.index[begin + n];
+    if (same) {
+      const T* from = static_cast<const T*>(rows.data) + row * dim;
+      std::copy(from, from + dim, scratch + n * dim);
+    } else {
+      widen(static_cast<const uint16_t*>(rows.data) + row * dim, dim,
+            rows.dtype == Dtype::kBFloat16, scratch + n * dim);
+    }
+  }
+  return scratch;
+}
+
+// packed[d][r] = element d of row begin + r; rows beyond count are 0.
+template <typename T>
+void pack_rows(const FeatureRows& rows, int64_t begin, int64_t count, int64_t padded, int64_t dim,
+               T* scratch_row, T* packed) {
+  for (int64_t r = 0; r < padded; ++r) {
+    if (r >= count) {
+      for (int64_t d = 0; d < dim; ++d) packed[d * padded + r] = 0;
+      continue;
+    }
+    const T* row = load_rows(rows, begin + r, 1, dim, scratch_row);
+    for (int64_t d = 0; d < dim; ++d) packed[d * padded + r] = row[d];
+  }
+}
+
+// Folds a block of logits into maximum and sum, leaves e^{logit − maximum} in its place, counts ranks, and gives in
+// `factor` what older sums and expected columns are to be multiplied by. True where a factor differs from 1.
+template <typename T, bool kRank>
+bool fold(T* logits, int64_t columns, int64_t padded, const T* threshold, T* maximum, T* sum,
+          T* lost, T* count, T* factor) {
+  using Vector = typename Simd<T>::Vector;
+  constexpr int64_t kLanes = Simd<T>::kLanes;
+  const Vector nothing = broadcast(-std::numeric_limits<T>::infinity());
+  bool moved = false;
+  for (int64_t r = 0; r < padded; r += kLanes) {
+    const Vector old = load(maximum + r);
+    Vector highest = old;
+    Vector above = {};
+    const Vector own = kRank ? load(threshold + r) : Vector{};
+    for (int64_t j = 0; j < columns; ++j) {
+      const Vector logit = load(logits + j * padded + r);
+      highest = logit > highest ? logit : highest;
+      if constexpr (kRank) above += logit > own ? broadcast(T(1)) : Vector{};
+    }
+    // Where nothing has counted so far, −infinity − (−infinity) must not become NaN.
+    const Vector base = highest == nothing ? Vector{} : highest;
+    const Vector scaling = exponential<T>(old - base);
+    Vector total = {};
+    for (int64_t j = 0; j < columns; ++j) {
+      T* at = logits + j * padded + r;
+      const Vector probability = exponential<T>(load(at) - base);
+      store(at, probability);
+      total += probability;
+    }
+    store(maximum + r, highest);
+    // Thousands of blocks are added up one by one: what each addition loses is carried along (Kahan).
+    const Vector before = load(sum + r) * scaling;
+    const Vector added = total - load(lost + r) * scaling;
+    const Vector after = before + added;
+    store(sum + r, after);
+    store(lost + r, (after - before) - added);
+    store(factor + r, scaling);
+    if constexpr (kRank) store(count + r, load(count + r) + above);
+    for (int64_t lane = 0; lane < kLanes; ++lane) moved |= factor[r + lane] != T(1);
+  }
+  return moved;
+}
+
+// One work item of the forward pass: one panel of rows against columns [column_begin, column_end).
+// The own column, where there is one, belongs to the first range.
+template <typename T>
+void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows,
+                  int64_t column_begin, int64_t column_end, SoftmaxState<T>& state,
+                  PanelScratch<T>& scratch) {
+  constexpr int64_t kLanes = Simd<T>::kLanes;
+  using Vector = typename Simd<T>::Vector;
+  const int64_t dim = problem.dim;
+  const int64_t padded = (rows + kLanes - 1) / kLanes * kLanes;
+  const T lowest = -std::numeric_limits<T>::infinity();
+  T* packed = scratch.packed.data();
+  T* logits = scratch.logits.data();
+  T* widened = scratch.widened.data();
+  T* expected = state.expected.data();
+  T* threshold = scratch.threshold.data();
+  T* count = scratch.count.data();
+  T* lost = scratch.lost.data();
+  pack_rows(problem.rows, row_begin, rows, padded, dim, widened, packed);
+  std::fill_n(state.maximum.data(), padded, lowest);
+  std::fill_n(state.sum.data(), padded, T(0));
+  std::fill_n(count, padded, T(0));
+  std::fill_n(lost, padded, T(0));
+  std::fill_n(state.rank.begin(), rows, 0);
+  state.padded = padded;
+
+  if (problem.own.data != nullptr) {
+    // Packed like the rows, the own columns are the expected column so far; logits summed in the order of the micro-kernel.
+    pack_rows(problem.own, row_begin, rows, padded, dim, widened, expected);
+    for (int64_t r = 0; r < padded; r += kLanes) {
+      Vector logit = {};
+      for (int64_t d = 0; d < dim; ++d) {
+        logit += load(packed + d * padded + r) * load(expected + d * padded + r);
+      }
+      store(threshold + r, logit * problem.scale);
+    }
+    if (column_begin == 0) {
+      std::copy_n(threshold, padded, state.maximum.data());
+      std::fill_n(state.sum.data(), padded, T(1));
+      std::copy_n(threshold, rows, state.own_logit.data());
+    }
+  }
+  if (problem.expected != nullptr && (problem.own.data == nullptr || column_begin != 0)) {
+    std::fill_n(expected, dim * padded, T(0));
+  }
+
+  int64_t segment_begin = 0;
+  for (const FeatureRows& segment : problem.columns) {
+    const int64_t segment_end = segment_begin + segment.count;
+    const int64_t end = std::min(column_end, segment_end);
+    for (int64_t column = std::max(column_begin, segment_begin); column < end;) {
+      const int64_t columns = std::min(kBlockColumns, end - column);
+      const T* block = load_rows(segment, column - segment_begin, columns, dim, widened);
+      multiply<T, true, false>(packed, padded, block, dim, columns, dim, problem.scale, logits);
+      if (problem.policy != nullptr) {
+        problem.policy->exclude({logits, padded, row_begin, rows, column, columns});
+      }
+      T* factor = scratch.factor.data();
+      const bool moved =
+          problem.rank != nullptr
+              ? fold<T, true>(logits, columns, padded, threshold, state.maximum.data(),
+                              state.sum.data(), lost, count, factor)
+              : fold<T, false>(logits, columns, padded, threshold, state.maximum.data(),
+                               state.sum.data(), lost, count, factor);
+      if (problem.rank != nullptr) {
+        // Floats count exactly only to 2^24, so they are emptied after every block.
+        for (int64_t r = 0; r < rows; ++r) state.rank[r] += static_cast<int32_t>(count[r]);
+        std::fill_n(count, padded, T(0));
+      }
+      if (problem.expected != nullptr) {
+        if (moved) {
+          for (int64_t d = 0; d < dim; ++d) {
+            for (int64_t r = 0; r < padded; r += kLanes) {
+              T* at = expected + d * padded + r;
+              store(at, load(at) * load(factor + r));
+            }
+          }
+        }
+        multiply<T, false, true>(logits, padded, block, dim, dim, columns, T(1), expected);
+      }
+      column += columns;
+    }
+    segment_begin = segment_end;
+  }
+}
+
+// One work item of the transposed pass: one panel of keys against all queries; scratch.gradient is [D][padded].
+template <typename T>
+void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64_t rows,
+                   PanelScratch<T>& scratch, T* gradient) {
+  constexpr int64_t kLanes = Simd<T>::kLanes;
+  const int64_t dim = problem.dim;
+  const int64_t padded = (rows + kLanes - 1) / kLanes * kLanes;
+  T* packed = scratch.packed.data();
+  T* logits = scratch.logits.data();
+  T* widened = scratch.widened.data();
+  pack_rows(problem.rows, row_begin, rows, padded, dim, widened, packed);
+  std::fill_n(gradient, dim * padded, T(0));
+  for (int64_t column = 0; column < problem.columns.count; column += kBlockColumns) {
+    const int64_t columns = std::min(kBlockColumns, problem.columns.count - column);
+    const T* block = load_rows(problem.columns, column, columns, dim, widened);
+    multiply<T, true, false>(packed, padded, block, dim, columns, dim, problem.scale, logits);
+    if (problem.policy != nullptr) {
+      problem.policy->exclude({logits, padded, row_begin, rows, column, columns});
+    }
+    for (int64_t j = 0; j < columns; ++j) {
+      const T log_sum_exp = problem.log_sum_exp[column + j];
+      const T weight = problem.weight[column + j];
+      for (int64_t r = 0; r < padded; r += kLanes) {
+        T* at = logits + j * padded + r;
+        store(at, exponential<T>(load(at) - log_sum_exp) * weight);
+      }
+    }
+    multiply<T, false, true>(logits, padded, block, dim, dim, columns, T(1), gradient);
+  }
+  const T factor = problem.scale * problem.sign;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t row =
+        problem.rows.index == nullptr ? row_begin + r : problem.rows.index[row_begin + r];
+    T* to = problem.gradient + row * dim;
+    for (int64_t d = 0; d < dim; ++d) to[d] += factor * gradient[d * padded + r];
+  }
+}

@@ -1,0 +1,12 @@
+"""Contrastive losses over one streaming softmax: logits are computed in tiles, folded and dropped, never stored."""
+
+from motionops.contrast.pixel_contrast import pixel_contrast, pixel_contrast_reference
+from motionops.contrast.queue_infonce import InfoNCE, queue_infonce, queue_infonce_reference
+
+__all__ = [
+    "InfoNCE",
+    "pixel_contrast",
+    "pixel_contrast_reference",
+    "queue_infonce",
+    "queue_infonce_reference",
+]

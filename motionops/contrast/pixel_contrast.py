@@ -1,0 +1,241 @@
+"""FIMA's pixel contrast: foreground pixels of a predicted map against all pixels of the key maps of a batch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from motionops.arrays import as_optional_tensor, as_tensor
+from motionops.contrast.queue_infonce import accumulation_dtype
+from motionops.library import ops
+
+
+def pixel_contrast(
+    query: Any,
+    key: Any,
+    query_extent: Any,
+    key_extent: Any,
+    *,
+    radius: float = 0.7,
+    temperature: float = 0.1,
+    query_mask: Any | None = None,
+    key_mask: Any | None = None,
+    negatives: Any | None = None,
+) -> Tensor:
+    r"""Contrast of every foreground pixel with the near foreground pixels of the same frame as positives.
+
+    For a query pixel with at least one positive,
+
+    .. math:: l = \log \sum_n e^{q k_n/\tau} - \log \sum_{p \in P} e^{q k_p/\tau}
+
+    over all B·T·H·W key pixels and the ``negatives``; its positives P are the key pixels of the same sample and the same
+    frame index that are nearer than ``radius``, where both masks are true. The loss is the mean over such pixels within a
+    sample, then over the samples that have any; with none at all it is exactly 0 and so are the gradients.
+
+    Pixel centres are placed in the source frame by the extents; the distance of two is taken in the unit square, over the
+    larger of the two views' cell diagonals. (FIMA, "Fine-grained Motion Alignment", the pixel-level loss.)
+
+    Args:
+        query: ``[B, T, H, W, D]``, L2-normalised by the caller. Receives a gradient.
+        key: ``[B, T, H, W, D]``. Receives a gradient where it requires one.
+        query_extent: ``[B, 3, 2]``, rows (t, y, x), columns (start, end); only y and x are used, as fractions of the
+            frame. A mirrored view has start > end.
+        key_extent: ``[B, 3, 2]``, that of the key view.
+        radius: largest distance of a positive, exclusive, in cell diagonals; finite and above 0.
+        temperature: :math:`\tau`, finite and above 0.
+        query_mask: ``[B, H, W]`` bool, the foreground of the query view, for all its frames; None: everything.
+        key_mask: ``[B, H, W]`` bool, that of the key view.
+        negatives: ``[K, D]`` further columns, a queue. They receive no gradient. Products are taken in their type, or in
+            the key's where there are none; sums are accumulated in float32 or wider.
+
+    Returns:
+        Scalar loss, float32 (float64 where the products are float64).
+
+    Raises:
+        TypeError: a type that is not supported.
+        ValueError: a shape, device, radius or temperature that does not fit.
+    """
+    query = as_tensor("pixel_contrast", "query", query)
+    key = as_tensor("pixel_contrast", "key", key)
+    query_extent = as_tensor("pixel_contrast", "query_extent", query_extent)
+    key_extent = as_tensor("pixel_contrast", "key_extent", key_extent)
+    query_mask = as_optional_tensor("pixel_contrast", "query_mask", query_mask)
+    key_mask = as_optional_tensor("pixel_contrast", "key_mask", key_mask)
+    negatives = as_optional_tensor("pixel_contrast", "negatives", negatives)
+    wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    loss, *_ = ops().pixel_contrast(
+        query,
+        key,
+        query_extent,
+        key_extent,
+        query_mask,
+        key_mask,
+        negatives,
+        radius,
+        temperature,
+        wants_gradient,
+    )
+    return loss
+
+
+def pixel_contrast_reference(
+    query: Tensor,
+    key: Tensor,
+    query_extent: Tensor,
+    key_extent: Tensor,
+    *,
+    radius: float = 0.7,
+    temperature: float = 0.1,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    negatives: Tensor | None = None,
+) -> Tensor:
+    """:func:`pixel_contrast` in plain PyTorch, with all logits in memory: its definition.
+
+    Values are rounded to the products' type and then multiplied and added in float32 (float64 for float64); pixels are
+    placed in float64.
+    """
+    batch, frames, height, width, dim = query.shape
+    area = height * width
+    products = key.dtype if negatives is None else negatives.dtype
+    accumulation = accumulation_dtype(products)
+    positives = positive_pairs(query_extent, key_extent, height, width, radius, query_mask, key_mask)  # [B, HW, HW]
+    counted = positives.any(dim=2)  # [B, HW]
+    per_sample = counted.sum(dim=1) * frames  # [B]
+    samples = (per_sample > 0).sum()
+
+    queries = query.to(products).to(accumulation).reshape(batch, frames, area, dim)
+    columns = key.to(products).to(accumulation).reshape(batch * frames * area, dim)
+    b, t, i = counted[:, None, :].expand(batch, frames, area).nonzero(as_tuple=True)  # the R rows that have positives
+    if len(b) == 0:
+        # Sums of nothing: exactly 0, and part of the graph.
+        return queries[:0].sum() + columns[:0].sum()
+    rows = queries[b, t, i]  # [R, D]
+    if negatives is not None:
+        columns = torch.cat([columns, negatives.detach().to(accumulation)])
+    log_probability = torch.log_softmax(rows @ columns.T / temperature, dim=1)  # [R, B·T·H·W + K]
+    own = log_probability[:, : batch * frames * area].reshape(-1, batch * frames, area)
+    own = own[torch.arange(len(b), device=b.device), b * frames + t]  # [R, HW] the keys of the row's own frame
+    loss = -torch.logsumexp(own.masked_fill(~positives[b, i], -torch.inf), dim=1)
+    return (loss / (per_sample[b] * samples)).sum()
+
+
+def positive_pairs(
+    query_extent: Tensor,
+    key_extent: Tensor,
+    height: int,
+    width: int,
+    radius: float,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
+) -> Tensor:
+    """``[B, HW, HW]`` bool: which key pixels are positives of which query pixels, in every frame of a sample."""
+    query_y, query_x, query_diagonal = _placement(query_extent, height, width)
+    key_y, key_x, key_diagonal = _placement(key_extent, height, width)
+    dy = query_y[:, :, None] - key_y[:, None, :]
+    dx = query_x[:, :, None] - key_x[:, None, :]
+    distance = torch.sqrt(dy**2 + dx**2) / torch.maximum(query_diagonal, key_diagonal)[:, None, None]
+    positives = distance < radius
+    if query_mask is not None:
+        positives = positives & query_mask.flatten(1)[:, :, None]
+    if key_mask is not None:
+        positives = positives & key_mask.flatten(1)[:, None, :]
+    return positives
+
+
+def _placement(extent: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres ``[B, HW]`` of the pixels in y and in x, and ``[B]`` diagonals of a cell."""
+    extent = extent.double()
+    start_y, start_x = extent[:, 1, 0], extent[:, 2, 0]
+    step_y = (extent[:, 1, 1] - start_y) / height
+    step_x = (extent[:, 2, 1] - start_x) / width
+    y = (torch.arange(height, device=extent.device) + 0.5) * step_y[:, None] + start_y[:, None]
+    x = (torch.arange(width, device=extent.device) + 0.5) * step_x[:, None] + start_x[:, None]
+    return (
+        y[:, :, None].expand(-1, height, width).flatten(1),
+        x[:, None, :].expand(-1, height, width).flatten(1),
+        torch.sqrt(step_y**2 + step_x**2),
+    )
+
+
+def register(namespace: str) -> None:
+    """Registers fake kernels and gradients of the operators of ``namespace``."""
+    forward_name = f"{namespace}::pixel_contrast"
+    backward_name = f"{namespace}::pixel_contrast_backward"
+
+    @torch.library.register_fake(forward_name)
+    def _(
+        query,
+        key,
+        query_extent,
+        key_extent,
+        query_mask,
+        key_mask,
+        negatives,
+        radius,
+        temperature,
+        query_gradient,
+    ):
+        kept = accumulation_dtype(key.dtype if negatives is None else negatives.dtype)
+        pixels = query.shape[:4]
+        return (
+            query.new_empty((), dtype=kept),
+            query.new_empty(pixels, dtype=kept),
+            query.new_empty(pixels, dtype=kept),
+            query.new_empty(pixels, dtype=kept),
+            query.new_empty(query.shape if query_gradient else (0, *query.shape[1:]), dtype=kept),
+        )
+
+    @torch.library.register_fake(backward_name)
+    def _(grad_loss, query, key, *others):
+        *_, query_gradient, key_gradient = others
+        return tuple(
+            features.new_empty(features.shape if wants else (0, *features.shape[1:]))
+            for features, wants in ((query, query_gradient), (key, key_gradient))
+        )
+
+    def setup_context(ctx, inputs, output):
+        (
+            query,
+            key,
+            query_extent,
+            key_extent,
+            query_mask,
+            key_mask,
+            negatives,
+            radius,
+            temperature,
+            query_gradient,
+        ) = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(query, key, query_extent, key_extent, query_mask, key_mask, *output[1:])
+        ctx.radius = radius
+        ctx.temperature = temperature
+        ctx.products = key.dtype if negatives is None else negatives.dtype
+        ctx.query_gradient = query_gradient
+
+    def backward(ctx, grad_loss, *_):
+        query_wants, key_wants = ctx.needs_input_grad[:2]
+        if query_wants and not ctx.query_gradient:
+            raise RuntimeError("pixel_contrast: query_gradient must be True where query requires a gradient, got False")
+        grad_query, grad_key = getattr(torch.ops, namespace).pixel_contrast_backward(
+            grad_loss,
+            *ctx.saved_tensors,
+            ctx.radius,
+            ctx.temperature,
+            ctx.products,
+            query_wants,
+            key_wants,
+        )
+        return (
+            grad_query if query_wants else None,
+            grad_key if key_wants else None,
+            *[None] * 8,
+        )
+
+    torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
+    torch.library.register_autograd(backward_name, _no_second_derivative)
+
+
+def _no_second_derivative(ctx, *grads):
+    raise RuntimeError("pixel_contrast_backward: the gradient has no gradient of its own (backward of backward)")

@@ -1,0 +1,164 @@
+"""InfoNCE of queries against their own keys, a queue of negatives and extra negatives."""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from motionops.arrays import as_optional_tensor, as_tensor
+from motionops.library import ops
+
+
+class InfoNCE(NamedTuple):
+    """What an InfoNCE operator returns.
+
+    Attributes:
+        loss: scalar, the mean over the queries; float32, or float64 where the products are float64.
+        rank: ``[B]`` int32, how many negatives score above the positive; 0 means that the query found its key.
+    """
+
+    loss: Tensor
+    rank: Tensor
+
+
+def queue_infonce(
+    query: Any,
+    key: Any,
+    queue: Any,
+    *,
+    temperature: float = 0.1,
+    extra_negatives: Any | None = None,
+    query_ids: Any | None = None,
+    queue_ids: Any | None = None,
+) -> InfoNCE:
+    r"""InfoNCE against a queue of negatives, without ever storing the logits.
+
+    .. math::
+        L_i = -\log \frac{e^{q_i k_i/\tau}}{e^{q_i k_i/\tau} + \sum_j e^{q_i n_j/\tau} + \sum_e e^{q_i x_e/\tau}}
+
+    with the queue rows ``n``, of which those with ``queue_ids[j] == query_ids[i]`` do not count, and the extra negatives
+    ``x``. van den Oord et al. 2018 (eq. 4) with the queue of He et al. 2020 (MoCo, eq. 1); the ids are MoDist's rule that
+    no negative comes from the query's own video.
+
+    Args:
+        query: ``[B, D]``, L2-normalised by the caller. Receives a gradient.
+        key: ``[B, D]``, row i is the positive of query i. Receives a gradient where it requires one.
+        queue: ``[K, D]`` negatives. Never receives a gradient. Products are taken in its type: query, key and extra
+            negatives are rounded to it, sums are accumulated in float32 or wider.
+        temperature: :math:`\tau`, finite and above 0.
+        extra_negatives: ``[E, D]`` or None: more negatives for every query. They receive no gradient.
+        query_ids: ``[B]`` int64, the video of each query; given together with ``queue_ids``.
+        queue_ids: ``[K]`` int64, the video of each queue row.
+
+    Returns:
+        :class:`InfoNCE`: the mean loss (0 where B = 0), and the rank of every positive.
+
+    Raises:
+        TypeError: a type that is not supported.
+        ValueError: a shape, device or temperature that does not fit; ids given singly.
+    """
+    query = as_tensor("queue_infonce", "query", query)
+    key = as_tensor("queue_infonce", "key", key)
+    queue = as_tensor("queue_infonce", "queue", queue)
+    extra_negatives = as_optional_tensor("queue_infonce", "extra_negatives", extra_negatives)
+    query_ids = as_optional_tensor("queue_infonce", "query_ids", query_ids)
+    queue_ids = as_optional_tensor("queue_infonce", "queue_ids", queue_ids)
+    wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    loss, rank, *_ = ops().queue_infonce(
+        query, key, queue, extra_negatives, query_ids, queue_ids, temperature, wants_gradient
+    )
+    return InfoNCE(loss, rank)
+
+
+def queue_infonce_reference(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    *,
+    temperature: float = 0.1,
+    extra_negatives: Tensor | None = None,
+    query_ids: Tensor | None = None,
+    queue_ids: Tensor | None = None,
+) -> InfoNCE:
+    """:func:`queue_infonce` in plain PyTorch, with all logits in memory: its definition.
+
+    Values are rounded to the queue's type and then multiplied and added in float32 (float64 for float64).
+    """
+    accumulation = accumulation_dtype(queue.dtype)
+    queue = queue.detach()
+
+    def rounded(features: Tensor) -> Tensor:
+        return features.to(queue.dtype).to(accumulation)
+
+    query, key = rounded(query), rounded(key)
+    positive = (query * key).sum(dim=1, keepdim=True)
+    negatives = query @ queue.to(accumulation).T
+    if query_ids is not None and queue_ids is not None:
+        negatives = negatives.masked_fill(query_ids[:, None] == queue_ids[None, :], -torch.inf)
+    if extra_negatives is not None:
+        negatives = torch.cat([negatives, query @ rounded(extra_negatives.detach()).T], dim=1)
+    rank = (negatives > positive).sum(dim=1, dtype=torch.int32)
+    if query.shape[0] == 0:
+        return InfoNCE(positive.sum(), rank)
+    logits = torch.cat([positive, negatives], dim=1) / temperature
+    return InfoNCE(F.cross_entropy(logits, logits.new_zeros(logits.shape[0], dtype=torch.int64)), rank)
+
+
+def accumulation_dtype(products: torch.dtype) -> torch.dtype:
+    """The type in which sums of products of ``products`` values are kept."""
+    return torch.float64 if products == torch.float64 else torch.float32
+
+
+def register(namespace: str) -> None:
+    """Registers fake kernels and gradients of the operators of ``namespace``."""
+    forward_name = f"{namespace}::queue_infonce"
+    backward_name = f"{namespace}::queue_infonce_backward"
+
+    @torch.library.register_fake(forward_name)
+    def _(query, key, queue, extra_negatives, query_ids, queue_ids, temperature, query_gradient):
+        rows, dim = query.shape
+        kept = accumulation_dtype(queue.dtype)
+        return (
+            query.new_empty((), dtype=kept),
+            query.new_empty((rows,), dtype=torch.int32),
+            query.new_empty((rows,), dtype=kept),
+            query.new_empty((rows,), dtype=kept),
+            query.new_empty((rows if query_gradient else 0, dim), dtype=kept),
+        )
+
+    @torch.library.register_fake(backward_name)
+    def _(grad_loss, query, key, positive_logit, log_sum_exp, expected_key, temperature, products, *wanted):
+        return tuple(
+            features.new_empty(features.shape if wants else (0, features.shape[1]))
+            for features, wants in zip((query, key), wanted, strict=True)
+        )
+
+    def setup_context(ctx, inputs, output):
+        query, key, queue, _, _, _, temperature, query_gradient = inputs
+        _, rank, positive_logit, log_sum_exp, expected_key = output
+        ctx.mark_non_differentiable(rank, positive_logit, log_sum_exp, expected_key)
+        ctx.save_for_backward(query, key, positive_logit, log_sum_exp, expected_key)
+        ctx.temperature = temperature
+        ctx.products = queue.dtype
+        ctx.query_gradient = query_gradient
+
+    def backward(ctx, grad_loss, *_):
+        query_wants, key_wants = ctx.needs_input_grad[:2]
+        if query_wants and not ctx.query_gradient:
+            raise RuntimeError("queue_infonce: query_gradient must be True where query requires a gradient, got False")
+        grad_query, grad_key = getattr(torch.ops, namespace).queue_infonce_backward(
+            grad_loss, *ctx.saved_tensors, ctx.temperature, ctx.products, query_wants, key_wants
+        )
+        return (
+            grad_query if query_wants else None,
+            grad_key if key_wants else None,
+            *[None] * 6,
+        )
+
+    torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
+    torch.library.register_autograd(backward_name, _no_second_derivative)
+
+
+def _no_second_derivative(ctx, *grads):
+    raise RuntimeError("queue_infonce_backward: the gradient has no gradient of its own (backward of backward)")

@@ -1,0 +1,100 @@
+"""The queue of past keys that serve as negatives, as in MoCo, with the video id of each."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, distributed, nn
+
+from motionops.learning.distributed import world
+
+
+class FeatureQueue(nn.Module):
+    """A ring of the latest features of all ranks (He et al. 2020, MoCo, section 3.2), the same on every rank.
+
+    It starts with random unit rows of unknown videos. Everything is a buffer, the write position too: the module's state
+    dict saves and restores it whole. Seed all ranks alike, or let DistributedDataParallel broadcast the first state.
+
+    Args:
+        size: rows that are kept, at least 1.
+        dim: size of a feature, at least 1.
+        dtype: type of ``features``, a floating type.
+
+    Attributes:
+        features: ``[size, dim]``.
+        ids: ``[size]`` int64, the video of each row; −1 where it is unknown.
+        position: scalar int64, the row that is written next.
+    """
+
+    features: Tensor
+    ids: Tensor
+    position: Tensor
+
+    def __init__(self, size: int, dim: int, *, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"FeatureQueue: size must be at least 1, got {size}")
+        if dim < 1:
+            raise ValueError(f"FeatureQueue: dim must be at least 1, got {dim}")
+        if not dtype.is_floating_point:
+            raise TypeError(f"FeatureQueue: dtype must be a floating type, got {dtype}")
+        self.register_buffer("features", F.normalize(torch.randn(size, dim), dim=1).to(dtype))
+        self.register_buffer("ids", torch.full((size,), -1, dtype=torch.int64))
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def enqueue(self, features: Tensor, ids: Tensor | None = None) -> None:
+        """Writes the features of all ranks, in rank order, over the oldest rows.
+
+        Any number of rows: a remainder wraps to the start, and of more rows than the queue holds the last ones are kept.
+        The ranks may have different numbers of rows; all of them must call.
+
+        Args:
+            features: ``[N, dim]`` of this rank, of any floating type; they are detached.
+            ids: ``[N]`` int64, their videos; None: unknown.
+        """
+        size, dim = self.features.shape
+        if features.ndim != 2 or features.shape[1] != dim:
+            raise ValueError(f"FeatureQueue.enqueue: features must be [N, D={dim}], got {list(features.shape)}")
+        if not features.is_floating_point():
+            raise TypeError(f"FeatureQueue.enqueue: features must be of a floating type, got {features.dtype}")
+        if features.device != self.features.device:
+            raise ValueError(
+                f"FeatureQueue.enqueue: features must be on {self.features.device}, got {features.device}"
+            )
+        if ids is None:
+            ids = torch.full((len(features),), -1, dtype=torch.int64, device=features.device)
+        if ids.dtype != torch.int64:
+            raise TypeError(f"FeatureQueue.enqueue: ids must be int64, got {ids.dtype}")
+        if ids.shape != features.shape[:1]:
+            raise ValueError(f"FeatureQueue.enqueue: ids must be [N={len(features)}], got {list(ids.shape)}")
+        features = gather_rows(features.detach().to(self.features.dtype))
+        ids = gather_rows(ids.to(features.device))
+
+        count = len(features)
+        kept = min(count, size)
+        # As if written one by one: rows that later ones would overwrite are left out, but they move the position.
+        rows = (self.position + torch.arange(count - kept, count, device=features.device)) % size
+        self.features.index_copy_(0, rows, features[count - kept :])
+        self.ids.index_copy_(0, rows, ids[count - kept :])
+        self.position.add_(count).remainder_(size)
+
+    def extra_repr(self) -> str:
+        return f"size={self.features.shape[0]}, dim={self.features.shape[1]}, dtype={self.features.dtype}"
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Rows ``[N, ...]`` of all ranks one after another, in rank order; N may differ between ranks."""
+    _, processes = world()
+    if processes == 1:
+        return rows
+    own = torch.tensor([len(rows)], device=rows.device)
+    counts = [torch.empty_like(own) for _ in range(processes)]
+    distributed.all_gather(counts, own)
+    lengths = [int(count) for count in counts]
+    # Collectives want equal shapes: everyone sends as many rows as the longest has.
+    padded = rows.new_zeros(max(lengths), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(processes)]
+    distributed.all_gather(parts, padded)
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
