@@ -21,6 +21,7 @@ from motionops.video.pyav import require_av
 from motionops.video.truncation import missing_end
 
 FIRST_GUESS = 64  # frames: the buffer of a video whose header names no count
+MOST_GUESSED = 1 << 30  # bytes: a header that counts more is not trusted with memory; the buffer grows as frames come
 
 
 class VideoError(UserError):
@@ -49,20 +50,20 @@ def read_video(path: str | os.PathLike) -> torch.Tensor:
         VideoError: the file is missing, empty, not a video, cut short, damaged, or holds no frame.
         ImportError: PyAV is not installed.
     """
-    buffer: np.ndarray | None = None
-    count = 0
     with _Decoder(path) as decoder:
-        for frame in decoder.frames():
-            if buffer is None:
-                guess = decoder.stream.frames if 0 < decoder.stream.frames < 100_000 else FIRST_GUESS
-                buffer = np.empty((guess, frame.height, frame.width, 3), dtype=np.uint8)
-            if count == len(buffer):
-                buffer = np.concatenate([buffer, np.empty_like(buffer[: max(count // 2, 1)])])
-            decoder.convert(frame, buffer[count])
-            count += 1
-        decoder.check_end(count)
-    # A copy where the guess was too large, so that the memory behind the result is the result's.
-    return torch.from_numpy(buffer if count == len(buffer) else buffer[:count].copy())
+        return decoder.read_all()
+
+
+def read_video_if_small(path: str | os.PathLike, frames: int, most_bytes: int) -> torch.Tensor | None:
+    """As :func:`read_video`, or None where the frames would take more than ``most_bytes``.
+
+    ``frames`` is their number; -1 believes the header, which is good enough to decide about memory.
+    """
+    with _Decoder(path) as decoder:
+        context = decoder.stream.codec_context
+        if max(frames, decoder.stream.frames, 1) * context.height * context.width * 3 > most_bytes:
+            return None
+        return decoder.read_all()
 
 
 def read_frames(path: str | os.PathLike, indices: Sequence[int] | torch.Tensor) -> torch.Tensor:
@@ -176,6 +177,23 @@ class _Decoder:
         plane = self.reformatter.reformat(frame, width, height, "rgb24").planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
         out.reshape(height, width * 3)[:] = rows[:height, : width * 3]
+
+    def read_all(self) -> torch.Tensor:
+        """Every frame, uint8 ``[F, H, W, 3]``."""
+        buffer: np.ndarray | None = None
+        count = 0
+        for frame in self.frames():
+            if buffer is None:
+                picture_bytes = frame.height * frame.width * 3
+                guess = min(self.stream.frames or FIRST_GUESS, max(MOST_GUESSED // picture_bytes, 1))
+                buffer = np.empty((guess, frame.height, frame.width, 3), dtype=np.uint8)
+            if count == len(buffer):
+                buffer = np.concatenate([buffer, np.empty_like(buffer[: max(count // 2, 1)])])
+            self.convert(frame, buffer[count])
+            count += 1
+        self.check_end(count)
+        # A copy where the guess was too large, so that the memory behind the result is the result's.
+        return torch.from_numpy(buffer if count == len(buffer) else buffer[:count].copy())
 
     def check_end(self, count: int) -> None:
         """After the last frame: raise where it was not the last one that was filmed."""

@@ -1,0 +1,90 @@
+"""Which videos of a list can be used, and what to do about the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from motionops.errors import UserError
+from motionops.video.lists import Video
+from motionops.video.progress import with_progress
+from motionops.video.pyav import require_av
+from motionops.video.reading import VideoError, count_frames
+
+MOST_SKIPPED = 0.1
+SHOWN = 50  # unusable videos that an error names
+
+
+class Skipped(NamedTuple):
+    """A video that is not used, and why."""
+
+    path: str
+    reason: str
+
+
+class UnusableVideos(UserError):
+    """Too many videos of a list cannot be used; ``skipped`` holds all of them."""
+
+    def __init__(self, message: str, skipped: Sequence[Skipped]) -> None:
+        super().__init__(message)
+        self.skipped = list(skipped)
+
+
+def check_videos(
+    videos: Sequence[Video], minimum_frames: int = 1, workers: int | None = None, progress: bool = True
+) -> tuple[list[Video], list[Skipped]]:
+    """Decode every video once, and count its frames.
+
+    Args:
+        videos: of a list.
+        minimum_frames: a video with fewer is too short.
+        workers: threads (decoding is done outside the interpreter's lock); by default one a core.
+        progress: show a bar on stderr.
+
+    Returns:
+        The usable videos with ``frames`` filled in, and the others with the reason, both in the order of the list.
+        Neither depends on ``workers``.
+    """
+    require_av()
+
+    def check(video: Video) -> Video | Skipped:
+        try:
+            frames = count_frames(video.path)
+        except VideoError as error:
+            return Skipped(video.path, error.reason)
+        if frames < minimum_frames:
+            return Skipped(video.path, f"is too short: {frames} frames, {minimum_frames} are needed")
+        return dataclasses.replace(video, frames=frames)
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        try:
+            results = list(with_progress(pool.map(check, videos), len(videos), "checking videos", progress))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    usable = [result for result in results if isinstance(result, Video)]
+    return usable, [result for result in results if isinstance(result, Skipped)]
+
+
+def require_usable(
+    usable: Sequence[Video], skipped: Sequence[Skipped], *, strict: bool = False, most: float = MOST_SKIPPED
+) -> None:
+    """Raise :class:`UnusableVideos` where too few videos are left.
+
+    Args:
+        usable, skipped: as :func:`check_videos` returned them.
+        strict: one skipped video is too many.
+        most: the share of skipped videos that is allowed.
+    """
+    total = len(usable) + len(skipped)
+    if usable and len(skipped) <= (0 if strict else most * total):
+        return
+    if not total:
+        raise UnusableVideos("there is no video", skipped)
+    named = "; ".join(f"{path}: {reason}" for path, reason in skipped[:SHOWN])
+    more = f"; and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
+    limit = "none may be (strict)" if strict else f"at most {most:.0%} may be"
+    raise UnusableVideos(f"{len(skipped)} of {total} videos cannot be used, {limit}: {named}{more}", skipped)

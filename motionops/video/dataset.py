@@ -1,0 +1,178 @@
+"""The videos of a training run, as a data set for ``torch.utils.data.DataLoader``."""
+
+from __future__ import annotations
+
+import signal
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from motionops.errors import UserError
+from motionops.video.checking import Skipped
+from motionops.video.lists import Video, class_names
+from motionops.video.reading import VideoError, count_frames, read_frames, read_video_if_small
+
+CACHE_BYTES = 512 << 20
+MOST_REPLACEMENTS = 16
+
+Sample = Callable[[int, torch.Generator], torch.Tensor]
+Draw = Callable[[torch.Tensor, torch.Generator], dict[str, Any]]
+
+
+class VideoDataset(Dataset):
+    """Clips of videos; an item is a function of (seed, epoch, index), not of worker, rank or what was read before.
+
+    Args:
+        videos: of a list; those that :func:`check_videos` returned know their frame counts already.
+        sample: ``(frame_count, generator) -> int64 [V, T]``, the frames of V views.
+        seed: of everything random.
+        draw: ``(frame_numbers [V, T], generator) -> dict``, what else an item holds (extents, appearance).
+        cache_bytes: memory for decoded videos, of all workers together. Videos that would take more than a
+            sixteenth of a worker's part are read from disk each time.
+        classes: label names in the order of their numbers; by default :func:`class_names` of ``videos``.
+
+    ``dataset[epoch, index]`` (``dataset[index]`` is epoch 0) is a dict:
+
+    * ``frames``: uint8 ``[V, T, H, W, 3]``
+    * ``starts``: int64 ``[V]``, the first frame of each view
+    * ``index``: the video's place in ``videos``
+    * ``label``: its number in ``classes``, -1 where the list has none
+    * ``failed``: list of :class:`Skipped`. A video that cannot be read is replaced by another one, which depends on
+      (seed, epoch, index) alone, and is named here
+    * whatever ``draw`` returned
+
+    Raises:
+        ValueError: no video.
+        UserError: a label that ``classes`` lacks; many videos in a row cannot be read.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Video],
+        sample: Sample,
+        seed: int = 0,
+        draw: Draw | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        if not videos:
+            raise ValueError("VideoDataset: videos must hold at least one video, got none")
+        self.classes = list(class_names(videos) if classes is None else classes)
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        unknown = [video for video in videos if video.label is not None and video.label not in numbers]
+        if unknown:
+            raise UserError(f"{unknown[0].path}: label {unknown[0].label!r} is not among the {len(numbers)} classes")
+        # Arrays and one list of strings: objects by the hundred thousand would be copied into every worker, page by
+        # page, as their reference counts are touched.
+        self.paths = np.array([video.path for video in videos], dtype=np.bytes_ if _ascii(videos) else np.str_)
+        self.labels = np.array([-1 if video.label is None else numbers[video.label] for video in videos])
+        self.frame_counts = np.array([-1 if video.frames is None else video.frames for video in videos])
+        self.sample, self.draw, self.seed, self.cache_bytes = sample, draw, seed, cache_bytes
+        self._cache: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._cached_bytes = 0
+        self._large: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"VideoDataset: index must be in [0, {len(self)}), got {index}")
+        failed: list[Skipped] = []
+        for attempt in range(MOST_REPLACEMENTS):
+            generator = torch.Generator().manual_seed(_mix(self.seed, epoch, index, attempt))
+            place = index
+            if attempt:
+                place = int(torch.randint(len(self), (), generator=generator))
+            try:
+                item = self._item(place, generator)
+            except VideoError as error:
+                failed.append(Skipped(error.path, error.reason))
+                continue
+            return {**item, "failed": failed}
+        named = "; ".join(f"{path}: {reason}" for path, reason in dict(failed).items())
+        raise UserError(f"{MOST_REPLACEMENTS} videos in a row cannot be read: {named}")
+
+    def path(self, index: int) -> str:
+        """The path of a video."""
+        path = self.paths[index]
+        return path.decode("ascii") if isinstance(path, bytes) else str(path)
+
+    def _item(self, index: int, generator: torch.Generator) -> dict[str, Any]:
+        whole = self._whole_video(index)
+        if whole is None and self.frame_counts[index] < 0:
+            self.frame_counts[index] = count_frames(self.path(index))
+        numbers = self.sample(int(self.frame_counts[index]) if whole is None else len(whole), generator)
+        frames = read_frames(self.path(index), numbers) if whole is None else whole[numbers]
+        item = {
+            "frames": frames,
+            "starts": numbers[:, 0].clone(),
+            "index": index,
+            "label": int(self.labels[index]),
+        }
+        if self.draw is not None:
+            item.update(self.draw(numbers, generator))
+        return item
+
+    def _whole_video(self, index: int) -> torch.Tensor | None:
+        """The decoded video where it is small, from the cache if it is there; the least recently used ones leave."""
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        if index in self._large or self.cache_bytes <= 0:
+            return None
+        worker = get_worker_info()
+        budget = self.cache_bytes // (worker.num_workers if worker else 1)
+        video = read_video_if_small(self.path(index), int(self.frame_counts[index]), budget // 16)
+        if video is None:
+            self._large.add(index)
+            return None
+        self._cache[index] = video
+        self._cached_bytes += video.nbytes
+        while self._cached_bytes > budget:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= dropped.nbytes
+        return video
+
+
+def collate_videos(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make a batch of items: tensors of one shape are stacked ``[B, ...]``, of several shapes kept in a list.
+
+    Whole numbers become int64 ``[B]``, named tuples of tensors are stacked by field, ``failed`` is one list.
+    """
+    return {key: _stack(key, [item[key] for item in items]) for key in items[0]}
+
+
+def start_worker(worker: int) -> None:
+    """``worker_init_fn``: one thread a worker, and Ctrl-C is for the main process, which then ends the workers."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _stack(key: str, values: list) -> Any:
+    first = values[0]
+    if key == "failed":
+        return [skipped for value in values for skipped in value]
+    if isinstance(first, torch.Tensor):
+        return torch.stack(values) if all(value.shape == first.shape for value in values) else values
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*(_stack(key, list(field)) for field in zip(*values, strict=True)))
+    if isinstance(first, (bool, int, float)):
+        return torch.tensor(values)
+    return values
+
+
+def _ascii(videos: Sequence[Video]) -> bool:
+    return all(video.path.isascii() for video in videos)
+
+
+def _mix(*numbers: int) -> int:
+    """One 63-bit seed from several numbers; neighbours give unrelated streams."""
+    return int(
+        np.random.SeedSequence([number & (2**64 - 1) for number in numbers]).generate_state(1, np.uint64)[0] >> 1
+    )
