@@ -1,0 +1,93 @@
+"""The flags that all five trainers share. Each field is a flag of the command line; its docstring is the flag's help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+# Normalisation of Kinetics-trained video networks, which FIMA was released with.
+KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+
+# Flags that may differ between a run and its resumption: they change where and how far it runs, not what it computes.
+FREE_TO_CHANGE = frozenset(
+    {"preset", "data", "list", "test_list", "output", "workers", "devices", "resume", "max_steps", "log_every"}
+    | {"checkpoint_every", "strict", "cache_gib", "evaluation_clips", "precision"}
+)
+
+
+@dataclass
+class TrainConfig:
+    """What every method's training needs to know."""
+
+    preset: str = "demo"
+    """Named set of defaults."""
+
+    data: Path | None = None
+    """Folder of videos: class folders, or anything with --list. Without it MovingShapes is generated, once."""
+    list: Path | None = None
+    """Training videos: one a line, "path label", "path,label" or "path", or a data set's own split file."""
+    test_list: Path | None = None
+    """Held-out labelled videos; with them the run ends with retrieval (gallery: the training videos)."""
+    output: Path = Path("runs/motionops")
+    """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
+    strict: bool = False
+    """Stop at the first video that cannot be used, instead of skipping it."""
+
+    backbone: Literal["i3d", "r2plus1d_18", "r3d_small"] = "r3d_small"
+    """Network that is trained."""
+    frames: int = 8
+    """Frames of a clip."""
+    stride: int = 2
+    """Source frames from one frame of a clip to the next."""
+    size: int = 32
+    """Side of a clip in pixels."""
+
+    epochs: int = 40
+    """Passes over the training videos; the learning rate's schedule spans them."""
+    batch_size: int = 32
+    """Videos a step, over all devices."""
+    max_steps: int = -1
+    """Stop after so many steps, the schedule unchanged; -1: after --epochs."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD has momentum 0.9."""
+    learning_rate: float = 2e-3
+    """Base learning rate."""
+    weight_decay: float = 1e-4
+    """Weight decay."""
+    warmup_epochs: float = 2.0
+    """Epochs over which the learning rate rises linearly; a cosine to 0 follows."""
+    schedule: Literal["step", "epoch"] = "step"
+    """Whether the cosine moves every step or every epoch."""
+
+    crop_area: tuple[float, float] = (0.4, 1.0)
+    """Smallest and largest share of the frame that a random crop covers."""
+    mean: tuple[float, float, float] = KINETICS_MEAN
+    """Mean of the colour channels, in 0..1."""
+    std: tuple[float, float, float] = KINETICS_STD
+    """Standard deviation of the colour channels."""
+
+    workers: int = 2
+    """Processes that decode videos; 0: the training process does. The result does not depend on it."""
+    decoder: Literal["pyav"] = "pyav"
+    """Reader of video files."""
+    cache_gib: float = 1.0
+    """Memory for decoded videos, over all workers; a set of small videos is then decoded once."""
+    precision: Literal["32", "bf16-mixed"] = "32"
+    """Arithmetic of the networks; the losses accumulate in float32 either way."""
+    devices: int = 1
+    """Processes on this machine, each with its GPU if there are any; under torchrun or SLURM theirs counts."""
+    seed: int = 0
+    """Everything random follows from it: weights, order, views, dropout, shuffles."""
+    resume: bool = False
+    """Continue from last.ckpt in --output; without one, start."""
+    log_every: int = 10
+    """Steps from one line of metrics.csv to the next."""
+    checkpoint_every: int = 0
+    """Steps from one last.ckpt to the next; 0: once an epoch."""
+    evaluation_clips: int = 10
+    """Clips a video whose features are averaged for retrieval."""
+
+    def window(self) -> int:
+        """Source frames that one view spans."""
+        return self.frames * self.stride

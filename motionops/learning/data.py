@@ -1,0 +1,115 @@
+"""From the flags to the batches of a run."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from motionops.commandline import existing_folder, warn
+from motionops.learning.batches import BatchPlan
+from motionops.learning.config import TrainConfig
+from motionops.learning.distributed import world
+from motionops.learning.module import SelfSupervisedModule
+from motionops.video import (
+    Skipped,
+    Video,
+    VideoDataset,
+    check_videos,
+    collate_videos,
+    find_videos,
+    moving_shapes,
+    read_list,
+    require_usable,
+)
+from motionops.video.dataset import start_worker
+
+
+@dataclass
+class TrainingVideos:
+    """What a run trains on and is measured on; `skipped` cannot be used, each with its reason."""
+
+    usable: list[Video]
+    skipped: list[Skipped] = field(default_factory=list)
+    test: list[Video] = field(default_factory=list)
+
+
+def find_training_videos(config: TrainConfig, progress: bool = True) -> TrainingVideos:
+    """The videos that --data, --list and --test-list name, or MovingShapes where none of them is given.
+
+    Every training video is decoded once; one that is missing, broken or too short is named on stderr and left out.
+
+    Raises:
+        UserError: no such folder or list, an empty one, too many unusable videos (more than a tenth, or with --strict
+            any).
+    """
+    if config.data is not None:
+        existing_folder(config.data)
+    test = [] if config.test_list is None else read_list(config.test_list, root=config.data)
+    if config.list is not None:
+        videos = read_list(config.list, root=config.data)
+    elif config.data is not None:
+        videos = find_videos(config.data)
+    else:
+        folder = moving_shapes.generate(progress=progress)
+        videos = read_list(folder / "train.txt")
+        test = test or read_list(folder / "test.txt")
+    usable, skipped = check_videos(videos, config.window(), progress=progress)
+    if progress:
+        for video in skipped:
+            warn(f"skipped {video.path}: {video.reason}")
+    require_usable(usable, skipped, strict=config.strict)
+    return TrainingVideos(usable, skipped, test)
+
+
+class PlannedData(LightningDataModule):
+    """The batches of the steps that a module has still to do, read by --workers processes."""
+
+    def __init__(self, config: TrainConfig, module: SelfSupervisedModule, dataset: VideoDataset) -> None:
+        super().__init__()
+        self.config, self.module, self.dataset = config, module, dataset
+
+    def train_dataloader(self) -> DataLoader:
+        rank, ranks = world()
+        plan = BatchPlan(
+            len(self.dataset),
+            self.config.batch_size,
+            self.module.total_steps,
+            self.config.seed,
+            rank,
+            ranks,
+            first_step=self.module.step,
+        )
+        return DataLoader(
+            self.dataset,
+            batch_sampler=plan,
+            num_workers=self.config.workers,
+            collate_fn=collate_videos,
+            worker_init_fn=prepare_worker,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def prepare_worker(worker: int) -> None:
+    """One thread; and a signal that reaches the whole process group is the training process's to answer."""
+    start_worker(worker)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def random_windows(count: int, window: int):
+    """A `sample` for `VideoDataset`: `count` windows of `window` frames at random starts, no two alike if they need not be.
+
+    Returns:
+        `(frame_count, generator) -> int64 [count, window]`.
+    """
+
+    def sample(frame_count: int, generator: torch.Generator) -> torch.Tensor:
+        possible = frame_count - window + 1
+        starts = torch.randperm(possible, generator=generator)[:count]
+        starts = starts.repeat(-(-count // len(starts)))[:count]
+        return starts[:, None] + torch.arange(window)
+
+    return sample

@@ -1,0 +1,44 @@
+"""Collectives that do nothing in a single process."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes); (0, 1) where no process group is running."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+@torch.no_grad()
+def gather(tensor: Tensor) -> Tensor:
+    """Concatenate `tensor [B, ...]` of all ranks in rank order, `[world * B, ...]`. No gradient. B must be equal on all."""
+    _, size = world()
+    if size == 1:
+        return tensor.detach()
+    tensor = tensor.detach().contiguous()
+    parts = [torch.empty_like(tensor) for _ in range(size)]
+    distributed.all_gather(parts, tensor)
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def gather_others(tensor: Tensor) -> Tensor:
+    """Like `gather`, without this rank's own rows: `[(world - 1) * B, ...]`."""
+    rank, size = world()
+    everything = gather(tensor)
+    return torch.cat([everything[: rank * len(tensor)], everything[(rank + 1) * len(tensor) :]]) if size > 1 else everything[:0]
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is set on any rank (a synchronisation where there are several)."""
+    _, size = world()
+    if size == 1:
+        return flag
+    flags = torch.tensor([int(flag)], device=device)
+    distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
+    return bool(flags.item())

@@ -1,0 +1,146 @@
+"""What the five trainers' Lightning modules share: optimiser, schedule, seeds of a step, metrics, state to resume."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from torch import Tensor
+from torch import distributed
+
+from motionops.commandline import warn
+from motionops.learning.batches import mix
+from motionops.learning.config import TrainConfig
+from motionops.learning.distributed import world
+from motionops.learning.feature_queue import FeatureQueue
+from motionops.learning.schedule import cosine_factor
+from motionops.video import Skipped
+
+
+class SelfSupervisedModule(LightningModule):
+    """Base of a method. A subclass builds its networks and writes `training_step(batch, batch_idx)`.
+
+    The step returns `{"loss": ..., "accuracy": ..., ...}`, scalars; what is there goes into metrics.csv and TensorBoard,
+    averaged over ranks. Everything random in a step must come from torch's global generators, which are seeded from
+    (seed, step, rank) before each step, or from `shared_generator`, which is the same on all ranks: then neither a
+    resumption nor the number of workers changes anything.
+
+    Attributes:
+        step: steps done.
+        steps_per_epoch, total_steps: set by `train` before the run.
+        clips_per_step: clips that count in clips/s; two views a video.
+        failed: videos that could not be read while training (another one took their place).
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.step = 0
+        self.steps_per_epoch = self.total_steps = 1
+        self.clips_per_step = 2 * config.batch_size
+        self.metrics: dict[str, float] = {}
+        self.failed: list[Skipped] = []
+        self._optimizer_state: dict[str, Any] | None = None
+        self._pending: list[tuple[FeatureQueue, Tensor]] = []
+        self._resume_note: dict[str, Any] = {}
+        self._last_time = (0.0, 0)
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the next step."""
+        return self.step // self.steps_per_epoch
+
+    def shared_generator(self, *key: int) -> torch.Generator:
+        """A CPU generator that depends on (seed, step, key) alone: in the same state on all ranks."""
+        return torch.Generator().manual_seed(mix(self.config.seed, self.step, 1, *key))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        if self.config.optimizer == "sgd":
+            optimizer = torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+        else:
+            optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+        if self._optimizer_state is not None:
+            optimizer.load_state_dict(self._optimizer_state)
+            self._optimizer_state = None
+        return optimizer
+
+    def learning_rate(self) -> float:
+        """The rate of the step that comes."""
+        config = self.config
+        factor = cosine_factor(
+            self.step, self.steps_per_epoch, config.epochs, config.warmup_epochs, config.schedule == "step"
+        )
+        return config.learning_rate * factor
+
+    def on_train_start(self) -> None:
+        self._last_time = (time.perf_counter(), self.step)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        for video in batch["failed"]:
+            if video not in self.failed:
+                self.failed.append(video)
+                warn(f"skipped {video.path}: {video.reason}")
+        torch.manual_seed(mix(self.config.seed, self.step, 2, world()[0]))
+        for group in self.optimizers().param_groups:
+            group["lr"] = self.learning_rate()
+
+    def enqueue_after_step(self, queue: FeatureQueue, keys: Tensor) -> None:
+        """Enqueue when the step is over: the backward pass may still need the queue as the loss saw it."""
+        self._pending.append((queue, keys))
+
+    def finish_step(self, outputs: dict[str, Tensor]) -> None:
+        """Called when a step's update is done, before anything is saved."""
+        for queue, keys in self._pending:
+            queue.enqueue(keys)
+        self._pending.clear()
+        rate = self.learning_rate()
+        self.step += 1
+        if self.step % self.config.log_every == 0 or self.step == self.total_steps:
+            self._log({name: value.detach() for name, value in outputs.items() if isinstance(value, Tensor)}, rate)
+
+    def _log(self, outputs: dict[str, Tensor], rate: float) -> None:
+        values = torch.stack([value.float() for value in outputs.values()])
+        _, ranks = world()
+        if ranks > 1:
+            distributed.all_reduce(values)
+            values = values / ranks
+        values = values.tolist()
+        now, (before, step) = time.perf_counter(), self._last_time
+        self._last_time = (now, self.step)
+        self.metrics = {
+            "epoch": (self.step - 1) // self.steps_per_epoch,
+            **dict(zip(outputs, values, strict=True)),
+            "learning_rate": rate,
+            "clips_per_second": round(self.clips_per_step * (self.step - step) / max(now - before, 1e-9), 2),
+        }
+        for logger in self.trainer.loggers:
+            logger.log_metrics(self.metrics, step=self.step)
+
+    def report(self, folder: Path, batch: Any) -> None:
+        """Draw the method's own pictures into `folder`, of one batch as `training_step` gets it; none by default."""
+
+    def note_for_resume(self, note: dict[str, Any]) -> None:
+        """What last.ckpt shall hold beside networks, queues and optimiser: config, fingerprint of the videos."""
+        self._resume_note = note
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # The generators' states are not needed to resume (each step seeds them), but cost nothing to keep.
+        checkpoint["motionops"] = {**self._resume_note, "step": self.step, "rng": torch.get_rng_state()}
+
+    def resume_from(self, checkpoint: dict[str, Any]) -> None:
+        """Take networks, queues, optimiser and position from a checkpoint of the same configuration."""
+        self.load_state_dict(checkpoint["state_dict"])
+        self._optimizer_state = checkpoint["optimizer_states"][0]
+        self.step = checkpoint["motionops"]["step"]
+
+
+class FinishStep(Callback):
+    """Counts the step before the other callbacks run (Lightning calls a module's own hook after theirs)."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        module.finish_step(outputs)

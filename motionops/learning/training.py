@@ -1,0 +1,297 @@
+"""A training run from the checks before it to the scores after it; the same for all five methods."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+
+from motionops.commandline import warn, writable_folder
+from motionops.errors import UserError
+from motionops.learning.checkpoint import NAME, AtomicCheckpointIO, Interrupted, LastCheckpoint, read_checkpoint
+from motionops.learning.config import FREE_TO_CHANGE, TrainConfig
+from motionops.learning.data import PlannedData, TrainingVideos, find_training_videos
+from motionops.learning.module import FinishStep, SelfSupervisedModule
+from motionops.learning.progress import TrainingBar
+from motionops.learning.run_folder import (
+    METRICS_CSV,
+    REPORT,
+    TENSORBOARD,
+    MetricsFile,
+    plain,
+    start_folder,
+    write_metrics,
+)
+from motionops.models import build_backbone, save_backbone
+from motionops.video import VideoDataset
+
+# What a run writes besides its checkpoints: pictures, events, metrics.
+ROOM_FOR_REPORTS = 64 * 2**20
+
+
+def train(
+    config: TrainConfig,
+    build: Callable[[TrainConfig], SelfSupervisedModule],
+    make_dataset: Callable[[TrainConfig, TrainingVideos], VideoDataset],
+) -> int:
+    """Run a method: check, train, save the backbone, draw the report, measure retrieval.
+
+    Args:
+        config: the flags.
+        build: makes the method's module.
+        make_dataset: makes the method's data set of the usable videos.
+
+    Returns:
+        Exit status: 0, or 128 + the signal that ended the run (with last.ckpt written).
+
+    Raises:
+        UserError: what the user can mend, found before training wherever it can be.
+    """
+    check_numbers(config)
+    devices, nodes = processes(config)
+    config.output = writable_folder(config.output, minimum_free=ROOM_FOR_REPORTS)
+    first_rank = environment_rank() == 0
+    videos = find_training_videos(config, progress=first_rank)
+    fit_batch(config, len(videos.usable), devices * nodes)
+
+    seed_everything(config.seed, verbose=False)
+    module = build(config).to(memory_format=torch.channels_last_3d)
+    writable_folder(config.output, minimum_free=2 * checkpoint_bytes(module) + ROOM_FOR_REPORTS)
+    module.steps_per_epoch = len(videos.usable) // config.batch_size
+    module.total_steps = config.epochs * module.steps_per_epoch
+    if config.max_steps >= 0:
+        module.total_steps = min(module.total_steps, config.max_steps)
+
+    note = {"config": plain(config), "videos": fingerprint(videos)}
+    module.note_for_resume(note)
+    checkpoint = config.output / NAME
+    resumed = config.resume and resume(module, checkpoint, note)
+    if first_rank:
+        start_folder(config.output, config, resumed)
+
+    saving = LastCheckpoint(config.output, config.checkpoint_every or module.steps_per_epoch)
+    trainer = Trainer(
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=devices,
+        num_nodes=nodes,
+        # Queues are equal on all ranks as it is, and it is rank 0's BatchNorm that is saved: nothing to broadcast.
+        strategy=DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto",
+        precision={"32": "32-true", "bf16-mixed": "bf16-mixed"}[config.precision],
+        # One pass over a plan of all steps: workers live through the epochs, and the position in the data is the step.
+        max_epochs=1,
+        logger=loggers(config, module.step if resumed else 0) if first_rank else False,
+        callbacks=[FinishStep(), TrainingBar(), saving],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=config.output,
+    )
+    if module.step < module.total_steps:
+        saving.install()
+        try:
+            with quiet_lightning():
+                trainer.fit(module, datamodule=PlannedData(config, module, make_dataset(config, videos)))
+        except Interrupted as stop:
+            if first_rank:
+                name = signal.Signals(stop.signal).name
+                say(f"stopped by {name} after step {stop.step}: {checkpoint} is written, --resume continues")
+            return 128 + stop.signal
+        finally:
+            saving.restore()
+    elif first_rank:
+        say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
+    if first_rank:
+        finish(config, module, videos)
+    return 0
+
+
+def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVideos) -> None:
+    """Save the backbone, draw the report, measure retrieval, write metrics.json, and say where it all is."""
+    from motionops.evaluation import evaluate_retrieval, format_retrieval
+    from motionops.evaluation.pictures import training_curves
+
+    output = config.output
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module.to(device)
+    clip = {name: getattr(config, name) for name in ("frames", "stride", "size")}
+    colours = {"mean": list(config.mean), "std": list(config.std)}
+    save_backbone(
+        module.backbone,
+        output / "backbone.safetensors",
+        **{name: json.dumps(value) for name, value in {**clip, **colours}.items()},
+    )
+    (output / REPORT).mkdir(exist_ok=True)
+    with contextlib.suppress(ValueError):  # a run shorter than --log-every has no curve
+        training_curves(output / METRICS_CSV, output / REPORT / "training.png")
+    module.report(output / REPORT)
+
+    metrics: dict[str, Any] = {"protocol": "none"}
+    if videos.test:
+        metrics = evaluate_retrieval(
+            module.backbone,
+            videos.usable,
+            videos.test,
+            picture=output / REPORT / "retrieval.png",
+            clips=config.evaluation_clips,
+            **clip,
+            **colours,
+            workers=config.workers,
+            device=device,
+            progress=True,
+        )
+    skipped = [*videos.skipped, *(video for video in module.failed if video not in videos.skipped)]
+    metrics["skipped"] = metrics.get("skipped", 0) + len(skipped)
+    metrics["skipped_videos"] = [*metrics.get("skipped_videos", []), *(video._asdict() for video in skipped)]
+    metrics["training"] = {"steps": module.step, "videos": len(videos.usable), **module.metrics}
+    write_metrics(output, metrics)
+    if videos.test:
+        print(format_retrieval(metrics))
+    say(f"written: {output}/ (backbone.safetensors, last.ckpt, metrics.json, metrics.csv, {REPORT}/)")
+
+
+def check_numbers(config: TrainConfig) -> None:
+    """UserError for a number of the common flags that is out of range."""
+    lowest = {"frames": 1, "stride": 1, "size": 8, "epochs": 1, "batch_size": 2, "workers": 0, "devices": 1}
+    lowest |= {"log_every": 1, "checkpoint_every": 0, "evaluation_clips": 1, "max_steps": -1, "seed": 0}
+    for name, least in lowest.items():
+        if getattr(config, name) < least:
+            raise UserError(f"{flag(name)}: must be at least {least}, got {getattr(config, name)}")
+    if not 0 < config.learning_rate < float("inf"):
+        raise UserError(f"--learning-rate: must be positive, got {config.learning_rate}")
+    for name in ("weight_decay", "warmup_epochs", "cache_gib"):
+        if not 0 <= getattr(config, name) < float("inf"):
+            raise UserError(f"{flag(name)}: must not be negative, got {getattr(config, name)}")
+    small, large = config.crop_area
+    if not 0 < small <= large <= 1:
+        raise UserError(f"--crop-area: must be two rising shares in (0, 1], got {small} {large}")
+    if min(config.std) <= 0:
+        raise UserError(f"--std: must be positive, got {config.std}")
+
+
+def processes(config: TrainConfig) -> tuple[int, int]:
+    """(processes on this machine, machines): torchrun's or SLURM's where they started this process, else --devices."""
+    environment = os.environ
+    if "LOCAL_WORLD_SIZE" in environment and "WORLD_SIZE" in environment:
+        local = int(environment["LOCAL_WORLD_SIZE"])
+        devices, nodes = local, int(environment["WORLD_SIZE"]) // local
+    elif int(environment.get("SLURM_NTASKS", 1)) > 1:
+        nodes = int(environment.get("SLURM_NNODES", 1))
+        devices = int(environment["SLURM_NTASKS"]) // nodes
+    else:
+        devices, nodes = config.devices, 1
+    if torch.cuda.is_available() and devices > torch.cuda.device_count():
+        raise UserError(f"--devices: {devices} processes, but torch finds {torch.cuda.device_count()} GPUs")
+    if config.batch_size % (devices * nodes):
+        raise UserError(f"--batch-size: {config.batch_size} videos cannot be shared by {devices * nodes} processes")
+    return devices, nodes
+
+
+def environment_rank() -> int:
+    """This process's rank before a process group exists: torchrun's, SLURM's, or what Lightning gives its children."""
+    for name in ("RANK", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return int(os.environ["SLURM_PROCID"]) if int(os.environ.get("SLURM_NTASKS", 1)) > 1 else 0
+
+
+def fit_batch(config: TrainConfig, videos: int, ranks: int) -> None:
+    """Lower --batch-size to what a small set of videos fills; UserError where there are too few."""
+    possible = videos // ranks * ranks
+    if possible < 2:
+        raise UserError(f"{videos} usable videos are too few to learn from; at least {max(2, ranks)} are needed")
+    if config.batch_size > possible:
+        warn(f"--batch-size {config.batch_size} is more than the {videos} usable videos; {possible} is used")
+        config.batch_size = possible
+
+
+def checkpoint_bytes(module: torch.nn.Module) -> int:
+    """About how large last.ckpt gets: the state, and two moments for each parameter that is trained."""
+    state = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    trained = sum(parameter.numel() * 4 for parameter in module.parameters() if parameter.requires_grad)
+    return state + 2 * trained
+
+
+def fingerprint(videos: TrainingVideos) -> str:
+    """Names the usable videos and their order, on which the batches depend."""
+    names = "\n".join("/".join(Path(video.path).parts[-2:]) for video in videos.usable)
+    return f"{len(videos.usable)} videos, {hashlib.sha256(names.encode()).hexdigest()[:16]}"
+
+
+def resume(module: SelfSupervisedModule, path: Path, note: dict[str, Any]) -> bool:
+    """Load last.ckpt into the module; False (and a line that says so) where there is none yet."""
+    if not path.exists():
+        say(f"--resume: there is no {path} yet; the run starts")
+        return False
+    checkpoint = read_checkpoint(path)
+    before = checkpoint["motionops"]
+    for name, value in note["config"].items():
+        former = before["config"].get(name, value)
+        if name not in FREE_TO_CHANGE and former != value:
+            raise UserError(f"--resume: {path} was made with {flag(name)} {former}, now it is {value}")
+    if before["videos"] != note["videos"]:
+        raise UserError(f"--resume: {path} was made of {before['videos']}; now they are {note['videos']}")
+    module.resume_from(checkpoint)
+    say(f"continuing after step {module.step} of {path}")
+    return True
+
+
+def loggers(config: TrainConfig, first_step: int) -> list:
+    """metrics.csv and TensorBoard; a resumed run drops what was logged behind the step that it continues from."""
+    purge = {"purge_step": first_step + 1} if first_step else {}
+    return [
+        MetricsFile(config.output / METRICS_CSV, first_step),
+        TensorBoardLogger(config.output, name="", version=TENSORBOARD, **purge),
+    ]
+
+
+def map_shape(config: TrainConfig) -> tuple[int, int, int]:
+    """(T', H', W') of the backbone's feature map for the clips of this configuration. UserError where there is none."""
+    with torch.device("meta"):
+        clip = torch.empty(1, 3, config.frames, config.size, config.size)
+        try:
+            return tuple(build_backbone(config.backbone).eval()(clip).shape[2:])
+        except RuntimeError as error:
+            raise UserError(
+                f"{config.backbone} cannot take clips of --frames {config.frames} at --size {config.size}"
+            ) from error
+
+
+def flag(name: str) -> str:
+    """A field's name as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def say(text: str) -> None:
+    """A line for the person who watches, on stderr, where the bar is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's notes on devices and tips, which say nothing that the user asked."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for text in ("does not have many workers", "is smaller than the logging interval", "isinstance.treespec"):
+            warnings.filterwarnings("ignore", message=f".*{text}.*")
+        try:
+            yield
+        finally:
+            log.setLevel(level)

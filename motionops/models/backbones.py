@@ -1,0 +1,144 @@
+"""Backbones by name, and their weights on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from motionops.errors import UserError
+from motionops.models.i3d import I3D
+from motionops.models.resnet3d import R2Plus1D18, R3DSmall
+
+BACKBONES = {"i3d": I3D, "r2plus1d_18": R2Plus1D18, "r3d_small": R3DSmall}
+
+
+def build_backbone(name: str, **kwargs) -> nn.Module:
+    """Build a backbone with fresh weights.
+
+    Args:
+        name: "i3d", "r2plus1d_18" or "r3d_small".
+        kwargs: what that class takes (`widths` of `r3d_small`).
+
+    Returns:
+        A module with `forward(clip [B, 3, T, S, S]) -> [B, C, T', H', W']`, attributes `channels` (C), `name` and
+        `kwargs` (what this function was called with: they go into saved files).
+
+    Raises:
+        ValueError: an unknown name; its text lists the known ones.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"build_backbone: name must be one of {', '.join(BACKBONES)}, got {name!r}")
+    backbone = BACKBONES[name](**kwargs)
+    backbone.name, backbone.kwargs = name, dict(kwargs)
+    return backbone
+
+
+def save_backbone(backbone: nn.Module, path: str | os.PathLike, **metadata: str) -> None:
+    """Write a backbone made by `build_backbone` as safetensors; the file names the network it belongs to.
+
+    The file is written beside `path` and renamed, so that a cut leaves the former file. `metadata` (text) is added
+    to the header (method, dataset, normalisation, ...), which `read_metadata` gives back.
+    """
+    from safetensors.torch import save
+
+    header = {**metadata, "backbone": backbone.name, "kwargs": json.dumps(backbone.kwargs)}
+    state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+    path = Path(path)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(save(state, metadata=header))
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The header of a file of `save_backbone`: `backbone`, `kwargs` (JSON) and what else was given."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise UserError(f"backbone: there is no file {path}") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"backbone: {path} is not a safetensors file ({error})") from error
+
+
+def load_backbone(path: str | os.PathLike, name: str | None = None, **kwargs) -> nn.Module:
+    """Build the backbone that a file holds and load its weights.
+
+    Args:
+        path: a file of `save_backbone`, or any `.safetensors`, `.pt`, `.pth` file whose keys are those of the network
+            (a classifier, `fc.*`, is passed over).
+        name, kwargs: which network it is, for files that do not say so themselves.
+
+    Raises:
+        UserError: no such file, not a file of weights, or keys and shapes that do not fit; the text names them.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"backbone: there is no file {path}")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        metadata = read_metadata(path)
+        if name is None and "backbone" not in metadata:
+            raise UserError(f"backbone: {path} does not say which network it is; name it")
+        name = name or metadata["backbone"]
+        kwargs = kwargs or json.loads(metadata.get("kwargs", "{}"))
+        state = load_file(path)
+    else:
+        if name is None:
+            raise UserError(f"backbone: {path} does not say which network it is; name it")
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"backbone: {path} is not a file of weights ({first})") from error
+        state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+        if not isinstance(state, Mapping):
+            raise UserError(f"backbone: {path} holds no state dict but a {type(state).__name__}")
+    if name not in BACKBONES:
+        raise UserError(f"backbone: {path} holds {name!r}; known are {', '.join(BACKBONES)}")
+    backbone = build_backbone(name, **kwargs)
+    load_weights(backbone, state, str(path))
+    return backbone
+
+
+def load_weights(backbone: nn.Module, state: Mapping[str, Tensor], source: str = "the state dict") -> None:
+    """Load a state dict strictly, passing over a classifier (`fc.*`), and naming what does not fit.
+
+    Raises:
+        UserError: with up to three missing, unknown and misshaped keys each, and their numbers.
+    """
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    own = backbone.state_dict()
+    # Files from before torch 0.4.1 lack the counters of BatchNorm, and nothing depends on them.
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unknown = [key for key in state if key not in own]
+    misshaped = [
+        f"{key} (expected {list(own[key].shape)}, got {list(value.shape)})"
+        for key, value in state.items()
+        if key in own and own[key].shape != value.shape
+    ]
+    complaints = [
+        f"{len(keys)} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+        for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", misshaped))
+        if keys
+    ]
+    if complaints:
+        name = getattr(backbone, "name", type(backbone).__name__)
+        raise UserError(f"backbone: {source} does not fit {name}; keys {'; '.join(complaints)}")
+    backbone.load_state_dict({**own, **state})

@@ -1,0 +1,30 @@
+"""Projection heads: from a backbone's features to the space in which the contrastive losses compare them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ProjectionHead(nn.Module):
+    """Two 1 x 1 convolutions with a ReLU between, on every position alike, then the L2 norm over channels.
+
+    One head serves pooled features and feature maps, as in FIMA (Sections 3.1 and 4.1). With bias, no BatchNorm.
+
+    Args:
+        channels: C, channels of the features.
+        hidden: channels between the two convolutions.
+        dim: D, size of the embedding.
+    """
+
+    def __init__(self, channels: int, hidden: int = 1024, dim: int = 128) -> None:
+        super().__init__()
+        # A 1 x 1 convolution is a linear map of the channel axis; Linear spares a copy into the convolution's layout.
+        self.first = nn.Linear(channels, hidden)
+        self.second = nn.Linear(hidden, dim)
+        self.dim = dim
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features `[..., C]` (channels last) -> unit embeddings `[..., D]`, in float32 also under autocast."""
+        embedding = self.second(functional.relu(self.first(features)))
+        return functional.normalize(embedding.float(), dim=-1)

@@ -1,0 +1,129 @@
+"""Backbones: shapes, sizes and names against the published networks, and weights on disk."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models.video import r2plus1d_18
+
+from motionops.errors import UserError
+from motionops.models import build_backbone, load_backbone, load_weights, read_metadata, save_backbone
+from motionops.models.i3d import same_padding
+
+# Feature map of a clip at the size that the paper uses, and parameters: I3D 12.3 M (FIMA, Table 11), R(2+1)D-18
+# 31 505 325 with its 400-class layer (torchvision), less that layer's 512 * 400 + 400.
+KNOWN = {
+    "i3d": ((1, 3, 16, 224, 224), (1, 1024, 2, 7, 7), 12_287_264),
+    "r2plus1d_18": ((1, 3, 16, 112, 112), (1, 512, 2, 7, 7), 31_505_325 - 205_200),
+    "r3d_small": ((1, 3, 8, 32, 32), (1, 128, 2, 4, 4), None),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_shapes_and_parameters(name):
+    clip, expected, parameters = KNOWN[name]
+    with torch.device("meta"):
+        backbone = build_backbone(name).eval()
+        assert tuple(backbone(torch.empty(clip)).shape) == expected
+    assert backbone.channels == expected[1]
+    if parameters is not None:
+        assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
+
+
+def test_i3d_has_the_published_names():
+    keys = set(build_backbone("i3d").state_dict())
+    for key in (
+        "conv3d_1a_7x7.conv3d.weight",
+        "conv3d_1a_7x7.batch3d.running_var",
+        "conv3d_2c_3x3.conv3d.weight",
+        "mixed_3b.branch_0.conv3d.weight",
+        "mixed_4f.branch_1.1.batch3d.bias",
+        "mixed_5c.branch_3.1.conv3d.weight",
+    ):
+        assert key in keys
+    assert len(keys) == 57 * 6  # 57 units: a kernel, and a BatchNorm's two weights, two statistics and its counter
+
+
+def test_same_padding_puts_the_odd_cell_behind():
+    assert same_padding((7, 7, 7), (2, 2, 2)) == (2, 3, 2, 3, 2, 3)
+    assert same_padding((1, 3, 3), (1, 2, 2)) == (0, 1, 0, 1, 0, 0)
+    assert same_padding((3, 3, 3), (1, 1, 1)) == (1, 1, 1, 1, 1, 1)
+    assert same_padding((2, 2, 2), (2, 2, 2)) == (0,) * 6
+
+
+def test_i3d_runs_on_a_small_clip_and_is_differentiable():
+    torch.manual_seed(0)
+    backbone = build_backbone("i3d")
+    features = backbone(torch.rand(2, 3, 8, 32, 32))
+    assert features.shape == (2, 1024, 1, 1, 1)
+    features.sum().backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+
+
+def test_r2plus1d_computes_what_torchvision_computes():
+    torch.manual_seed(0)
+    theirs = r2plus1d_18(weights=None).eval()
+    ours = build_backbone("r2plus1d_18").eval()
+    load_weights(ours, theirs.state_dict())  # its classifier is passed over
+    theirs.fc = torch.nn.Identity()
+    clip = torch.rand(1, 3, 8, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(clip).mean(dim=(2, 3, 4)), theirs(clip))
+
+
+def test_small_network_takes_widths():
+    backbone = build_backbone("r3d_small", widths=(4, 8, 8, 16))
+    assert backbone(torch.rand(2, 3, 8, 32, 32)).shape == (2, 16, 2, 4, 4)
+    with pytest.raises(ValueError, match="r3d_small: widths must be four positive numbers"):
+        build_backbone("r3d_small", widths=(4, 8))
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match="build_backbone: name must be one of i3d, r2plus1d_18, r3d_small, got 'resnet'"):
+        build_backbone("resnet")
+
+
+def test_saved_backbone_comes_back_whole(tmp_path):
+    torch.manual_seed(0)
+    backbone = build_backbone("r3d_small", widths=(4, 8, 8, 16))
+    save_backbone(backbone, tmp_path / "backbone.safetensors", frames="8")
+    loaded = load_backbone(tmp_path / "backbone.safetensors")
+    metadata = read_metadata(tmp_path / "backbone.safetensors")
+    assert metadata["backbone"] == "r3d_small" and metadata["frames"] == "8"
+    assert json.loads(metadata["kwargs"]) == {"widths": [4, 8, 8, 16]}
+    assert loaded.state_dict().keys() == backbone.state_dict().keys()
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+    assert [path.name for path in tmp_path.iterdir()] == ["backbone.safetensors"]
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    backbone = build_backbone("r3d_small")
+    state = backbone.state_dict()
+    state["stranger"] = torch.zeros(1)
+    state["stem.0.weight"] = torch.zeros(1, 2)
+    del state["stem.1.bias"]
+    with pytest.raises(UserError) as error:
+        load_weights(backbone, state, "weights.pt")
+    text = str(error.value)
+    assert "weights.pt does not fit r3d_small" in text
+    assert "1 missing: stem.1.bias" in text and "1 unknown: stranger" in text
+    assert "stem.0.weight (expected [16, 3, 3, 5, 5], got [1, 2])" in text
+
+
+def test_files_that_are_no_weights(tmp_path):
+    with pytest.raises(UserError, match="there is no file"):
+        load_backbone(tmp_path / "none.safetensors")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not this")
+    with pytest.raises(UserError, match="is not a safetensors file"):
+        load_backbone(broken)
+    save_file({"weight": torch.zeros(1)}, tmp_path / "nameless.safetensors")
+    with pytest.raises(UserError, match="does not say which network it is"):
+        load_backbone(tmp_path / "nameless.safetensors")
+    (tmp_path / "broken.pth").write_bytes(b"not this")
+    with pytest.raises(UserError, match="is not a file of weights"):
+        load_backbone(tmp_path / "broken.pth", name="r3d_small")
+    torch.save({"state_dict": build_backbone("r3d_small").state_dict()}, tmp_path / "good.pth")
+    assert load_backbone(tmp_path / "good.pth", name="r3d_small").name == "r3d_small"

@@ -1,0 +1,23 @@
+"""The projection head against two 1 x 1 convolutions."""
+
+import torch
+from torch.nn import functional
+
+from motionops.models import ProjectionHead
+
+
+def test_is_two_convolutions_and_a_norm():
+    torch.manual_seed(0)
+    head = ProjectionHead(6, 10, 4)
+    features = torch.randn(2, 6, 2, 3, 3)
+    hidden = functional.conv3d(features, head.first.weight[:, :, None, None, None], head.first.bias).relu()
+    expected = functional.conv3d(hidden, head.second.weight[:, :, None, None, None], head.second.bias)
+    expected = expected / expected.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(head(features.permute(0, 2, 3, 4, 1)), expected.permute(0, 2, 3, 4, 1))
+
+
+def test_default_sizes_and_pooled_features():
+    head = ProjectionHead(512)
+    assert sum(parameter.numel() for parameter in head.parameters()) == 512 * 1024 + 1024 + 1024 * 128 + 128
+    assert head(torch.randn(3, 512)).shape == (3, 128)
+    assert head(torch.randn(3, 512).bfloat16().float()).dtype == torch.float32
