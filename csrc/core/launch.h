@@ -12,6 +12,14 @@ namespace motionops {
 
 inline constexpr size_t kSharedBytesWithoutAsking = 48 * 1024;
 
+// Multiprocessors of the current device, or a small number where it cannot be told; asks nothing of the device itself.
+inline int multiprocessor_count() {
+  int device = 0, count = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 1;
+  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) return 1;
+  return count;
+}
+
 #ifdef __CUDACC__
 
 // Starts `kernel` and returns the launch's error. Arguments are converted to the kernel's parameter types.

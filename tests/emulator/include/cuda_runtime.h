@@ -53,6 +53,16 @@ inline const char* cudaGetErrorString(cudaError_t error) {
   return "unknown error";
 }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+// Few, so that a block has several pieces of work, and odd, so that they do not divide evenly.
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = 3;
+  return cudaSuccess;
+}
 inline cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t = nullptr) {
   if (bytes != 0) std::memset(target, value, bytes);
   return cudaSuccess;
@@ -93,6 +103,8 @@ inline float __logf(float value) { return std::log(value); }
 inline float __log2f(float value) { return std::log2(value); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __frcp_rn(float value) { return 1.0f / value; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 using std::isfinite;
@@ -116,6 +128,11 @@ inline float max(float a, float b) { return std::fmax(a, b); }
 
 template <typename T>
 T __ldg(const T* address) {
+  return *address;
+}
+
+template <typename T>
+T __ldcg(const T* address) {
   return *address;
 }
 

@@ -1,0 +1,149 @@
+// What the streaming softmax reads and what it leaves behind: row sources, the division of work among CTAs, the partial
+// results they write, and the pieces from which an operator's merge kernel is made.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "core/matrix_tile.h"
+#include "core/warp.h"
+
+namespace motionops {
+
+inline constexpr float kLog2E = 1.4426950408889634f;
+
+// e^x, to a few units in the last place; e^-inf = 0, NaN stays.
+__device__ __forceinline__ float exp_approximate(float x) { return exp2_approximate(x * kLog2E); }
+
+// Subtracting minus infinity from itself must give nothing rather than NaN where a row has no column yet.
+__device__ __forceinline__ float finite_base(float maximum) { return maximum == -INFINITY ? 0.0f : maximum; }
+
+// Rows of a matrix [*, dim]: all of them, or those that a list on the device names.
+struct RowSource {
+  const void* data;
+  const int32_t* list;    // row numbers, ascending; null: 0, 1, 2, ...
+  const int32_t* listed;  // how many, on the device; null exactly where list is
+  int64_t rows;           // how many, or an upper bound of *listed
+
+  __device__ __forceinline__ int64_t count() const { return listed != nullptr ? *listed : rows; }
+  __device__ __forceinline__ int64_t row(int64_t index) const { return list != nullptr ? list[index] : index; }
+};
+
+// Rows x columns, cut into tiles; the tiles, row block after row block, are dealt to the workers in equal runs. A worker's run
+// may touch several row blocks; what it finds for row block b goes to slot `worker + b`, which no other pair shares.
+struct Partition {
+  int64_t blocks;   // of kTileRows rows
+  int64_t tiles;    // of columns, per row block; at least one
+  int64_t workers;  // that have something to do
+
+  __host__ __device__ __forceinline__ Partition(int64_t rows, int64_t column_tiles, int64_t maximum_workers)
+      : blocks((rows + kTileRows - 1) / kTileRows), tiles(column_tiles > 0 ? column_tiles : 1) {
+    workers = maximum_workers < blocks * tiles ? maximum_workers : blocks * tiles;
+  }
+  // The first tile of worker w; that of worker w + 1 is where it ends.
+  __device__ __forceinline__ int64_t first_tile(int64_t worker) const { return worker * blocks * tiles / workers; }
+  __device__ __forceinline__ int64_t worker_of(int64_t tile) const {
+    return ((tile + 1) * workers - 1) / (blocks * tiles);
+  }
+  // The slots of row block b are first_slot(b) .. last_slot(b).
+  __device__ __forceinline__ int64_t first_slot(int64_t block) const { return worker_of(block * tiles) + block; }
+  __device__ __forceinline__ int64_t last_slot(int64_t block) const {
+    return worker_of(block * tiles + tiles - 1) + block;
+  }
+};
+
+__host__ __device__ __forceinline__ int64_t column_tiles(int64_t columns) {
+  return (columns + kTileRows - 1) / kTileRows;
+}
+
+// Partial results, [slots, 64] each, in workspace.
+struct Partials {
+  float* maximum;       // of the logits
+  float* sum;           // of e^(logit - maximum)
+  float* positive;      // q . own key, not divided by the temperature; where the policy has own keys
+  int32_t* rank;        // columns above the positive; where the policy has own keys
+  float* expected;      // [slots, 64, padded_dim]: sum of e^(logit - maximum) key, times weight_scale; null: not wanted
+  int64_t padded_dim;   // D, rounded up to 8
+  float weight_scale;
+};
+
+struct RowStatistics {
+  float maximum;
+  float sum;  // relative to finite_base(maximum)
+  int rank;
+};
+
+// Folds the slots first .. last of one row. Called by whole warps; every lane gets the result.
+__device__ __forceinline__ RowStatistics combine_statistics(const Partials& partials, int64_t first, int64_t last, int row) {
+  const int lane = threadIdx.x % 32;
+  RowStatistics total{-INFINITY, 0.0f, 0};
+  for (int64_t slot = first + lane; slot <= last; slot += 32) {
+    total.maximum = fmaxf(total.maximum, partials.maximum[slot * kTileRows + row]);
+    if (partials.rank != nullptr) total.rank += partials.rank[slot * kTileRows + row];
+  }
+  total.maximum = warp_max(total.maximum);
+  total.rank = warp_sum(total.rank);
+  const float base = finite_base(total.maximum);
+  for (int64_t slot = first + lane; slot <= last; slot += 32) {
+    total.sum += partials.sum[slot * kTileRows + row] * exp_approximate(partials.maximum[slot * kTileRows + row] - base);
+  }
+  total.sum = warp_sum(total.sum);
+  return total;
+}
+
+inline constexpr int kMergeThreads = 256;
+inline constexpr int kMergeWarps = kMergeThreads / 32;
+
+// Sums the vectors of one row over its slots, each times e^(maximum - base) where `weighted`, and calls emit(d, sum) for
+// every d < padded_dim. Called by a block of kMergeThreads; the same d always comes to the same thread. A warp takes every
+// kMergeWarps-th slot, 16 bytes a lane; the partial vectors were just written and mostly come from L2.
+template <bool kWeighted, typename Emit>
+__device__ __forceinline__ void combine_expected(const Partials& partials, int64_t first, int64_t last, int row, float base,
+                                                 Emit emit) {
+  __shared__ float4 scratch[kMergeWarps][32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  for (int64_t begin = 0; begin < partials.padded_dim; begin += 128) {
+    const int64_t d = begin + 4 * lane;
+    float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (d < partials.padded_dim) {
+#pragma unroll 4
+      for (int64_t slot = first + warp; slot <= last; slot += kMergeWarps) {
+        const int64_t place = slot * kTileRows + row;
+        const float4 part = *reinterpret_cast<const float4*>(partials.expected + place * partials.padded_dim + d);
+        const float factor = kWeighted ? exp_approximate(partials.maximum[place] - base) : 1.0f;
+        total.x = fmaf(factor, part.x, total.x);
+        total.y = fmaf(factor, part.y, total.y);
+        total.z = fmaf(factor, part.z, total.z);
+        total.w = fmaf(factor, part.w, total.w);
+      }
+    }
+    scratch[warp][lane] = total;
+    __syncthreads();
+    for (int offset = threadIdx.x; offset < 128; offset += kMergeThreads) {
+      if (begin + offset < partials.padded_dim) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int part = 0; part < kMergeWarps; ++part) sum += reinterpret_cast<const float*>(scratch[part])[offset];
+        emit(begin + offset, sum);
+      }
+    }
+    __syncthreads();  // scratch is written again
+  }
+}
+
+// True in every thread of exactly one block of a grid: the last to call it. What the other blocks wrote to global memory
+// before they called is then visible through __ldcg. `counter` must be zero when the grid starts.
+__device__ __forceinline__ bool last_block(int32_t* counter) {
+  __shared__ bool last;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicAdd(counter, 1) == static_cast<int32_t>(gridDim.x) - 1;
+    __threadfence();
+  }
+  __syncthreads();
+  return last;
+}
+
+}  // namespace motionops

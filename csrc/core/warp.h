@@ -1,0 +1,48 @@
+// Sums and maxima over lanes.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace motionops {
+
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+// Over the four lanes 4i .. 4i+3, which hold one row of a matrix-unit accumulator. Every lane gets the result.
+template <typename T>
+__device__ __forceinline__ T quad_sum(T value) {
+  value += __shfl_xor_sync(kAllLanes, value, 1);
+  return value + __shfl_xor_sync(kAllLanes, value, 2);
+}
+__device__ __forceinline__ float quad_max(float value) {
+  value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, 1));
+  return fmaxf(value, __shfl_xor_sync(kAllLanes, value, 2));
+}
+
+// Over the warp. Every lane gets the result.
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
+  return value;
+}
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, step));
+  return value;
+}
+
+// Over a block of a multiple of 32 threads, in a fixed order. Every thread gets the result. `scratch` holds one value per
+// warp and may be used again after the next barrier of the block.
+template <typename T>
+__device__ __forceinline__ T block_sum(T value, T* scratch) {
+  value = warp_sum(value);
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
+  __syncthreads();
+  T total = 0;
+  for (unsigned warp = 0; warp < blockDim.x / 32; ++warp) total += scratch[warp];
+  return total;
+}
+
+}  // namespace motionops
