@@ -29,8 +29,8 @@ What it promises to the person who types:
   one that is on by default is switched off with ``--no-NAME``. Flags that take several values take them with spaces
   or commas (``--losses vv pix``, ``--losses vv,pix``). A docstring under a field is its help text.
 * A mistake of the user (a bad flag, a missing file, a :class:`~motionops.errors.UserError`, an operator's complaint
-  about a value that came from a flag, a full disk) is one line ``error: ...`` on stderr and exit status 2. Anything else
-  is a defect and keeps its traceback; ``MOTIONOPS_TRACEBACK=1`` keeps all of them.
+  about a value that came from a flag, a full disk) is one line ``error: ...`` on stderr and exit status 2. Anything
+  else is a defect and keeps its traceback; ``MOTIONOPS_TRACEBACK=1`` keeps all of them.
 * Ctrl-C ends with exit status 130, without a traceback.
 """
 
@@ -132,8 +132,8 @@ def user_message(error: BaseException) -> str | None:
         # A folder without permission, a full disk: the system's own words and the path.
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     if isinstance(error, (ValueError, TypeError, RuntimeError)):
-        # Operators and public functions name themselves first ("queue_infonce: temperature must be ..."). In a
-        # program whose tensors are made by the program, what they complain about came from a flag.
+        # Operators and public functions name themselves first ("queue_infonce: temperature must be ..."). Where the
+        # program makes the tensors, what they complain about came from a flag.
         name = re.match(r"(\w+): ", first)
         if name and _is_public(name.group(1)):
             return first
@@ -310,6 +310,7 @@ def _unframed(text: str) -> str:
 
 
 def _is_public(name: str) -> bool:
-    import motionops
-
-    return hasattr(motionops, name)
+    """Whether a module of the library that is in use has a function of this name."""
+    return not name.startswith("_") and any(
+        hasattr(module, name) for key, module in list(sys.modules.items()) if key.split(".")[0] == "motionops"
+    )

@@ -52,7 +52,7 @@ def training_curves(metrics: str | os.PathLike, file: str | os.PathLike) -> Path
     columns = min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
     figure, axes = _figure(lines, columns, width=3.6, height=2.4)
-    for axis, (quantity, curves) in zip(axes, sorted(panels.items())):
+    for axis, (quantity, curves) in zip(axes, sorted(panels.items()), strict=False):
         for column, (steps, values) in curves.items():
             per_epoch = column.endswith("_epoch")
             # A thin line for the noisy values of single steps, a strong one for means.
@@ -105,9 +105,7 @@ def activation_overlay(
     """
     _check_frames("activation_overlay", frames, 5)
     if maps.ndim != 4 or maps.shape[0] != frames.shape[0]:
-        raise ValueError(
-            f"activation_overlay: maps must be [B={frames.shape[0]}, T, h, w], got {list(maps.shape)}"
-        )
+        raise ValueError(f"activation_overlay: maps must be [B={frames.shape[0]}, T, h, w], got {list(maps.shape)}")
     videos, length, height, width = frames.shape[:4]
     large = torch.nn.functional.interpolate(
         maps.float().cpu(), size=(height, width), mode="bilinear", align_corners=False
@@ -118,9 +116,7 @@ def activation_overlay(
             plain, covered = axes[2 * video * length + t], axes[(2 * video + 1) * length + t]
             _show(plain, frames[video, t])
             _show(covered, frames[video, t])
-            covered.imshow(
-                large[video, t * maps.shape[1] // length].numpy(), cmap="jet", alpha=0.45, vmin=0, vmax=1
-            )
+            covered.imshow(large[video, t * maps.shape[1] // length].numpy(), cmap="jet", alpha=0.45, vmin=0, vmax=1)
         if titles is not None:
             axes[2 * video * length].set_title(titles[video], fontsize=8, loc="left")
     return _save(figure, file)
@@ -140,8 +136,7 @@ def foreground_overlay(
     _check_frames("foreground_overlay", frames, 4)
     if masks.ndim != 3 or masks.shape[0] != frames.shape[0] or masks.dtype != torch.bool:
         raise ValueError(
-            f"foreground_overlay: masks must be bool [N={frames.shape[0]}, h, w], "
-            f"got {masks.dtype} {list(masks.shape)}"
+            f"foreground_overlay: masks must be bool [N={frames.shape[0]}, h, w], got {masks.dtype} {list(masks.shape)}"
         )
     count, height, width = frames.shape[:3]
     large = torch.nn.functional.interpolate(masks[:, None].float().cpu(), size=(height, width), mode="nearest")[:, 0]
@@ -172,7 +167,7 @@ def retrieval_strips(
         )
     columns = 1 + max(len(row) for row in neighbours)
     figure, axes = _figure(len(queries), columns, width=1.5, height=1.75)
-    for line, (query, row) in enumerate(zip(queries, neighbours)):
+    for line, (query, row) in enumerate(zip(queries, neighbours, strict=True)):
         for column in range(columns):
             axis = axes[line * columns + column]
             if column > len(row):

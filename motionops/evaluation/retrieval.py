@@ -1,8 +1,8 @@
 """Video retrieval: is a video of the same class among the nearest ones of the gallery?
 
 The protocol of the five papers (Xu et al., "Self-supervised spatiotemporal learning via video clip order prediction",
-CVPR 2019): every test video is a query, the training videos are the gallery, features are compared by cosine, and a query counts at
-k if any of its k nearest neighbours has its class. Scores are in per cent.
+CVPR 2019): every test video is a query, the training videos are the gallery, features are compared by cosine, and a
+query counts at k if any of its k nearest neighbours has its class. Scores are in per cent.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 RECALL_AT = (1, 5, 10, 20)
+
+# The position of what is not in the gallery: behind every k, also a k above the gallery's size.
+NEVER = torch.iinfo(torch.int64).max
 
 # Similarities that are held at once: 2^22 float64 values are 32 MiB, whatever the sizes of query and gallery.
 _CHUNK_ELEMENTS = 1 << 22
@@ -44,7 +47,7 @@ def retrieval(
     Raises:
         ValueError: sizes that do not fit, no query or no gallery, a feature that is not finite, or a k below 1.
     """
-    ks = _checked_ks(ks)
+    ks = checked_ks(ks)
     positions = first_hits(query, query_labels, gallery, gallery_labels)
     return {f"R@{k}": 100.0 * float((positions < k).double().mean()) for k in ks}
 
@@ -57,7 +60,7 @@ def first_hits(
     Arguments and errors as in :func:`retrieval`.
 
     Returns:
-        ``[N]`` int64 on the CPU; 0: the nearest video is right; M: the gallery has no video of this class.
+        ``[N]`` int64 on the CPU; 0: the nearest video is right; NEVER: the gallery has no video of this class.
     """
     query, gallery = _checked_features(query, gallery)
     query_classes, gallery_classes = _class_numbers(
@@ -70,15 +73,28 @@ def first_hits(
     order = torch.arange(size, device=gallery.device)
     positions = []
     rows = max(1, _CHUNK_ELEMENTS // size)
-    for features, classes in zip(query.split(rows), query_classes.split(rows)):
+    for features, classes in zip(query.split(rows), query_classes.split(rows), strict=True):
         similarity = features @ gallery.T
         right = classes[:, None] == gallery_classes[None, :]
         best = similarity.masked_fill(~right, -math.inf).amax(dim=1, keepdim=True)
         first = order.where(right & (similarity == best), size).amin(dim=1, keepdim=True)
         # Whatever comes before the first right one is wrong by definition, so counting replaces sorting.
         before = (similarity > best) | ((similarity == best) & (order < first))
-        positions.append(before.sum(dim=1).where(right.any(dim=1), size))
+        positions.append(before.sum(dim=1).where(right.any(dim=1), NEVER))
     return torch.cat(positions).cpu()
+
+
+def nearest(query: Tensor, gallery: Tensor, k: int) -> Tensor:
+    """The k nearest gallery videos of each query, nearest first, int64 ``[N, min(k, M)]``; arguments as above."""
+    (k,) = checked_ks((k,))
+    query, gallery = _checked_features(query, gallery)
+    query = torch.nn.functional.normalize(query.double(), dim=1)
+    gallery = torch.nn.functional.normalize(gallery.double(), dim=1)
+    rows = max(1, _CHUNK_ELEMENTS // gallery.shape[0])
+    found = [
+        (part @ gallery.T).sort(dim=1, descending=True, stable=True).indices[:, :k].cpu() for part in query.split(rows)
+    ]
+    return torch.cat(found)
 
 
 def chance(
@@ -88,7 +104,7 @@ def chance(
 
     A query whose class has c of the M gallery videos hits at k with probability 1 - C(M - c, k) / C(M, k).
     """
-    ks = _checked_ks(ks)
+    ks = checked_ks(ks)
     query_classes, gallery_classes = _class_numbers(query_labels, gallery_labels, None, None, torch.device("cpu"))
     size = len(gallery_classes)
     members = torch.bincount(gallery_classes, minlength=int(query_classes.max()) + 1)
@@ -130,7 +146,8 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
+def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
+    """The values of k as whole numbers; ValueError where one is below 1 or there is none."""
     ks = tuple(ks)
     if not ks or any(int(k) != k or k < 1 for k in ks):
         raise ValueError(f"retrieval: ks must be whole numbers of at least 1, got {ks}")

@@ -1,0 +1,199 @@
+"""Features of whole videos: the mean over uniformly spaced clips of a frozen backbone's pooled feature map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from motionops.errors import UserError
+from motionops.video import Skipped, Video, VideoError, count_frames, read_frames
+from motionops.video.dataset import start_worker
+from motionops.video.progress import with_progress
+from motionops.video.reading import read_video_if_small
+from motionops.views import augment_clips
+
+# Those of torchvision's and most other Kinetics-trained video networks.
+MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+
+# 224 of 256: the share of the short side that a centre crop keeps in the papers' test protocols.
+CENTRE_CROP = 0.875
+
+# Decoded videos up to this size are decoded once; larger ones a second time, after their frames were counted.
+_SMALL_VIDEO_BYTES = 128 << 20
+
+
+def extract_features(
+    backbone: nn.Module,
+    videos: Sequence[Video],
+    *,
+    clips: int = 10,
+    frames: int = 16,
+    stride: int = 2,
+    size: int = 112,
+    crop: float = CENTRE_CROP,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+    still: bool = False,
+    shuffle_frames: bool = False,
+    seed: int = 0,
+    batch_size: int = 32,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    skipped: list[Skipped] | None = None,
+) -> Tensor:
+    """One feature a video: clip feature maps averaged over time and space, then over the clips.
+
+    Args:
+        backbone: ``clip [B, 3, T, S, S] -> [B, C, T', H', W']`` (or ``[B, C]``). It runs in eval mode, so BatchNorm
+            uses its running statistics; its mode is restored.
+        videos: what to read, in order.
+        clips: clips a video; their starts are spread evenly from the first frame to the last possible start, and one
+            clip lies in the middle.
+        frames, stride: frames a clip and source frames from one to the next.
+        size: S; the centre square with ``crop`` times the short side is resampled to it.
+        mean, std: per-channel normalisation of values in 0..1; those of the training.
+        still: repeat the middle frame of each clip, so that nothing moves.
+        shuffle_frames: put the frames of each clip in a random order, which depends on ``seed`` and the place of
+            the video in ``videos`` alone.
+        batch_size: clips in one forward pass.
+        workers: processes that decode; 0 decodes in this one.
+        device: where the backbone runs; by default where its parameters are.
+        progress: show a bar.
+        skipped: a list to which videos that cannot be used are appended, with the reason; they get no row. Without
+            it the first such video is an error.
+
+    Returns:
+        float32 ``[N, C]`` on the CPU, one row for each usable video, in order.
+
+    Raises:
+        ValueError: a setting out of range.
+        UserError: a video that is missing, unreadable or shorter than a clip, where ``skipped`` is not given.
+    """
+    _check_settings(clips, frames, stride, size, crop, batch_size, workers)
+    source = _VideoClips(
+        videos, clips, frames, stride, size, crop, tuple(mean), tuple(std), still, shuffle_frames, seed
+    )
+    loader = DataLoader(
+        source,
+        batch_size=max(1, batch_size // clips),
+        num_workers=min(workers, len(videos)),
+        worker_init_fn=start_worker,
+        collate_fn=list,
+    )
+    if device is None:
+        parameter = next(backbone.parameters(), None)
+        device = torch.device("cpu") if parameter is None else parameter.device
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        results = _video_features(backbone, loader, clips, batch_size, torch.device(device))
+        rows = []
+        for video, result in zip(videos, with_progress(results, len(videos), "features", progress), strict=True):
+            if isinstance(result, Tensor):
+                rows.append(result)
+            elif skipped is None:
+                raise UserError(f"{video.path}: {result}")
+            else:
+                skipped.append(Skipped(video.path, result))
+    finally:
+        backbone.train(was_training)
+    return torch.stack(rows) if rows else torch.empty(0, getattr(backbone, "channels", 0))
+
+
+def clip_starts(length: int, clips: int, frames: int, stride: int) -> Tensor:
+    """First frames of evenly spread clips, int64 ``[clips]``; one clip starts in the middle of what is possible.
+
+    Raises:
+        ValueError: the video of ``length`` frames is shorter than a clip, ``(frames - 1) * stride + 1``.
+    """
+    last = length - ((frames - 1) * stride + 1)
+    if last < 0:
+        raise ValueError(f"clip_starts: length must be at least {length - last}, got {length}")
+    if clips == 1:
+        return torch.tensor([last // 2])
+    return (torch.arange(clips) * last + (clips - 1) // 2) // (clips - 1)
+
+
+def centre_extent(height: int, width: int, crop: float = CENTRE_CROP) -> Tensor:
+    """Extent ``[3, 2]`` of the centre square whose side is ``crop`` of the short side; the t row is (0, 1)."""
+    side = crop * min(height, width)
+    rows = [(0.0, 1.0)]
+    rows += [(0.5 - 0.5 * side / length, 0.5 + 0.5 * side / length) for length in (height, width)]
+    return torch.tensor(rows)
+
+
+class _VideoClips(Dataset):
+    """Video i as normalised clips float32 ``[clips, 3, T, S, S]``, or the reason (text) why it cannot be used."""
+
+    def __init__(self, videos, clips, frames, stride, size, crop, mean, std, still, shuffle_frames, seed):
+        self.videos = list(videos)
+        self.clips, self.frames, self.stride, self.size, self.crop = clips, frames, stride, size, crop
+        self.mean, self.std = mean, std
+        self.still, self.shuffle_frames, self.seed = still, shuffle_frames, seed
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> Tensor | str:
+        path, length = self.videos[index].path, self.videos[index].frames
+        try:
+            whole = read_video_if_small(path, -1 if length is None else length, _SMALL_VIDEO_BYTES)
+            if whole is not None:
+                length = len(whole)
+            elif length is None:
+                length = count_frames(path)
+            span = (self.frames - 1) * self.stride + 1
+            if length < span:
+                return f"is too short: {length} frames, {span} are needed"
+            numbers = self._frame_numbers(index, length)
+            pixels = read_frames(path, numbers) if whole is None else whole[numbers]
+        except VideoError as error:
+            return error.reason
+        extent = centre_extent(*pixels.shape[2:4], crop=self.crop).expand(self.clips, 3, 2)
+        return augment_clips(pixels, extent, self.size, mean=self.mean, std=self.std)
+
+    def _frame_numbers(self, index: int, length: int) -> Tensor:
+        """Frame numbers ``[clips, T]``."""
+        offsets = torch.arange(self.frames) * self.stride
+        if self.still:
+            offsets = offsets[self.frames // 2].expand(self.frames)
+        numbers = clip_starts(length, self.clips, self.frames, self.stride)[:, None] + offsets
+        if self.shuffle_frames:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+            order = torch.rand(numbers.shape, generator=generator).argsort(dim=1)
+            numbers = numbers.gather(1, order)
+        return numbers
+
+
+def _video_features(
+    backbone: nn.Module, loader: DataLoader, clips: int, batch_size: int, device: torch.device
+) -> Iterator[Tensor | str]:
+    """For each video its feature ``[C]`` on the CPU, or the reason why it has none."""
+    for batch in loader:
+        usable = [item for item in batch if isinstance(item, Tensor)]
+        features: Iterator[Tensor] = iter(())
+        if usable:
+            with torch.inference_mode():
+                maps = [backbone(part.to(device)) for part in torch.cat(usable).split(batch_size)]
+                pooled = torch.cat([m.float().flatten(2).mean(dim=2) if m.ndim > 2 else m.float() for m in maps])
+            # clone: a tensor of inference mode cannot enter autograd later, where a user may fit a classifier on it.
+            features = iter(pooled.unflatten(0, (len(usable), clips)).mean(dim=1).cpu().clone())
+        for item in batch:
+            yield next(features) if isinstance(item, Tensor) else item
+
+
+def _check_settings(
+    clips: int, frames: int, stride: int, size: int, crop: float, batch_size: int, workers: int
+) -> None:
+    values = {"clips": clips, "frames": frames, "stride": stride, "size": size, "batch_size": batch_size}
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f"extract_features: {name} must be at least 1, got {value}")
+    if workers < 0:
+        raise ValueError(f"extract_features: workers must be at least 0, got {workers}")
+    if not 0 < crop <= 1:
+        raise ValueError(f"extract_features: crop must be in (0, 1], got {crop}")

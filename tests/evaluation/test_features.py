@@ -1,0 +1,148 @@
+"""Clips lie where they should, the feature is the mean that is promised, and nothing depends on batches or workers."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from conftest import counting_frames
+from torch import nn
+
+from motionops.errors import UserError
+from motionops.evaluation import extract_features
+from motionops.evaluation.features import centre_extent, clip_starts
+from motionops.video import Video
+from motionops.video.encoding import write_video
+
+SETTINGS = {"clips": 3, "frames": 4, "stride": 2, "size": 16, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+
+
+class FirstAndLast(nn.Module):
+    """Grey level of the first and of the last frame, as feature maps [B, 2, 1, S, S] in units of source frames."""
+
+    channels = 2
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm3d(2)
+        self.modes = []
+
+    def forward(self, clip):
+        self.modes.append(self.training)
+        grey = clip.mean(dim=1, keepdim=True) * 255 / 8
+        return torch.cat([grey[:, :, :1], grey[:, :, -1:]], dim=1)
+
+
+def test_starts_are_spread_evenly():
+    assert clip_starts(20, 3, 4, 2).tolist() == [0, 7, 13]
+    assert clip_starts(7, 3, 4, 2).tolist() == [0, 0, 0]
+    assert clip_starts(20, 1, 4, 2).tolist() == [6]
+    starts = clip_starts(1000, 10, 16, 2)
+    assert starts[0] == 0
+    assert starts[-1] == 1000 - 31
+    assert (starts.diff() - 969 / 9).abs().max() < 1
+    with pytest.raises(ValueError, match="length must be at least 7, got 6"):
+        clip_starts(6, 3, 4, 2)
+
+
+def test_centre_extent_is_a_centred_square():
+    extent = centre_extent(100, 200, crop=0.5)
+    assert torch.allclose(extent, torch.tensor([[0.0, 1.0], [0.25, 0.75], [0.375, 0.625]]))
+
+
+def test_the_feature_is_the_mean_over_clips(counting_videos):
+    features = extract_features(FirstAndLast(), counting_videos[:3], **SETTINGS)
+    assert features.shape == (3, 2)
+    assert features.dtype == torch.float32
+    for row, (length, offset) in zip(features, ((24, 0), (24, 10), (20, 20)), strict=True):
+        starts = clip_starts(length, 3, 4, 2).double().mean()
+        expected = torch.stack([starts, starts + 6]) + offset / 8
+        # Encoded grey levels are off by a level or two of 255: a quarter of a frame's step.
+        assert torch.allclose(row.double(), expected, atol=0.3)
+
+
+def test_batches_and_workers_change_nothing(counting_videos):
+    reference = extract_features(FirstAndLast(), counting_videos[:3], **SETTINGS)
+    for batch_size, workers in ((1, 0), (4, 0), (64, 0), (4, 2)):
+        features = extract_features(
+            FirstAndLast(), counting_videos[:3], **SETTINGS, batch_size=batch_size, workers=workers
+        )
+        assert torch.allclose(features, reference, atol=1e-6)
+
+
+def test_eval_mode_and_back(counting_videos):
+    backbone = FirstAndLast().train()
+    extract_features(backbone, counting_videos[:1], **SETTINGS)
+    assert not any(backbone.modes)
+    assert backbone.training
+    assert backbone.norm.training
+    features = extract_features(backbone.eval(), counting_videos[:1], **SETTINGS)
+    assert not backbone.training
+    assert not features.is_inference()
+    assert not features.requires_grad
+
+
+def test_still_repeats_the_middle_frame(counting_videos):
+    first, last = extract_features(FirstAndLast(), counting_videos[:1], **SETTINGS, still=True)[0].tolist()
+    assert first == pytest.approx(last, abs=1e-5)
+    assert first == pytest.approx(clip_starts(24, 3, 4, 2).double().mean().item() + 4, abs=0.3)
+
+
+def test_shuffled_frames_are_the_same_frames_in_another_order(counting_videos):
+    class Frames(FirstAndLast):
+        def forward(self, clip):
+            return (clip.mean(dim=(1, 3, 4)) * 255 / 8)[:, :, None, None, None]  # one channel a frame
+
+    settings = {**SETTINGS, "clips": 1}
+    plain = extract_features(Frames(), counting_videos[:1], **settings)[0]
+    orders = [
+        extract_features(Frames(), counting_videos[:1], **settings, shuffle_frames=True, seed=seed)[0]
+        for seed in range(6)
+    ]
+    assert all(torch.allclose(order.sort().values, plain, atol=1e-5) for order in orders)
+    assert any(not torch.allclose(order, plain) for order in orders)
+    again = extract_features(Frames(), counting_videos[:1], **settings, shuffle_frames=True, seed=3)[0]
+    assert torch.equal(again, orders[3])
+
+
+def test_unusable_videos_are_named(counting_videos, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video")
+    short = tmp_path / "short.mp4"
+    write_video(short, counting_frames(5))
+    videos = [Video(str(broken), "a"), counting_videos[0], Video(str(short), "a"), Video(str(tmp_path / "no.mp4"), "b")]
+    skipped = []
+    features = extract_features(FirstAndLast(), videos, **SETTINGS, skipped=skipped)
+    assert features.shape == (1, 2)
+    assert [s.path for s in skipped] == [videos[0].path, videos[2].path, videos[3].path]
+    assert "too short: 5 frames" in skipped[1].reason
+    assert "7 are needed" in skipped[1].reason
+    with pytest.raises(UserError, match=re.escape("broken.mp4")):
+        extract_features(FirstAndLast(), videos, **SETTINGS)
+    assert extract_features(FirstAndLast(), videos[:1], **SETTINGS, skipped=[]).shape == (0, 2)
+
+
+def test_videos_of_different_sizes(tmp_path, counting_videos):
+    tall = tmp_path / "tall.mp4"
+    write_video(tall, counting_frames(24, height=64, width=30))
+    features = extract_features(FirstAndLast(), [counting_videos[0], Video(str(tall), "a")], **SETTINGS)
+    assert torch.allclose(features[0], features[1], atol=0.3)
+
+
+def test_the_centre_is_what_is_seen(tmp_path):
+    frames = np.zeros((8, 32, 64, 3), dtype=np.uint8)
+    frames[:, :, 16:48] = 200  # the centre square; the rest is black
+    write_video(tmp_path / "bright.mp4", frames)
+    feature = extract_features(FirstAndLast(), [Video(str(tmp_path / "bright.mp4"), None)], **SETTINGS)
+    assert feature[0, 0].item() == pytest.approx(200 / 8, abs=0.6)
+
+
+@pytest.mark.parametrize("name", ["clips", "frames", "stride", "size", "batch_size"])
+def test_settings_out_of_range(name, counting_videos):
+    with pytest.raises(ValueError, match=f"extract_features: {name} must be at least 1, got 0"):
+        extract_features(FirstAndLast(), counting_videos, **{**SETTINGS, name: 0})
+
+
+def test_crop_out_of_range(counting_videos):
+    with pytest.raises(ValueError, match=r"extract_features: crop must be in \(0, 1\], got 1.5"):
+        extract_features(FirstAndLast(), counting_videos, **SETTINGS, crop=1.5)

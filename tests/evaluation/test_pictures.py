@@ -1,0 +1,81 @@
+"""Pictures are written, have the content they are given, and refuse what they cannot draw."""
+
+import pytest
+import torch
+
+pytest.importorskip("matplotlib")
+from matplotlib.image import imread
+
+from motionops.evaluation.pictures import (
+    activation_map,
+    activation_overlay,
+    foreground_overlay,
+    retrieval_strips,
+    training_curves,
+)
+
+GREEN, RED = (0x1A, 0x7F, 0x37), (0xC0, 0x39, 0x2B)
+
+
+def count_pixels(file, colour):
+    pixels = (imread(file)[..., :3] * 255).round()
+    return int((abs(pixels - colour).max(axis=-1) <= 2).sum())
+
+
+def frames(*shape):
+    return torch.randint(60, 120, (*shape, 24, 32, 3), dtype=torch.uint8)
+
+
+def test_activation_map_by_hand():
+    features = torch.zeros(2, 2, 1, 1, 3)
+    features[0, 0, 0, 0] = torch.tensor([0.0, 2.0, 4.0])
+    maps = activation_map(features)
+    assert torch.allclose(maps[0, 0, 0], torch.tensor([0.0, 0.5, 1.0]))
+    assert torch.equal(maps[1], torch.zeros(1, 1, 3))
+    with pytest.raises(ValueError, match=r"features must be \[B, C, T, H, W\]"):
+        activation_map(torch.zeros(2, 3))
+
+
+def test_activation_overlay(tmp_path):
+    file = activation_overlay(frames(2, 4), torch.rand(2, 2, 3, 3), tmp_path / "new" / "maps.png", ["a", "b"])
+    assert imread(file).std() > 0
+    assert [path.name for path in file.parent.iterdir()] == ["maps.png"]
+    with pytest.raises(ValueError, match=r"maps must be \[B=2"):
+        activation_overlay(frames(2, 4), torch.rand(3, 2, 3, 3), file)
+    with pytest.raises(ValueError, match="frames must be uint8"):
+        activation_overlay(frames(2, 4).float(), torch.rand(2, 2, 3, 3), file)
+
+
+def test_foreground_overlay_blackens_the_background(tmp_path):
+    mask = torch.zeros(1, 2, 2, dtype=torch.bool)
+    black = count_pixels(foreground_overlay(frames(1), mask, tmp_path / "none.png"), (0, 0, 0))
+    mask[0, 0] = True
+    half = count_pixels(foreground_overlay(frames(1), mask, tmp_path / "half.png"), (0, 0, 0))
+    mask[:] = True
+    whole = count_pixels(foreground_overlay(frames(1), mask, tmp_path / "whole.png"), (0, 0, 0))
+    assert whole < 0.05 * black
+    assert half == pytest.approx(black / 2, rel=0.1)
+    with pytest.raises(ValueError, match=r"masks must be bool \[N=1"):
+        foreground_overlay(frames(1), mask.float(), tmp_path / "x.png")
+
+
+def test_retrieval_strips_mark_right_and_wrong(tmp_path):
+    query = (frames()[...], "wave")
+    right = retrieval_strips([query], [[(frames(), "wave")]], tmp_path / "right.png")
+    wrong = retrieval_strips([query], [[(frames(), "bend")]], tmp_path / "wrong.png")
+    assert count_pixels(right, GREEN) > 100 > count_pixels(right, RED)
+    assert count_pixels(wrong, RED) > 100 > count_pixels(wrong, GREEN)
+    uneven = retrieval_strips([query, query], [[query] * 3, [query]], tmp_path / "uneven.png")
+    assert uneven.is_file()
+    with pytest.raises(ValueError, match="one list of neighbours a query"):
+        retrieval_strips([query], [], tmp_path / "x.png")
+
+
+def test_training_curves(tmp_path):
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("step,epoch,loss,accuracy,loss_epoch\n10,0,3.5,,\n20,0,nan,20,\n30,1,2.5,30,2.9\n")
+    assert imread(training_curves(metrics, tmp_path / "curves.png")).std() > 0
+    for text in ("", "step,loss\n", "a,b\n1,2\n", "step,loss\n1,\n"):
+        metrics.write_text(text)
+        with pytest.raises(ValueError, match=r"training_curves: .*metrics\.csv"):
+            training_curves(metrics, tmp_path / "x.png")

@@ -1,0 +1,136 @@
+"""Measure a backbone: python trainers/evaluate.py retrieval --backbone FILE --data DIR ..."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from motionops.commandline import existing_folder, run_commands, writable_folder
+from motionops.errors import UserError
+from motionops.evaluation import evaluate_retrieval, format_retrieval
+from motionops.evaluation.backbones import named_backbone
+from motionops.video import Video, read_list
+
+
+@dataclass
+class Retrieval:
+    """Nearest neighbours: how often one of the k nearest training videos has the test video's class."""
+
+    backbone: str
+    """FILE.safetensors of a trainer; random, random:NAME or random:FILE for an untrained network of the demo's shape,
+    of that name or of that file's shape; torchvision:NAME for standard weights."""
+    data: Path | None = None
+    """Folder to which the paths in the lists are relative; without it they are relative to their list."""
+    train: str = "train.txt"
+    """List of the training videos (the gallery): 'path label' a line, or a data set's split file. Looked for here, then
+    in --data."""
+    test: str = "test.txt"
+    """List of the test videos (the queries)."""
+    output: Path = Path("runs/retrieval")
+    """Folder for metrics.json."""
+    clips: int = 10
+    """Clips a video, spread evenly; their features are averaged."""
+    frames: int | None = None
+    """Frames a clip; by default those of the training, where the file says so."""
+    stride: int | None = None
+    """Source frames from one frame of a clip to the next; default as above."""
+    size: int | None = None
+    """Height and width of a clip in pixels; default as above."""
+    crop: float = 0.875
+    """Side of the centre crop as a part of the frame's short side."""
+    ks: tuple[int, ...] = (1, 5, 10, 20)
+    """Neighbours that count."""
+    probe: bool = False
+    """Also fit a linear classifier to the same features."""
+    still: bool = False
+    """Repeat each clip's middle frame: what do the features say without motion?"""
+    shuffle_frames: bool = False
+    """Put each clip's frames in random order: what do the features say without order?"""
+    picture: Path | None = None
+    """PNG of some queries and their nearest videos."""
+    strict: bool = False
+    """Stop at a video that cannot be used, instead of skipping it."""
+    batch_size: int = 32
+    """Clips in one forward pass."""
+    workers: int = 2
+    """Processes that decode; 0 decodes in the main one."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    seed: int = 0
+    """Seed of an untrained network and of --shuffle-frames."""
+
+
+def measure_retrieval(config: Retrieval) -> None:
+    output = writable_folder(config.output)
+    device = chosen_device(config.device)
+    if config.data is not None:
+        existing_folder(config.data)
+    train = listed_videos(config.train, config.data, "--train")
+    test = listed_videos(config.test, config.data, "--test")
+    backbone, clip = named_backbone(config.backbone, config.seed)
+    given = {"frames": config.frames, "stride": config.stride, "size": config.size}
+    settings = {**clip, **{name: value for name, value in given.items() if value is not None}}
+    metrics = evaluate_retrieval(
+        backbone.to(device),
+        train,
+        test,
+        output=output,
+        ks=config.ks,
+        strict=config.strict,
+        probe=config.probe,
+        picture=config.picture,
+        **settings,
+        clips=config.clips,
+        crop=config.crop,
+        still=config.still,
+        shuffle_frames=config.shuffle_frames,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        device=device,
+        progress=True,
+    )
+    print(format_retrieval(metrics))
+    print(f"written: {output / 'metrics.json'}")
+
+
+def listed_videos(file: str, data: Path | None, flag: str) -> list[Video]:
+    """Read a list that is given by its path or by its name in the data folder."""
+
+    def is_there(name: str) -> bool:
+        pattern = re.sub(":(train|test|val)$", "", name)
+        return os.path.exists(pattern) or bool(glob.glob(pattern))
+
+    if data is not None and not is_there(file) and is_there(str(data / file)):
+        file = str(data / file)
+    try:
+        return read_list(file, root=data)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from error
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device that a flag names; auto is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device: {name!r} is no device; auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device: {name!r} is no device; auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"--device: {name} is not there; torch finds {torch.cuda.device_count()} GPUs")
+    return device
+
+
+COMMANDS = {"retrieval": (measure_retrieval, Retrieval)}
+
+if __name__ == "__main__":
+    sys.exit(run_commands(COMMANDS, "Measure what a backbone has learnt."))
