@@ -159,8 +159,19 @@ class NearPixels final : public ColumnPolicy<T> {
   const Sample& sample_;
 };
 
+int64_t element_size(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kFloat64:
+      return 8;
+    case Dtype::kFloat32:
+      return 4;
+    default:
+      return 2;
+  }
+}
+
 const void* frame_features(const void* features, Dtype dtype, int64_t element) {
-  return static_cast<const char*>(features) + element * static_cast<int64_t>(size_of(dtype));
+  return static_cast<const char*>(features) + element * element_size(dtype);
 }
 
 template <typename T>
@@ -213,7 +224,7 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
       part.policy = &policy;
       part.log_sum_exp = positives.data() + first;
       if (difference != nullptr) part.expected = expected_positives.data() + first * args.dim;
-      streaming_softmax(part, Parallel::serial());
+      streaming_softmax(part, SerialParallel());
     }
   });
 
@@ -298,7 +309,7 @@ void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& pa
       part.weight = weight.data() + first;
       part.sign = -1;
       part.gradient = gradient + offset;
-      streaming_gradient(part, Parallel::serial());
+      streaming_gradient(part, SerialParallel());
     }
   });
 }

@@ -171,6 +171,11 @@ int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 }  // namespace
 
 template <typename T>
+const T* feature_row(const FeatureRows& rows, int64_t row, int64_t dim, T* scratch) {
+  return baseline::load_rows(rows, row, 1, dim, scratch);
+}
+
+template <typename T>
 void streaming_softmax(const StreamingSoftmax<T>& problem, const Parallel& parallel) {
   const int64_t rows = problem.rows.count;
   if (rows == 0) return;
@@ -221,6 +226,8 @@ void streaming_gradient(const StreamingGradient<T>& problem, const Parallel& par
   });
 }
 
+template const float* feature_row(const FeatureRows&, int64_t, int64_t, float*);
+template const double* feature_row(const FeatureRows&, int64_t, int64_t, double*);
 template void streaming_softmax<float>(const StreamingSoftmax<float>&, const Parallel&);
 template void streaming_softmax<double>(const StreamingSoftmax<double>&, const Parallel&);
 template void streaming_gradient<float>(const StreamingGradient<float>&, const Parallel&);

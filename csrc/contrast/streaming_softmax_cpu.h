@@ -79,6 +79,10 @@ struct StreamingGradient {
   T* gradient = nullptr;                    // added to, at the rows' places in memory
 };
 
+// Row `row` of `rows` as T: where it lies, or widened into `scratch` [D].
+template <typename T>
+const T* feature_row(const FeatureRows& rows, int64_t row, int64_t dim, T* scratch);
+
 template <typename T>
 void streaming_softmax(const StreamingSoftmax<T>& problem, const Parallel& parallel);
 template <typename T>

@@ -168,38 +168,28 @@ void multiply(const T* a, int64_t rows, const T* b, int64_t b_stride, int64_t co
   }
 }
 
-inline void widen(const uint16_t* from, int64_t count, bool brain, float* to) {
-  uint32_t* bits = reinterpret_cast<uint32_t*>(to);
-  if (brain) {
-    for (int64_t i = 0; i < count; ++i) bits[i] = static_cast<uint32_t>(from[i]) << 16;
-    return;
-  }
-  // IEEE half: exponent and mantissa moved into place, and the exponent's bias made up for by a multiplication, which also
-  // normalises subnormals; infinity and NaN (exponent all ones) are put right after.
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t half = from[i];
-    const uint32_t sign = (half & 0x8000u) << 16;
-    const float magnitude = std::bit_cast<float>((half & 0x7fffu) << 13) * 0x1p112f;
-    const uint32_t special = (half & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
-    to[i] = std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign | special);
-  }
+template <typename Half, typename T>
+void widen_row(const void* from, int64_t begin, int64_t count, T* to) {
+  const Half* values = static_cast<const Half*>(from) + begin;
+  for (int64_t i = 0; i < count; ++i) to[i] = widen(values[i]);
 }
-
-inline void widen(const uint16_t*, int64_t, bool, double*) {}
 
 // Rows [begin, begin + count) of `rows` as T: straight from memory where they lie there so, through `scratch` otherwise.
 template <typename T>
 const T* load_rows(const FeatureRows& rows, int64_t begin, int64_t count, int64_t dim, T* scratch) {
-  const bool same = rows.dtype == Dtype::kFloat32 || rows.dtype == Dtype::kFloat64;
-  if (same && rows.index == nullptr) return static_cast<const T*>(rows.data) + begin * dim;
+  const bool lies_as_it_is = rows.dtype == Dtype::kFloat32 || rows.dtype == Dtype::kFloat64;
+  if (lies_as_it_is && rows.index == nullptr) {
+    return static_cast<const T*>(rows.data) + begin * dim;
+  }
   for (int64_t n = 0; n < count; ++n) {
     const int64_t row = rows.index == nullptr ? begin + n : rows.index[begin + n];
-    if (same) {
-      const T* from = static_cast<const T*>(rows.data) + row * dim;
-      std::copy(from, from + dim, scratch + n * dim);
+    T* to = scratch + n * dim;
+    if (lies_as_it_is) {
+      std::copy_n(static_cast<const T*>(rows.data) + row * dim, dim, to);
+    } else if (rows.dtype == Dtype::kBFloat16) {
+      widen_row<BFloat16>(rows.data, row * dim, dim, to);
     } else {
-      widen(static_cast<const uint16_t*>(rows.data) + row * dim, dim,
-            rows.dtype == Dtype::kBFloat16, scratch + n * dim);
+      widen_row<Float16>(rows.data, row * dim, dim, to);
     }
   }
   return scratch;

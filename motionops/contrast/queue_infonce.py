@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
-from motionops.library import ops
+from motionops.library import forbid_double_backward, ops
 
 
 class InfoNCE(NamedTuple):
@@ -157,8 +157,4 @@ def register(namespace: str) -> None:
         )
 
     torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
-    torch.library.register_autograd(backward_name, _no_second_derivative)
-
-
-def _no_second_derivative(ctx, *grads):
-    raise RuntimeError("queue_infonce_backward: the gradient has no gradient of its own (backward of backward)")
+    forbid_double_backward(namespace, "queue_infonce")
