@@ -20,7 +20,7 @@ CACHE_BYTES = 512 << 20
 MOST_REPLACEMENTS = 16
 
 Sample = Callable[[int, torch.Generator], torch.Tensor]
-Draw = Callable[[torch.Tensor, torch.Generator], dict[str, Any]]
+Draw = Callable[[torch.Tensor, tuple[int, int], torch.Generator], dict[str, Any]]
 
 
 class VideoDataset(Dataset):
@@ -30,7 +30,7 @@ class VideoDataset(Dataset):
         videos: of a list; those that :func:`check_videos` returned know their frame counts already.
         sample: ``(frame_count, generator) -> int64 [V, T]``, the frames of V views.
         seed: of everything random.
-        draw: ``(frame_numbers [V, T], generator) -> dict``, what else an item holds (extents, appearance).
+        draw: ``(frame_numbers [V, T], (H, W), generator) -> dict``, what else an item holds (extents, appearance).
         cache_bytes: memory for decoded videos, of all workers together. Videos that would take more than a
             sixteenth of a worker's part are read from disk each time.
         classes: label names in the order of their numbers; by default :func:`class_names` of ``videos``.
@@ -108,7 +108,11 @@ class VideoDataset(Dataset):
         if whole is None and self.frame_counts[index] < 0:
             self.frame_counts[index] = count_frames(self.path(index))
         numbers = self.sample(int(self.frame_counts[index]) if whole is None else len(whole), generator)
-        frames = read_frames(self.path(index), numbers) if whole is None else whole[numbers]
+        if whole is None:
+            frames = read_frames(self.path(index), numbers)
+        else:
+            # NumPy copies on this thread; torch would wake all of its threads for a few hundred kilobytes.
+            frames = torch.from_numpy(whole.numpy()[numbers.numpy()])
         item = {
             "frames": frames,
             "starts": numbers[:, 0].clone(),
@@ -116,7 +120,7 @@ class VideoDataset(Dataset):
             "label": int(self.labels[index]),
         }
         if self.draw is not None:
-            item.update(self.draw(numbers, generator))
+            item.update(self.draw(numbers, (frames.shape[-3], frames.shape[-2]), generator))
         return item
 
     def _whole_video(self, index: int) -> torch.Tensor | None:

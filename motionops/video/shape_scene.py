@@ -33,7 +33,9 @@ BOUNCE_HEIGHT, BOUNCE_PERIOD = (8.0, 13.0), (11.0, 16.0)
 PAN = 0.25  # most the camera moves a frame
 OUTLINE_WAVES = 3  # lobes of the outline: 2, 3, 4 around
 TEXTURE_WAVES = 6
-CONTRAST = 0.35  # least distance between the mean colours of sprite and background, in [0, 1] per channel
+CONTRAST = 0.25  # least difference in brightness of sprite and background, so that grey clips show the motion too
+BRIGHTNESS = np.array([0.299, 0.587, 0.114])
+BACKGROUND_DEVIATION = 0.08
 
 
 @dataclass(frozen=True)
@@ -176,19 +178,19 @@ def _motion(name: str, draw: np.ndarray, frames: int, unit: float) -> tuple[np.n
 
 
 def _two_colours(generator: np.random.Generator) -> np.ndarray:
-    """Mean colours of background and sprite, ``[2, 3]`` in [0.2, 0.8], at least CONTRAST apart."""
+    """Mean colours of background and sprite, ``[2, 3]`` in [0.2, 0.8], at least CONTRAST apart in brightness."""
     while True:
         colours = generator.uniform(0.2, 0.8, (2, 3))
-        if np.abs(colours[0] - colours[1]).max() >= CONTRAST:
+        if abs((colours[0] - colours[1]) @ BRIGHTNESS) >= CONTRAST:
             return colours
 
 
 def _background_spectrum(generator: np.random.Generator, size: int) -> np.ndarray:
-    """Spectrum ``[size, size // 2 + 1, 3]`` of a smooth random texture that wraps, mean 0, deviation 0.12."""
+    """Spectrum ``[size, size // 2 + 1, 3]`` of a smooth random texture that wraps, mean 0."""
     noise = np.fft.rfft2(generator.normal(size=(size, size, 3)), axes=(0, 1))
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)) * size  # cycles a frame
     # Nothing at the mean, 1/f above, little beyond 8 waves a frame: a texture that codec and resampling keep.
     weight = np.where(frequency > 0, np.exp(-((frequency / 8) ** 2)) / np.maximum(frequency, 1), 0)
     spectrum = noise * weight[..., None]
     texture = np.fft.irfft2(spectrum, s=(size, size), axes=(0, 1))
-    return spectrum * (0.12 / texture.std())
+    return spectrum * (BACKGROUND_DEVIATION / texture.std())

@@ -1,0 +1,181 @@
+"""Cut clips out of videos and change how they look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from motionops.views import colour
+from motionops.views.appearance import BRIGHTNESS, CONTRAST, HUE, NEUTRAL, SATURATION, Appearance
+
+ADJUSTMENTS = {
+    BRIGHTNESS: colour.brightness,
+    CONTRAST: colour.contrast,
+    SATURATION: colour.saturation,
+    HUE: colour.hue,
+}
+BLUR_KERNEL_SHARE = 23 / 224  # of the size of the view: the released FIMA blurs views of 224 pixels with a kernel of 23
+
+
+def augment_clips(
+    frames: Tensor | Sequence[Tensor],
+    extents: Tensor,
+    size: int,
+    appearance: Appearance | None = None,
+    *,
+    mean: float | Sequence[float] | Tensor,
+    std: float | Sequence[float] | Tensor,
+    difference: bool = False,
+    dtype: torch.dtype = torch.float32,
+    blur_kernel: int | None = None,
+) -> Tensor:
+    """Cut each clip out of its video by its extent, resample it to a square and change its appearance.
+
+    In this order: crop (bilinear, pixel centres at half-integers, edges clamped, shrinking does not smooth) and mirror;
+    values / 255; the frame difference (x_t - x_{t-1} + 1) / 2, whose first frame wraps round to the last, if asked
+    for; brightness, contrast, saturation, hue in each clip's own order, each as torchvision's ``adjust_*`` (the
+    contrast's mean is that of each frame); grayscale; Gaussian blur (borders reflected); (x - mean) / std. One
+    appearance a clip, the same for its frames.
+
+    Args:
+        frames: uint8 RGB ``[B, T, H, W, 3]``, or a sequence of B tensors ``[T, H_i, W_i, 3]``; any strides.
+        extents: ``[B, 3, 2]``, rows (t, y, x), columns (start, end); y and x are fractions of the picture, x with
+            start > end is a mirror image, parts outside 0..1 repeat the edge. The t row is not looked at: the
+            frames have been chosen.
+        size: S, height and width of the result in pixels.
+        appearance: of B clips; None changes nothing.
+        mean, std: of the normalisation of values in 0..1, one number or one a channel.
+        difference: whether to take the frame difference.
+        dtype: of the result; the arithmetic is in float32, or in float64 for float64.
+        blur_kernel: odd width of the blur's kernel in pixels; by default size · 23 / 224 to the nearest odd
+            number, at least 3 (1 where the view is a single pixel): 23 for 224, 11 for 112, 3 for 32.
+
+    Returns:
+        ``[B, 3, T, S, S]`` of ``dtype``, contiguous, on the frames' device.
+
+    Raises:
+        TypeError: frames that are not uint8 tensors, a dtype that is not floating.
+        ValueError: a shape, value or device that does not fit; the text says what was expected and what was given.
+    """
+    return augment_clips_reference(
+        frames,
+        extents,
+        size,
+        appearance,
+        mean=mean,
+        std=std,
+        difference=difference,
+        dtype=dtype,
+        blur_kernel=blur_kernel,
+    )
+
+
+def augment_clips_reference(
+    frames: Tensor | Sequence[Tensor],
+    extents: Tensor,
+    size: int,
+    appearance: Appearance | None = None,
+    *,
+    mean: float | Sequence[float] | Tensor,
+    std: float | Sequence[float] | Tensor,
+    difference: bool = False,
+    dtype: torch.dtype = torch.float32,
+    blur_kernel: int | None = None,
+) -> Tensor:
+    """:func:`augment_clips` in plain PyTorch: the definition of the operator. Arguments and errors are the same."""
+    from motionops.views.checks import check_arguments
+
+    frames, extents, appearance, mean, std, blur_kernel = check_arguments(
+        frames, extents, size, appearance, mean, std, dtype, blur_kernel
+    )
+    working = torch.float64 if dtype == torch.float64 else torch.float32
+    clips = _crop_all(frames, extents.to(working), size)
+    if difference:
+        clips = (clips - clips.roll(1, dims=2)).add_(1).mul_(0.5)
+    if appearance is not None:
+        jitter = appearance.jitter.to(working)
+        clips = _jitter(clips, jitter, appearance.order)
+        _replace(clips, appearance.grayscale, lambda part, _: colour.gray(part).expand_as(part))
+        sigma = appearance.blur_sigma.to(working)
+        _replace(clips, sigma > 0, lambda part, chosen: _blur(part, sigma[chosen], blur_kernel))
+    mean, std = (value.to(working).view(-1, 1, 1, 1) for value in (mean, std))
+    return clips.sub_(mean).div_(std).to(dtype)
+
+
+def default_blur_kernel(size: int) -> int:
+    """The odd width nearest to ``size`` · 23 / 224 that the view can hold; at least 3, or 1 for a single pixel."""
+    kernel = max(3, 2 * round((BLUR_KERNEL_SHARE * size - 1) / 2) + 1)
+    return min(kernel, 2 * size - 1)
+
+
+def _crop_all(frames: Tensor | list[Tensor], extents: Tensor, size: int) -> Tensor:
+    """Values in 0..1, ``[B, 3, T, S, S]``."""
+    if isinstance(frames, Tensor):
+        return _crop(frames, extents, size)
+    length = len(frames[0]) if frames else 0
+    clips = torch.empty(len(frames), 3, length, size, size, dtype=extents.dtype, device=extents.device)
+    places: dict[torch.Size, list[int]] = {}
+    for place, video in enumerate(frames):
+        places.setdefault(video.shape, []).append(place)
+    for chosen in places.values():  # videos of one size together
+        clips[chosen] = _crop(torch.stack([frames[place] for place in chosen]), extents[chosen], size)
+    return clips
+
+
+def _crop(frames: Tensor, extents: Tensor, size: int) -> Tensor:
+    """Crop and mirror ``[B, T, H, W, 3]`` to values in 0..1 ``[B, 3, T, S, S]``."""
+    batch, length, height, width, _ = frames.shape
+    if batch == 0 or length == 0:
+        return torch.empty(batch, 3, length, size, size, dtype=extents.dtype, device=frames.device)
+    centres = (torch.arange(size, dtype=extents.dtype, device=frames.device) + 0.5) / size
+    start, end = extents[:, 1:, :1], extents[:, 1:, 1:]
+    y, x = (2 * (start + (end - start) * centres) - 1).unbind(1)  # [B, S] each; grid_sample's -1..1 are the edges
+    grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1)
+    # Time and colour are both channels: the taps of a clip are worked out once for all of its frames.
+    planes = torch.empty(batch, 3, length, height, width, dtype=extents.dtype, device=frames.device)
+    planes.copy_(frames.permute(0, 4, 1, 2, 3))
+    planes = planes.view(batch, 3 * length, height, width)
+    clips = functional.grid_sample(planes, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return clips.div_(255).view(batch, 3, length, size, size)
+
+
+def _jitter(clips: Tensor, jitter: Tensor, order: Tensor) -> Tensor:
+    """Apply the four adjustments in each clip's own order; neutral factors are left out."""
+    needed = jitter != jitter.new_tensor(NEUTRAL)
+    for turn in order.unbind(1):
+        for adjustment, adjust in ADJUSTMENTS.items():
+            factor = jitter[:, adjustment]
+            _replace(
+                clips,
+                (turn == adjustment) & needed[:, adjustment],
+                lambda part, chosen, adjust=adjust, factor=factor: adjust(part, factor[chosen]),
+            )
+    return clips
+
+
+def _replace(clips: Tensor, where: Tensor, change) -> None:
+    """Replace the clips that ``where`` ``[B]`` chooses by ``change(clips, chosen)``, in place."""
+    chosen = where.nonzero()[:, 0]
+    if len(chosen):
+        clips.index_copy_(0, chosen, change(clips.index_select(0, chosen), chosen))
+
+
+def _blur(clips: Tensor, sigma: Tensor, kernel: int) -> Tensor:
+    """Gaussian blur of ``[n, 3, T, S, S]`` with one sigma a clip, borders reflected.
+
+    Blurring a line of S pixels, reflection included, is one S × S matrix, and a picture is multiplied by it from both
+    sides: two batched matrix products whatever the kernel.
+    """
+    count, size = len(clips), clips.shape[-1]
+    offsets = torch.arange(kernel, device=clips.device) - kernel // 2
+    weights = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    source = (torch.arange(size, device=clips.device)[:, None] + offsets).abs()  # reflected at the first pixel
+    source = torch.where(source >= size, 2 * (size - 1) - source, source)  # and at the last one
+    matrix = clips.new_zeros(count, size, size)
+    matrix.scatter_add_(2, source.expand(count, -1, -1), weights[:, None].expand(-1, size, -1))
+    rows = clips.flatten(1, 3) @ matrix.transpose(1, 2)
+    return (matrix[:, None] @ rows.view(count, -1, size, size)).view_as(clips)

@@ -1,0 +1,118 @@
+"""The arguments of ``augment_clips``: what fits, and what is said of what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from motionops.views.appearance import Appearance
+from motionops.views.augment_clips import default_blur_kernel
+
+Checked = tuple["Tensor | list[Tensor]", Tensor, "Appearance | None", Tensor, Tensor, int]
+
+
+def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_kernel) -> Checked:
+    """The arguments as tensors on one device; errors as ``augment_clips`` documents them."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"augment_clips: dtype must be a floating type, got {dtype}")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"augment_clips: size must be an integer >= 1, got {size!r}")
+    frames = _frames(frames)
+    batch = len(frames)
+    device = frames.device if isinstance(frames, Tensor) else (frames[0].device if frames else None)
+    extents = _tensor("extents", extents)
+    device = extents.device if device is None else device
+    if extents.shape != (batch, 3, 2):
+        raise ValueError(f"augment_clips: extents must be [B={batch}, 3, 2], got {list(extents.shape)}")
+    _same_device("extents", extents, device)
+    if not extents.is_floating_point():
+        raise TypeError(f"augment_clips: extents must be floating, got {extents.dtype}")
+    if not bool(extents.isfinite().all()):
+        raise ValueError("augment_clips: extents must be finite, got NaN or infinity")
+    if appearance is not None:
+        appearance = _appearance(appearance, batch, device)
+    mean, std = _per_channel("mean", mean, device), _per_channel("std", std, device)
+    if bool((std <= 0).any()):
+        raise ValueError(f"augment_clips: std must be > 0, got {std.tolist()}")
+    if blur_kernel is None:
+        blur_kernel = default_blur_kernel(size)
+    if not isinstance(blur_kernel, int) or blur_kernel < 1 or blur_kernel % 2 == 0 or blur_kernel // 2 >= size:
+        raise ValueError(
+            f"augment_clips: blur_kernel must be odd, >= 1 and < 2 * size = {2 * size}, got {blur_kernel!r}"
+        )
+    return frames, extents, appearance, mean, std, blur_kernel
+
+
+def _tensor(name: str, value) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    if hasattr(value, "__dlpack__"):
+        return torch.from_dlpack(value)
+    raise TypeError(f"augment_clips: {name} must be a tensor, got {type(value).__name__}")
+
+
+def _frames(frames) -> Tensor | list[Tensor]:
+    if isinstance(frames, Sequence):
+        videos = [_tensor(f"frames[{place}]", video) for place, video in enumerate(frames)]
+        for place, video in enumerate(videos):
+            _check_frames(f"frames[{place}]", video, ("T", "H", "W", 3))
+            _same_device(f"frames[{place}]", video, videos[0].device)
+            if len(video) != len(videos[0]):
+                raise ValueError(
+                    f"augment_clips: frames[{place}] must be [T={len(videos[0])}, H, W, 3] like frames[0], "
+                    f"got {list(video.shape)}"
+                )
+        return videos
+    frames = _tensor("frames", frames)
+    _check_frames("frames", frames, ("B", "T", "H", "W", 3))
+    return frames
+
+
+def _check_frames(name: str, frames: Tensor, shape: tuple) -> None:
+    expected = ", ".join(str(length) for length in shape)
+    if frames.dtype != torch.uint8:
+        raise TypeError(f"augment_clips: {name} must be uint8 [{expected}], got {frames.dtype}")
+    if frames.ndim != len(shape) or frames.shape[-1] != 3:
+        raise ValueError(f"augment_clips: {name} must be [{expected}], got {list(frames.shape)}")
+    if frames.shape[-3] == 0 or frames.shape[-2] == 0:
+        raise ValueError(f"augment_clips: {name} must have H >= 1 and W >= 1, got {list(frames.shape)}")
+
+
+def _same_device(name: str, value: Tensor, device: torch.device) -> None:
+    if value.device != device:
+        raise ValueError(f"augment_clips: {name} must be on {device}, where the frames are, got {value.device}")
+
+
+def _appearance(appearance, batch: int, device: torch.device) -> Appearance:
+    if not isinstance(appearance, Appearance):
+        raise TypeError(f"augment_clips: appearance must be an Appearance or None, got {type(appearance).__name__}")
+    shapes = {"jitter": (batch, 4), "order": (batch, 4), "grayscale": (batch,), "blur_sigma": (batch,)}
+    fields = {}
+    for name, shape in shapes.items():
+        value = fields[name] = _tensor(f"appearance.{name}", getattr(appearance, name))
+        if value.shape != shape:
+            expected = ", ".join([f"B={batch}", *map(str, shape[1:])])
+            raise ValueError(f"augment_clips: appearance.{name} must be [{expected}], got {list(value.shape)}")
+        _same_device(f"appearance.{name}", value, device)
+    for name in ("jitter", "blur_sigma"):
+        if not fields[name].is_floating_point():
+            raise TypeError(f"augment_clips: appearance.{name} must be floating, got {fields[name].dtype}")
+    jitter, order, sigma = fields["jitter"], fields["order"], fields["blur_sigma"]
+    if not bool((jitter[:, :3] >= 0).all() & (jitter[:, 3].abs() <= 0.5).all() & jitter.isfinite().all()):
+        raise ValueError("augment_clips: appearance.jitter must be three finite factors >= 0 and a hue in [-0.5, 0.5]")
+    if order.is_floating_point() or not bool((order.sort(dim=1).values == torch.arange(4, device=device)).all()):
+        raise ValueError("augment_clips: appearance.order must hold a permutation of 0, 1, 2, 3 in each row")
+    if fields["grayscale"].dtype != torch.bool:
+        raise TypeError(f"augment_clips: appearance.grayscale must be bool, got {fields['grayscale'].dtype}")
+    if not bool(((sigma >= 0) & sigma.isfinite()).all()):
+        raise ValueError("augment_clips: appearance.blur_sigma must be finite and >= 0")
+    return Appearance(**fields)
+
+
+def _per_channel(name: str, value, device: torch.device) -> Tensor:
+    value = torch.as_tensor(value, dtype=torch.float64).to(device)
+    if value.shape not in ((), (1,), (3,)) or not bool(value.isfinite().all()):
+        raise ValueError(f"augment_clips: {name} must be one or 3 finite numbers, got {value.tolist()}")
+    return value
