@@ -13,9 +13,9 @@ import torch
 
 from motionops.commandline import existing_folder, run_commands, writable_folder
 from motionops.errors import UserError
-from motionops.evaluation import evaluate_retrieval, format_retrieval
+from motionops.evaluation import check_lists, evaluate_retrieval, format_retrieval
 from motionops.evaluation.backbones import named_backbone
-from motionops.video import Video, read_list
+from motionops.video import Video, moving_shapes, read_list
 
 
 @dataclass
@@ -26,12 +26,13 @@ class Retrieval:
     """FILE.safetensors of a trainer; random, random:NAME or random:FILE for an untrained network of the demo's shape,
     of that name or of that file's shape; torchvision:NAME for standard weights."""
     data: Path | None = None
-    """Folder to which the paths in the lists are relative; without it they are relative to their list."""
-    train: str = "train.txt"
+    """Folder to which the paths in the lists are relative; without it they are relative to their list. Without any of
+    --data, --train and --test the generated MovingShapes set is used."""
+    train: str | None = None
     """List of the training videos (the gallery): 'path label' a line, or a data set's split file. Looked for here, then
-    in --data."""
-    test: str = "test.txt"
-    """List of the test videos (the queries)."""
+    in --data; by default train.txt."""
+    test: str | None = None
+    """List of the test videos (the queries); by default test.txt."""
     output: Path = Path("runs/retrieval")
     """Folder for metrics.json."""
     clips: int = 10
@@ -69,10 +70,14 @@ class Retrieval:
 def measure_retrieval(config: Retrieval) -> None:
     output = writable_folder(config.output)
     device = chosen_device(config.device)
-    if config.data is not None:
-        existing_folder(config.data)
-    train = listed_videos(config.train, config.data, "--train")
-    test = listed_videos(config.test, config.data, "--test")
+    data = config.data
+    if data is None and config.train is None and config.test is None:
+        data = moving_shapes.generate()
+    elif data is not None:
+        existing_folder(data)
+    train = listed_videos(config.train or "train.txt", data, "--train")
+    test = listed_videos(config.test or "test.txt", data, "--test")
+    check_lists(train, test)
     backbone, clip = named_backbone(config.backbone, config.seed)
     given = {"frames": config.frames, "stride": config.stride, "size": config.size}
     settings = {**clip, **{name: value for name, value in given.items() if value is not None}}

@@ -65,19 +65,8 @@ def evaluate_retrieval(
         UserError: an empty list, a video without a label, no class in common, too many unusable videos.
     """
     ks = tuple(sorted(set(checked_ks(ks))))
-    for name, videos in (("train", train), ("test", test)):
-        if not videos:
-            raise UserError(f"the {name} list holds no video")
-        unlabelled = [video.path for video in videos if video.label is None]
-        if unlabelled:
-            raise UserError(
-                f"the {name} list has {len(unlabelled)} videos without a label, the first is {unlabelled[0]}; "
-                "retrieval needs the class of each"
-            )
+    check_lists(train, test)
     warnings = split_warnings(train, test)
-    common = {video.label for video in train} & {video.label for video in test}
-    if not common:
-        raise UserError("train and test lists have no class in common; are both labelled by number or by name?")
 
     features, used, skipped = {}, {}, []
     for name, videos in (("train", train), ("test", test)):
@@ -120,6 +109,21 @@ def evaluate_retrieval(
     if picture is not None:
         _draw_strips(features, used, picture)
     return metrics
+
+
+def check_lists(train: Sequence[Video], test: Sequence[Video]) -> None:
+    """Raise UserError where retrieval is impossible: an empty list, a video without a label, no class in common."""
+    for name, videos in (("train", train), ("test", test)):
+        if not videos:
+            raise UserError(f"the {name} list holds no video")
+        unlabelled = [video.path for video in videos if video.label is None]
+        if unlabelled:
+            raise UserError(
+                f"the {name} list has {len(unlabelled)} videos without a label, the first is {unlabelled[0]}; "
+                "retrieval needs the class of each"
+            )
+    if not {video.label for video in train} & {video.label for video in test}:
+        raise UserError("train and test lists have no class in common; are both labelled by number or by name?")
 
 
 def split_warnings(train: Sequence[Video], test: Sequence[Video]) -> list[str]:

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from motionops.commandline import existing_folder, warn
+from motionops.evaluation import check_lists
 from motionops.learning.batches import BatchPlan
 from motionops.learning.config import TrainConfig
 from motionops.learning.distributed import world
@@ -62,6 +63,8 @@ def find_training_videos(config: TrainConfig, progress: bool = True) -> Training
         for video in skipped:
             warn(f"skipped {video.path}: {video.reason}")
     require_usable(usable, skipped, strict=config.strict)
+    if test:
+        check_lists(usable, test)  # now, not after hours of training
     return TrainingVideos(usable, skipped, test)
 
 
