@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from motionops.arrays import as_tensor
 from motionops.views.appearance import Appearance
 from motionops.views.augment_clips import default_blur_kernel
 
@@ -46,11 +47,7 @@ def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_ke
 
 
 def _tensor(name: str, value) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    if hasattr(value, "__dlpack__"):
-        return torch.from_dlpack(value)
-    raise TypeError(f"augment_clips: {name} must be a tensor, got {type(value).__name__}")
+    return as_tensor("augment_clips", name, value)
 
 
 def _frames(frames) -> Tensor | list[Tensor]:

@@ -1,0 +1,336 @@
+"""augment_clips against torchvision's transforms and against a crop written out tap by tap."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.functional as tv
+
+from motionops.views import Appearance, augment_clips, sample_extents
+from motionops.views.augment_clips import default_blur_kernel
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+STEP = 1 / 255
+SIZE = 18
+
+
+def crop_by_hand(frames, extent, size):
+    """float64 [T, 3, S, S] in 0..1: four taps a pixel, worked out per axis from the extent's definition."""
+
+    def taps(start, end, length):
+        centre = (start + (end - start) * (torch.arange(size, dtype=torch.float64) + 0.5) / size) * length - 0.5
+        centre = centre.clamp(0, length - 1)
+        low = centre.floor().long()
+        return low, (low + 1).clamp(max=length - 1), centre - low
+
+    pictures = frames.permute(0, 3, 1, 2).double() / 255
+    (y0, y1, wy), (x0, x1, wx) = (
+        taps(*extent[axis].double(), length) for axis, length in ((1, frames.shape[1]), (2, frames.shape[2]))
+    )
+    rows = pictures[:, :, y0] * (1 - wy)[:, None] + pictures[:, :, y1] * wy[:, None]
+    return rows[..., x0] * (1 - wx) + rows[..., x1] * wx
+
+
+def expected(frames, extents, size, appearance=None, difference=False, kernel=None):
+    """float32 [B, 3, T, S, S] before normalisation, clip by clip with torchvision."""
+    clips = []
+    for b in range(len(frames)):
+        clip = crop_by_hand(frames[b], extents[b], size)
+        if difference:
+            clip = torch.stack([(clip[t] - clip[t - 1] + 1) / 2 for t in range(len(clip))])  # t = 0 meets the last
+        clip = clip.float()
+        if appearance is not None:
+            for step in appearance.order[b].tolist():
+                adjust = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)[step]
+                clip = adjust(clip, appearance.jitter[b, step].item())
+            if appearance.grayscale[b]:
+                clip = tv.rgb_to_grayscale(clip, 3)
+            sigma = appearance.blur_sigma[b].item()
+            if sigma > 0:
+                kernel = kernel or default_blur_kernel(size)
+                clip = tv.gaussian_blur(clip, [kernel, kernel], [sigma, sigma])
+        clips.append(clip.permute(1, 0, 2, 3))
+    return torch.stack(clips)
+
+
+def run(frames, extents, size, appearance=None, **options):
+    """augment_clips with the normalisation undone."""
+    clips = augment_clips(frames, extents, size, appearance, mean=MEAN, std=STD, **options)
+    mean, std = (torch.tensor(v)[:, None, None, None] for v in (MEAN, STD))
+    return clips * std + mean
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (6, 5, 20, 26, 3), dtype=torch.uint8, generator=generator)
+    extents = sample_extents(6, frames=5, frame_count=9, height=20, width=26, generator=generator)
+    return frames, extents
+
+
+def appearance_with(batch, **fields):
+    return Appearance.neutral(batch)._replace(**fields)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 7, 5), (3, 2, 40, 40), (0, 4, 8, 8), (2, 0, 8, 8)])
+@pytest.mark.parametrize("size", [1, 2, 9, 32])
+@pytest.mark.parametrize("difference", [False, True])
+def test_shapes(shape, size, difference):
+    frames = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8)
+    extents = sample_extents(shape[0], frames=1, frame_count=1)
+    appearance = Appearance.sample(shape[0], jitter_probability=1, grayscale_probability=0.5, blur_probability=1)
+    clips = run(frames, extents, size, appearance, difference=difference)
+    assert clips.shape == (shape[0], 3, shape[1], size, size)
+    if clips.numel() and size > 1:
+        assert (clips - expected(frames, extents, size, appearance, difference)).abs().max() < STEP
+
+
+def test_crop_by_hand():
+    # One row of four pixels; the left half, resampled to two pixels, is the first two pixels themselves.
+    row = torch.tensor([10, 20, 60, 100], dtype=torch.uint8).view(1, 1, 1, 4, 1).expand(1, 1, 2, 4, 3)
+
+    def crop(start, end, size=2):
+        extents = torch.tensor([[[0.0, 1.0], [0.0, 1.0], [start, end]]])
+        return (augment_clips(row, extents, size, mean=0, std=1) * 255)[0, 0, 0, 0].tolist()
+
+    assert crop(0.0, 0.5) == pytest.approx([10, 20])
+    assert crop(0.5, 0.0) == pytest.approx([20, 10])  # mirrored
+    assert crop(0.125, 0.625) == pytest.approx([15, 40])  # half a pixel further
+    assert crop(0.0, 1.0) == pytest.approx([15, 80])  # between two pixels each
+    assert crop(-0.5, 0.5) == pytest.approx([10, 15])  # outside: the edge, repeated
+    assert crop(0.0, 1.0, 4) == pytest.approx([10, 20, 60, 100])
+
+
+def test_crop(batch):
+    frames, extents = batch
+    assert (run(frames, extents, SIZE) - expected(frames, extents, SIZE)).abs().max() < 0.01 * STEP
+
+
+def test_crop_of_whole_picture_is_torchvisions_resize(batch):
+    frames, _ = batch
+    whole = torch.tensor([[0.0, 5.0], [0.0, 1.0], [0.0, 1.0]]).expand(6, 3, 2)
+    resized = tv.resize(frames.permute(0, 1, 4, 2, 3).flatten(0, 1).float() / 255, [SIZE, SIZE], antialias=False)
+    got = run(frames, whole, SIZE).transpose(1, 2).flatten(0, 1)
+    assert (got - resized).abs().max() < 0.01 * STEP
+
+
+def test_mirror_is_the_flipped_crop(batch):
+    frames, extents = batch
+    mirrored = extents.clone()
+    mirrored[:, 2] = extents[:, 2].flip(-1)
+    torch.testing.assert_close(run(frames, mirrored, SIZE), run(frames, extents, SIZE).flip(-1))
+
+
+def test_difference_wraps_round(batch):
+    frames, extents = batch
+    clips = run(frames, extents, SIZE)
+    torch.testing.assert_close(
+        run(frames, extents, SIZE, difference=True)[:, :, 0], (clips[:, :, 0] - clips[:, :, -1] + 1) / 2
+    )
+    assert (
+        run(frames, extents, SIZE, difference=True) - expected(frames, extents, SIZE, difference=True)
+    ).abs().max() < (0.01 * STEP)
+
+
+@pytest.mark.parametrize("difference", [False, True])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("brightness", [0.0, 0.5, 1.0, 1.3, 2.5, 1.0]),
+        ("contrast", [0.0, 0.5, 1.0, 1.3, 2.5, 1.0]),
+        ("saturation", [0.0, 0.5, 1.0, 1.3, 2.5, 1.0]),
+        ("hue", [-0.5, -0.1, 0.0, 0.1, 0.5, 0.0]),
+    ],
+)
+def test_each_adjustment_alone(batch, name, values, difference):
+    frames, extents = batch
+    appearance = Appearance.neutral(6)
+    appearance.jitter[:, ("brightness", "contrast", "saturation", "hue").index(name)] = torch.tensor(values)
+    got = run(frames, extents, SIZE, appearance, difference=difference)
+    assert (got - expected(frames, extents, SIZE, appearance, difference)).abs().max() < 0.1 * STEP
+
+
+def test_hue_of_grey_black_and_pure_colours():
+    colours = torch.tensor(
+        [
+            [0, 0, 0],
+            [255, 255, 255],
+            [128, 128, 128],
+            [255, 0, 0],
+            [0, 255, 0],
+            [0, 0, 255],
+            [255, 255, 0],
+            [0, 255, 255],
+        ],
+        dtype=torch.uint8,
+    )
+    frames = colours.view(1, 1, 1, 8, 3).expand(1, 1, 8, 8, 3)
+    extents = torch.tensor([[[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]])
+    for shift in (-0.5, -0.25, 1 / 3, 0.5):
+        appearance = Appearance.neutral(1)
+        appearance.jitter[0, 3] = shift
+        got = run(frames, extents, 8, appearance)
+        assert (got - expected(frames, extents, 8, appearance)).abs().max() < 0.1 * STEP
+    turned = Appearance.neutral(1)
+    turned.jitter[0, 3] = 1 / 3
+    torch.testing.assert_close(
+        run(frames, extents, 8, turned)[0, :, 0, 0, 3], torch.tensor([0.0, 1.0, 0.0]), atol=1e-5, rtol=0
+    )
+
+
+def test_grayscale_and_blur_alone(batch):
+    frames, extents = batch
+    grey = appearance_with(6, grayscale=torch.tensor([True, False] * 3))
+    assert (run(frames, extents, SIZE, grey) - expected(frames, extents, SIZE, grey)).abs().max() < 0.1 * STEP
+    blurred = appearance_with(6, blur_sigma=torch.tensor([0.0, 0.1, 0.5, 1.0, 2.0, 8.0]))
+    for kernel in (1, 3, 9, 23, 35):
+        got = run(frames, extents, SIZE, blurred, blur_kernel=kernel)
+        assert (got - expected(frames, extents, SIZE, blurred, kernel=kernel)).abs().max() < 0.1 * STEP
+
+
+@pytest.mark.parametrize("difference", [False, True])
+def test_all_together_in_every_order(difference):
+    generator = torch.Generator().manual_seed(1)
+    orders = torch.tensor([[a, b, c, d] for a in range(4) for b in range(4) for c in range(4) for d in range(4)])
+    orders = orders[(orders.sort(dim=1).values == torch.arange(4)).all(dim=1)]
+    frames = torch.randint(0, 256, (24, 3, 24, 20, 3), dtype=torch.uint8, generator=generator)
+    extents = sample_extents(24, frames=3, frame_count=3, height=24, width=20, generator=generator)
+    drawn = Appearance.sample(
+        24, jitter_probability=1, grayscale_probability=0.2, blur_probability=0.5, generator=generator
+    )
+    drawn = drawn._replace(order=orders)
+    got = run(frames, extents, SIZE, drawn, difference=difference)
+    assert (got - expected(frames, extents, SIZE, drawn, difference)).abs().max() < STEP
+
+
+def test_default_kernel_is_the_released_one_scaled():
+    assert [default_blur_kernel(size) for size in (224, 112, 128, 32, 16, 2, 1)] == [23, 11, 13, 3, 3, 3, 1]
+
+
+def test_a_clip_depends_on_itself_alone(batch):
+    frames, extents = batch
+    appearance = Appearance.sample(6, jitter_probability=0.8, blur_probability=0.5)
+    together = run(frames, extents, SIZE, appearance)
+    for b in range(6):
+        alone = run(frames[b : b + 1], extents[b : b + 1], SIZE, Appearance(*(f[b : b + 1] for f in appearance)))
+        torch.testing.assert_close(together[b : b + 1], alone, atol=1e-6, rtol=0)
+
+
+def test_videos_of_several_sizes():
+    shapes = [(20, 26), (31, 17), (20, 26), (5, 5)]
+    frames = [torch.randint(0, 256, (4, h, w, 3), dtype=torch.uint8) for h, w in shapes]
+    extents = sample_extents(4, frames=4, frame_count=4)
+    appearance = Appearance.sample(4, jitter_probability=0.8)
+    got = run(frames, extents, SIZE, appearance)
+    assert (got - expected(frames, extents, SIZE, appearance)).abs().max() < STEP
+    assert augment_clips([], torch.empty(0, 3, 2), SIZE, mean=0, std=1).shape == (0, 3, 0, SIZE, SIZE)
+
+
+def test_any_strides_and_arrays_of_others(batch):
+    frames, extents = batch
+    planes_first = frames.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
+    every_other = torch.stack([frames, frames], dim=2).flatten(1, 2)[:, ::2]
+    channels = torch.cat([frames, frames], dim=-1)[..., :3]
+    for same in (planes_first, every_other, channels, np.asarray(frames)):
+        assert torch.equal(run(same, extents, SIZE), run(frames, extents, SIZE))
+    before = frames.clone(), extents.clone()
+    run(frames, extents, SIZE, Appearance.sample(6, jitter_probability=1))
+    assert torch.equal(frames, before[0])
+    assert torch.equal(extents, before[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_dtypes(batch, dtype):
+    frames, extents = batch
+    appearance = Appearance.sample(6, jitter_probability=1, generator=torch.Generator().manual_seed(0))
+    clips = augment_clips(frames, extents, SIZE, appearance, mean=MEAN, std=STD, dtype=dtype)
+    assert clips.dtype == dtype
+    assert clips.is_contiguous()
+    exact = augment_clips(frames, extents, SIZE, appearance, mean=MEAN, std=STD)
+    torch.testing.assert_close(clips.float(), exact, atol=1e-4 if dtype == torch.float64 else 4e-2, rtol=0)
+
+
+def test_normalisation(batch):
+    frames, extents = batch
+    raw = augment_clips(frames, extents, SIZE, mean=0.0, std=1.0)
+    assert raw.min() >= 0
+    assert raw.max() <= 1
+    for mean, std in ((0.5, 0.25), ([0.5], [0.25]), (torch.tensor([0.5] * 3), torch.tensor([0.25] * 3))):
+        torch.testing.assert_close(augment_clips(frames, extents, SIZE, mean=mean, std=std), (raw - 0.5) / 0.25)
+
+
+def wrong(**changed):
+    arguments = {
+        "frames": torch.zeros(2, 4, 8, 8, 3, dtype=torch.uint8),
+        "extents": torch.tensor([[0.0, 4.0], [0.0, 1.0], [0.0, 1.0]]).expand(2, 3, 2),
+        "size": 8,
+        "appearance": Appearance.neutral(2),
+        "mean": 0.5,
+        "std": 0.2,
+    }
+    return {**arguments, **changed}
+
+
+NEUTRAL = Appearance.neutral(2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "text"),
+    [
+        (
+            {"frames": torch.zeros(2, 4, 8, 8, 3)},
+            TypeError,
+            r"frames must be uint8 \[B, T, H, W, 3\], got torch.float32",
+        ),
+        ({"frames": torch.zeros(2, 4, 3, 8, 8, dtype=torch.uint8)}, ValueError, r"got \[2, 4, 3, 8, 8\]"),
+        ({"frames": torch.zeros(4, 8, 8, 3, dtype=torch.uint8)}, ValueError, r"frames must be \[B, T, H, W, 3\]"),
+        ({"frames": torch.zeros(2, 4, 0, 8, 3, dtype=torch.uint8)}, ValueError, "H >= 1"),
+        ({"frames": 3}, TypeError, "frames must be a tensor or an array .*, got "),
+        (
+            {"frames": [torch.zeros(t, 8, 8, 3, dtype=torch.uint8) for t in (4, 5)]},
+            ValueError,
+            r"frames\[1\] must be \[T=4, H, W, 3\] like frames\[0\], got \[5, 8, 8, 3\]",
+        ),
+        ({"frames": [torch.zeros(4, 8, 8, 3)] * 2}, TypeError, r"frames\[0\] must be uint8"),
+        ({"extents": torch.zeros(3, 3, 2)}, ValueError, r"extents must be \[B=2, 3, 2\], got \[3, 3, 2\]"),
+        ({"extents": torch.zeros(2, 3, 2, dtype=torch.int64)}, TypeError, "extents must be floating"),
+        ({"extents": torch.full((2, 3, 2), float("nan"))}, ValueError, "extents must be finite"),
+        ({"extents": torch.zeros(2, 3, 2, device="meta")}, ValueError, "extents must be on cpu"),
+        ({"size": 0}, ValueError, "size must be an integer >= 1, got 0"),
+        ({"size": 8.0}, ValueError, "size must be an integer >= 1, got 8.0"),
+        ({"dtype": torch.int32}, TypeError, "dtype must be a floating type, got torch.int32"),
+        ({"appearance": {}}, TypeError, "appearance must be an Appearance or None, got dict"),
+        ({"appearance": Appearance.neutral(3)}, ValueError, r"appearance.jitter must be \[B=2, 4\], got \[3, 4\]"),
+        ({"appearance": NEUTRAL._replace(order=torch.zeros(2, 4).long())}, ValueError, "order must hold a permutation"),
+        (
+            {"appearance": NEUTRAL._replace(jitter=NEUTRAL.jitter - 2)},
+            ValueError,
+            "jitter must be three finite factors",
+        ),
+        ({"appearance": NEUTRAL._replace(jitter=NEUTRAL.jitter * float("nan"))}, ValueError, "jitter must be three"),
+        ({"appearance": NEUTRAL._replace(jitter=NEUTRAL.order)}, TypeError, "jitter must be floating"),
+        ({"appearance": NEUTRAL._replace(grayscale=torch.zeros(2))}, TypeError, "grayscale must be bool"),
+        ({"appearance": NEUTRAL._replace(blur_sigma=-torch.ones(2))}, ValueError, "blur_sigma must be finite and >= 0"),
+        ({"appearance": NEUTRAL._replace(blur_sigma=torch.ones(3))}, ValueError, r"blur_sigma must be \[B=2\]"),
+        ({"appearance": NEUTRAL._replace(order=NEUTRAL.order.to("meta"))}, ValueError, "order must be on cpu"),
+        ({"mean": (0.1, 0.2)}, ValueError, "mean must be one or 3 finite numbers"),
+        ({"std": 0.0}, ValueError, "std must be > 0"),
+        ({"std": float("nan")}, ValueError, "std must be one or 3 finite numbers"),
+        ({"blur_kernel": 4}, ValueError, "blur_kernel must be odd"),
+        ({"blur_kernel": 17}, ValueError, r"< 2 \* size = 16, got 17"),
+    ],
+)
+def test_wrong_arguments(changed, error, text):
+    with pytest.raises(error, match=rf"^augment_clips: .*{text}"):
+        augment_clips(**wrong(**changed))
+
+
+def test_cuda_equals_cpu(batch):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    frames, extents = batch
+    appearance = Appearance.sample(6, jitter_probability=0.8, blur_probability=0.5)
+    there = Appearance(*(field.cuda() for field in appearance))
+    clips = augment_clips(frames.cuda(), extents.cuda(), SIZE, there, mean=MEAN, std=STD)
+    torch.testing.assert_close(
+        clips.cpu(), augment_clips(frames, extents, SIZE, appearance, mean=MEAN, std=STD), atol=1e-3, rtol=0
+    )
