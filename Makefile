@@ -1,0 +1,51 @@
+# `make demo` and `make test` do everything from a fresh clone; PYTHON=python3.x chooses the Python, VENV=… the environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.motionops-setup
+CXX_FILES = $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' '*.inl')
+
+.PHONY: help setup build build-emulated test test-python test-cpp lint format demo bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 18
+
+setup: $(STAMP)  ## .venv with torch, the extras and the built extension
+
+$(STAMP): pyproject.toml build_support/environment.py
+	$(PYTHON) build_support/environment.py --venv $(VENV)
+	@touch $@
+
+build: $(STAMP)  ## compile what changed
+	@$(PY) -m build_support.ninja_build extension
+
+build-emulated: $(STAMP)  ## compile the CUDA sources for the host, for the tests
+	@$(PY) -m build_support.ninja_build emulated
+
+test: lint test-cpp test-python  ## everything: lint, C++ tests with sanitizers, pytest on all backends
+
+test-python: build build-emulated
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -q
+
+test-cpp: $(STAMP)
+	@$(PY) -m build_support.cpp_tests
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
+
+format: $(STAMP)  ## rewrite the sources in the house style
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(VENV)/bin/clang-format -i $(CXX_FILES)
+
+demo: build  ## learn motion from generated videos, and measure it
+	$(PY) trainers/fima.py
+
+bench: build  ## what the operators cost, beside their peers
+	$(PY) -m pytest benchmarks/ --benchmark-only -q
+
+clean:  ## remove what was built; the environment stays
+	rm -rf build motionops/_C*.so tests/emulator/*.so

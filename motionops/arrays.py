@@ -1,0 +1,43 @@
+"""Taking arrays of any library: NumPy, CuPy, JAX and others hand over their memory by DLPack, without a copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def as_tensor(op: str, argument: str, value: Any) -> Tensor:
+    """Return ``value`` as a tensor that shares its memory.
+
+    Args:
+        op: the operator's name, for the message.
+        argument: the argument's name, for the message.
+        value: a tensor, or any object with ``__dlpack__``.
+
+    Raises:
+        TypeError: it is neither, or its memory cannot be shared.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if not hasattr(value, "__dlpack__"):
+        raise TypeError(
+            f"{op}: {argument} must be a tensor or an array with __dlpack__ (NumPy, CuPy, JAX), got {_name(value)}"
+        )
+    try:
+        # torch.from_numpy also takes what NumPy does not export by DLPack: read-only arrays
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) else torch.from_dlpack(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise TypeError(f"{op}: {argument} must be an array that torch can share, got {_name(value)}: {error}") from error
+
+
+def as_optional_tensor(op: str, argument: str, value: Any | None) -> Tensor | None:
+    """Like :func:`as_tensor`; None stays None."""
+    return None if value is None else as_tensor(op, argument, value)
+
+
+def _name(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

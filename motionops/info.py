@@ -1,0 +1,92 @@
+"""What this installation is, for a bug report: ``python -m motionops.info``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+
+import torch
+
+import motionops
+from motionops.library import extension
+
+# distribution -> what it is for
+OPTIONAL_PARTS = {
+    "torchvision": "backbones, weights",
+    "av": "reading videos on the CPU",
+    "nvidia-dali-cuda130": "reading videos on the GPU",
+    "nvidia-dali-cuda120": "reading videos on the GPU",
+    "lightning": "trainers",
+    "tyro": "trainers' command line",
+    "torchmetrics": "metrics",
+    "scikit-learn": "linear probe, SVM, t-SNE",
+    "safetensors": "weights on disk",
+    "matplotlib": "pictures",
+    "tensorboard": "logs",
+    "cupy-cuda13x": "arrays on the GPU",
+    "cupy-cuda12x": "arrays on the GPU",
+}
+
+
+def build_info() -> dict[str, str]:
+    """How the extension was built."""
+    cuda = f"{extension.cuda_compiler}, architectures {extension.cuda_architectures}"
+    return {
+        "motionops": motionops.__version__,
+        "built against torch": extension.torch_version,
+        "compiler": extension.compiler,
+        "CUDA operators": cuda if extension.has_cuda else f"no ({extension.cuda_reason})",
+    }
+
+
+def machine_info() -> dict[str, str]:
+    """What it runs on."""
+    facts = {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "processor": f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+    }
+    if not torch.cuda.is_available():
+        facts["GPU"] = "none"
+        return facts
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        memory = properties.total_memory / 2**30
+        facts[f"GPU {index}"] = f"{properties.name}, sm_{properties.major}{properties.minor}, {memory:.0f} GiB"
+    return facts
+
+
+def parts_info() -> dict[str, str]:
+    """The optional parts and their versions."""
+    found = {}
+    for name, purpose in OPTIONAL_PARTS.items():
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = f"- ({purpose})"
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def main() -> int:
+    """Print all of it."""
+    for title, facts in {"build": build_info(), "machine": machine_info(), "parts": parts_info()}.items():
+        print(title)
+        for name, value in facts.items():
+            print(f"  {name:<22}{value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

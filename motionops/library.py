@@ -1,0 +1,54 @@
+"""The compiled operators: loading them, and choosing which of their namespaces the public functions call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+try:
+    from motionops import _C as extension
+except ImportError as error:
+    raise ImportError(
+        f"motionops._C, the compiled operators, does not load with torch {torch.__version__} ({error}). Build it against "
+        "this torch: `make build` in the source tree, or `pip install --no-build-isolation --force-reinstall --no-deps .`"
+    ) from error
+
+NAMESPACE = "motionops"
+
+_namespace = NAMESPACE
+
+
+def has_cuda() -> bool:
+    """Whether this build has the CUDA operators (not whether this machine has a GPU)."""
+    return extension.has_cuda
+
+
+def ops() -> Any:
+    """Return the ``torch.ops`` namespace that the public functions call."""
+    return getattr(torch.ops, _namespace)
+
+
+@contextmanager
+def use_namespace(name: str) -> Iterator[None]:
+    """Let the public functions call the operators of another namespace while it lasts.
+
+    Tests run the same list on ``motionops`` and on ``motionops_emulated`` with it.
+    """
+    global _namespace
+    before, _namespace = _namespace, name
+    try:
+        yield
+    finally:
+        _namespace = before
+
+
+def forbid_double_backward(namespace: str, op: str) -> None:
+    """Register that differentiating ``<op>_backward`` raises a RuntimeError naming ``op``, where it would return nothing."""
+
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        raise RuntimeError(f"{op}: its gradient cannot be differentiated again (there is no backward of the backward)")
+
+    torch.library.register_autograd(f"{namespace}::{op}_backward", backward)

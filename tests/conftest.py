@@ -1,0 +1,106 @@
+"""What all tests share: the backends that an operator's test list runs on.
+
+Set MOTIONOPS_REQUIRE=cpu,emulated to make a backend that cannot run a failure and not a skip (.ci/run does).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import motionops
+from motionops import library
+
+ROOT = Path(__file__).resolve().parent.parent
+EMULATED_NAMESPACE = "motionops_emulated"
+
+# The modules whose register() gives an operator its shapes and gradients.
+OPERATOR_MODULES = sorted(
+    f"motionops.{path.parent.name}.{path.stem}"
+    for path in (ROOT / "motionops").glob("*/*.py")
+    if "\ndef register(namespace: str)" in path.read_text()
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@cache
+def load_emulated() -> str | None:
+    """Build and load the CUDA sources compiled for the host. Returns why that is not possible, or None."""
+    target = ROOT / "tests" / "emulator" / "_emulated.so"
+    build = subprocess.run(
+        [sys.executable, "-m", "build_support.ninja_build", "emulated"], cwd=ROOT, capture_output=True, text=True
+    )
+    if build.returncode != 0:
+        return f"the emulated build failed: {(build.stderr or build.stdout).strip()[-2000:]}"
+    torch.ops.load_library(target)
+    for name in OPERATOR_MODULES:
+        op = name.rsplit(".", 1)[1]
+        if hasattr(getattr(torch.ops, EMULATED_NAMESPACE), op):
+            import_module(name).register(EMULATED_NAMESPACE)
+    return None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where an operator runs: the public functions reach it while the fixture is alive."""
+
+    name: str  # cpu, emulated, cuda
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda" if self.name == "cuda" else "cpu")
+
+    @property
+    def namespace(self) -> str:
+        return EMULATED_NAMESPACE if self.name == "emulated" else library.NAMESPACE
+
+    @property
+    def ops(self):
+        """The raw operators, for opcheck."""
+        return getattr(torch.ops, self.namespace)
+
+    def tensor(self, value: Tensor) -> Tensor:
+        """Bring an input to the backend's device; strides are kept."""
+        return value.to(self.device)
+
+    def why_unavailable(self) -> str | None:
+        if self.name == "emulated":
+            return load_emulated()
+        if self.name == "cuda" and not motionops.has_cuda():
+            return "this build has CPU operators only"
+        if self.name == "cuda" and not torch.cuda.is_available():
+            return "no GPU"
+        return None
+
+
+@pytest.fixture(params=["cpu", "emulated", "cuda"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Run a test on every backend; inside, `motionops.<op>` calls that backend."""
+    chosen = Backend(request.param)
+    reason = chosen.why_unavailable()
+    if reason is not None:
+        if chosen.name in os.environ.get("MOTIONOPS_REQUIRE", "").split(","):
+            pytest.fail(f"backend {chosen.name} is required here: {reason}")
+        pytest.skip(f"backend {chosen.name}: {reason}")
+    with library.use_namespace(chosen.namespace):
+        yield chosen
