@@ -40,7 +40,6 @@ COLOURS = (0.36, 0.64)
 BACKGROUND_DEVIATION = 0.045
 CONTRAST = 0.08  # least difference in brightness of sprite and background, so that grey clips show the motion too
 BRIGHTNESS = np.array([0.299, 0.587, 0.114])
-BACKGROUND_DEVIATION = 0.08
 
 
 @dataclass(frozen=True)
