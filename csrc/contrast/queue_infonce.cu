@@ -6,7 +6,7 @@
 #include "contrast/queue_infonce.h"
 
 #include "contrast/streaming_softmax.cuh"
-#include "core/element.h"
+#include "core/device_types.h"
 #include "core/workspace.h"
 
 namespace motionops {
@@ -15,7 +15,7 @@ namespace {
 struct QueueColumns {
   static constexpr bool kOwnKey = true;
   static constexpr bool kSoftmax = true;
-  static constexpr bool kLocal = false;
+  static constexpr bool kRanges = false;
   using Column = int64_t;  // the queue row's video id
   struct Row {
     int64_t id;
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kMergeThreads) queue_infonce_merge_kernel(cons
     const float scale = 1.0f / merge.partials.weight_scale;
     combine_expected<true>(merge.partials, first, last, row_in_block, base, [&](int64_t d, float total) {
       if (d < merge.dim) {
-        merge.expected_key[row * merge.dim + d] = (total * scale + own * as_float(key[d])) / sum;
+        merge.expected_key[row * merge.dim + d] = (total * scale + own * device_widen(key[d])) / sum;
       }
     });
   }
@@ -104,11 +104,22 @@ __global__ void __launch_bounds__(128) queue_infonce_backward_kernel(const __gri
     const int64_t place = row * args.dim + d;
     if (args.grad_query != nullptr) {
       static_cast<float*>(args.grad_query)[place] =
-          scale * (static_cast<const float*>(args.expected_key)[place] - as_float(static_cast<const Element*>(args.key)[place]));
+          scale * (static_cast<const float*>(args.expected_key)[place] - device_widen(static_cast<const Element*>(args.key)[place]));
     }
     if (args.grad_key != nullptr) {
-      static_cast<float*>(args.grad_key)[place] = share * as_float(static_cast<const Element*>(args.query)[place]);
+      static_cast<float*>(args.grad_key)[place] = share * device_widen(static_cast<const Element*>(args.query)[place]);
     }
+  }
+}
+
+// Calls start(element) with a value of the features' type; float64 is for the CPU.
+template <typename Start>
+cudaError_t with_element(Dtype dtype, const Start& start) {
+  switch (dtype) {
+    case Dtype::kBFloat16: return start(__nv_bfloat16{});
+    case Dtype::kFloat16: return start(__half{});
+    case Dtype::kFloat32: return start(float{});
+    default: return cudaErrorInvalidValue;
   }
 }
 
@@ -121,7 +132,8 @@ struct Plan {
 Plan make_plan(const QueueInfonceForward& args, Workspace& workspace) {
   const int64_t columns = args.queue_rows + args.extra_rows;
   const bool expected = args.expected_key != nullptr;
-  const int64_t workers = streaming_workers(args.rows, columns, args.dim, args.dtype, expected);
+  const int64_t workers =
+      streaming_workers(row_blocks(args.rows) * column_tiles(columns), kLeastTiles, args.dim, args.dtype, expected);
   const int64_t places = streaming_slots(args.rows, workers) * kTileRows;
 
   Partials partials{};

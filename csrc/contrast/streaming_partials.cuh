@@ -30,6 +30,12 @@ struct RowSource {
   __device__ __forceinline__ int64_t row(int64_t index) const { return list != nullptr ? list[index] : index; }
 };
 
+__host__ __device__ __forceinline__ int64_t row_blocks(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+
+__host__ __device__ __forceinline__ int64_t column_tiles(int64_t columns) {
+  return columns > 0 ? (columns + kTileRows - 1) / kTileRows : 1;  // rows are visited even if there is no column
+}
+
 // Rows x columns, cut into tiles; the tiles, row block after row block, are dealt to the workers in equal runs. A worker's run
 // may touch several row blocks; what it finds for row block b goes to slot `worker + b`, which no other pair shares.
 struct Partition {
@@ -37,8 +43,8 @@ struct Partition {
   int64_t tiles;    // of columns, per row block; at least one
   int64_t workers;  // that have something to do
 
-  __host__ __device__ __forceinline__ Partition(int64_t rows, int64_t column_tiles, int64_t maximum_workers)
-      : blocks((rows + kTileRows - 1) / kTileRows), tiles(column_tiles > 0 ? column_tiles : 1) {
+  __host__ __device__ __forceinline__ Partition(int64_t rows, int64_t tiles_per_block, int64_t maximum_workers)
+      : blocks(row_blocks(rows)), tiles(tiles_per_block) {
     workers = maximum_workers < blocks * tiles ? maximum_workers : blocks * tiles;
   }
   // The first tile of worker w; that of worker w + 1 is where it ends.
@@ -52,10 +58,6 @@ struct Partition {
     return worker_of(block * tiles + tiles - 1) + block;
   }
 };
-
-__host__ __device__ __forceinline__ int64_t column_tiles(int64_t columns) {
-  return (columns + kTileRows - 1) / kTileRows;
-}
 
 // Partial results, [slots, 64] each, in workspace.
 struct Partials {

@@ -24,7 +24,8 @@
 //                  instructions as every other, and columns above it are counted
 //   kSoftmax       weights are e^(logit - maximum); otherwise coefficient(row, column, info, logit) gives them, in [-1, 1], and
 //                  only `expected` is left behind: the transposed pass, where log-sum-exps are known
-//   kLocal         row block b needs only the columns that block(...) names: one worker takes them all
+//   kRanges        where policy.local() says so, a row block needs only the columns that policy.range(block) names, and one
+//                  worker takes them all
 //   Column         what counts() and coefficient() want to know of a column, 8 or 16 bytes; policy.columns() is the array, or
 //                  null, and policy.described_columns() its length. It travels with the tile.
 //   Row, row(r)    what they want to know of row number r
@@ -395,7 +396,9 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   if (stream.counter != nullptr && blockIdx.x == 0 && blockIdx.z == 0 && threadIdx.x == 0) *stream.counter = 0;
   const int64_t row_count = stream.rows.count();
   const int64_t column_count = stream.columns.count() + stream.more_rows;
-  const Partition partition(row_count, Policy::kLocal ? 1 : column_tiles(column_count), gridDim.x);
+  bool local = false;
+  if constexpr (Policy::kRanges) local = policy.local();
+  const Partition partition(row_count, local ? 1 : column_tiles(column_count), gridDim.x);
   if (blockIdx.x >= partition.workers) return;
   const int64_t last = partition.first_tile(blockIdx.x + 1);
   for (int64_t tile = partition.first_tile(blockIdx.x); tile < last;) {
@@ -403,7 +406,9 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     const int64_t last_tile = min(partition.tiles, first_tile + last - tile);
     RowBlock<Arithmetic, Policy> rows(stream, policy, block, row_count);
     ColumnRange range{first_tile * kTileRows, min(last_tile * kTileRows, column_count)};
-    if constexpr (Policy::kLocal) range = policy.range(rows.block());
+    if constexpr (Policy::kRanges) {
+      if (local) range = policy.range(rows.block());
+    }
     rows.run(range);
     rows.store(blockIdx.x + block);
     tile += last_tile - first_tile;
@@ -437,17 +442,19 @@ inline Shape shape_of(Dtype dtype, int64_t dim, size_t column_bytes) {
 
 inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
 
-// How many CTAs, per chunk of the output, share the tiles: as many as are resident at once. Fewer than two tiles each would not
-// repay the partial results that each writes.
-inline int64_t streaming_workers(int64_t rows, int64_t columns, int64_t dim, Dtype dtype, bool expected) {
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows * std::max<int64_t>(column_tiles(columns), 1);
+// How many CTAs, per chunk of the output, share `tiles` tiles, of all row blocks together: as many as are resident at once, but
+// no more than leaves each `least` of them.
+inline int64_t streaming_workers(int64_t tiles, int64_t least, int64_t dim, Dtype dtype, bool expected) {
   const int chunks = expected ? streaming::shape_of(dtype, dim, 0).chunks : 1;
   const int64_t resident = std::max<int64_t>(2 * multiprocessor_count() / chunks, 1);
-  return std::max<int64_t>(std::min(resident, tiles / 2), 1);
+  return std::max<int64_t>(std::min(resident, tiles / least), 1);
 }
 
+// A worker with fewer tiles than this would not repay the partial result that it writes.
+inline constexpr int64_t kLeastTiles = 2;
+
 // Slots of partial results that `workers` may fill.
-inline int64_t streaming_slots(int64_t rows, int64_t workers) { return workers + (rows + kTileRows - 1) / kTileRows; }
+inline int64_t streaming_slots(int64_t rows, int64_t workers) { return workers + row_blocks(rows); }
 
 inline float weight_scale_of(Dtype dtype) {
   return dtype == Dtype::kFloat16 ? Float16Arithmetic::kWeightScale : 1.0f;

@@ -1,0 +1,174 @@
+// Which pixels are positives of which, found on the device: one bit per pair of pixels of a sample (its frames share them), and
+// the list of the query pixels that have any.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "contrast/pixel_contrast.h"
+#include "core/launch.h"
+#include "core/warp.h"
+#include "core/workspace.h"
+
+namespace motionops {
+
+struct PixelHeader {
+  int32_t listed;          // rows with a positive
+  float maximum_weight;    // the largest weight of a row; 1 where there is no row
+};
+
+// All in workspace; pixel = y * W + x, area = H * W, row = (b * T + t) * area + pixel.
+struct PixelPairs {
+  uint32_t* near;       // [B, area, words]: bit k of word w of a query pixel: key pixel 32 w + k is a positive
+  uint8_t* has;         // [B, area]: the query pixel has a positive
+  int32_t* counts;      // [B]: how many have
+  PixelHeader* header;
+  int32_t* list;        // [rows]: rows with a positive, ascending; header->listed of them
+  int32_t* place;       // [rows]: where in the list, or -1
+  int32_t batch, frames, area, words;
+
+  int64_t rows() const { return int64_t{batch} * frames * area; }
+};
+
+inline PixelPairs take_pixel_pairs(const PixelContrastPairs& pairs, Workspace& workspace) {
+  PixelPairs taken{};
+  taken.batch = static_cast<int32_t>(pairs.batch);
+  taken.frames = static_cast<int32_t>(pairs.frames);
+  taken.area = static_cast<int32_t>(pairs.height * pairs.width);
+  taken.words = (taken.area + 31) / 32;
+  taken.near = workspace.take<uint32_t>(int64_t{taken.batch} * taken.area * taken.words);
+  taken.has = workspace.take<uint8_t>(int64_t{taken.batch} * taken.area);
+  taken.counts = workspace.take<int32_t>(taken.batch);
+  taken.header = workspace.take<PixelHeader>(1);
+  taken.list = workspace.take<int32_t>(taken.rows());
+  taken.place = workspace.take<int32_t>(taken.rows());
+  return taken;
+}
+
+namespace pixel_pairs {
+
+// Cells of one view in its source. Products and sums are rounded one by one, as on the CPU: a fused one could put a pair that
+// lies on the radius on its other side.
+struct Placement {
+  double start_y, start_x, step_y, step_x;
+
+  __device__ Placement(const double* extent, int64_t height, int64_t width)
+      : start_y(extent[2]),
+        start_x(extent[4]),
+        step_y((extent[3] - extent[2]) / static_cast<double>(height)),
+        step_x((extent[5] - extent[4]) / static_cast<double>(width)) {}
+  __device__ double diagonal() const {
+    return sqrt(__dadd_rn(__dmul_rn(step_y, step_y), __dmul_rn(step_x, step_x)));
+  }
+  __device__ double centre_y(int64_t y) const { return __dadd_rn(__dmul_rn(static_cast<double>(y) + 0.5, step_y), start_y); }
+  __device__ double centre_x(int64_t x) const { return __dadd_rn(__dmul_rn(static_cast<double>(x) + 0.5, step_x), start_x); }
+};
+
+inline constexpr int kNearWarps = 4;
+
+// A warp per query pixel, a lane per key pixel.
+__global__ void __launch_bounds__(32 * kNearWarps)
+    near_pixels_kernel(const __grid_constant__ PixelContrastPairs pairs, const __grid_constant__ PixelPairs out) {
+  const int64_t query = blockIdx.x * int64_t{kNearWarps} + threadIdx.x / 32;  // b * area + pixel
+  if (query >= int64_t{out.batch} * out.area) return;
+  const int lane = threadIdx.x % 32;
+  const int64_t sample = query / out.area, pixel = query - sample * out.area;
+  const bool foreground = pairs.query_mask == nullptr || pairs.query_mask[query];
+  const Placement of_query(pairs.query_extent + sample * 6, pairs.height, pairs.width);
+  const Placement of_key(pairs.key_extent + sample * 6, pairs.height, pairs.width);
+  const double query_diagonal = of_query.diagonal(), key_diagonal = of_key.diagonal();
+  // A NaN in either extent must stay: it is near nothing.
+  const double diagonal = key_diagonal > query_diagonal || isnan(key_diagonal) ? key_diagonal : query_diagonal;
+  const double y = of_query.centre_y(pixel / pairs.width), x = of_query.centre_x(pixel % pairs.width);
+  uint32_t any = 0;
+  for (int word = 0; word < out.words; ++word) {
+    const int key = 32 * word + lane;
+    bool near = false;
+    if (foreground && key < out.area && (pairs.key_mask == nullptr || pairs.key_mask[sample * out.area + key])) {
+      const double dy = y - of_key.centre_y(key / pairs.width), dx = x - of_key.centre_x(key % pairs.width);
+      near = sqrt(__dadd_rn(__dmul_rn(dy, dy), __dmul_rn(dx, dx))) / diagonal < pairs.radius;
+    }
+    const uint32_t bits = __ballot_sync(kAllLanes, near);
+    if (lane == 0) out.near[query * out.words + word] = bits;
+    any |= bits;
+  }
+  if (lane == 0) out.has[query] = any != 0;
+}
+
+inline constexpr int kListThreads = 1024;
+
+// One block: rows are few (thousands), and an order kept makes every later sum repeatable.
+__global__ void __launch_bounds__(kListThreads)
+    list_rows_kernel(const __grid_constant__ PixelPairs pairs, float* weight) {
+  __shared__ int32_t per_warp[kListThreads / 32];
+  __shared__ int32_t samples_per_warp[kListThreads / 32];
+  __shared__ int32_t fewest_per_warp[kListThreads / 32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+
+  int32_t samples = 0, fewest = INT32_MAX;
+  for (int b = warp; b < pairs.batch; b += kListThreads / 32) {
+    int32_t count = 0;
+    for (int pixel = lane; pixel < pairs.area; pixel += 32) count += pairs.has[int64_t{b} * pairs.area + pixel];
+    count = warp_sum(count);
+    if (lane == 0) pairs.counts[b] = count;
+    samples += count > 0;
+    if (count > 0) fewest = min(fewest, count);
+  }
+  if (lane == 0) {
+    samples_per_warp[warp] = samples;
+    fewest_per_warp[warp] = fewest;
+  }
+  __syncthreads();
+  samples = 0;
+  for (int other = 0; other < kListThreads / 32; ++other) {
+    samples += samples_per_warp[other];
+    fewest = min(fewest, fewest_per_warp[other]);
+  }
+
+  const int64_t rows = int64_t{pairs.batch} * pairs.frames * pairs.area;
+  int32_t before = 0;
+  for (int64_t begin = 0; begin < rows; begin += kListThreads) {
+    const int64_t row = begin + threadIdx.x;
+    const int64_t frame = row / pairs.area, sample = frame / pairs.frames;
+    const bool has = row < rows && pairs.has[sample * pairs.area + (row - frame * pairs.area)] != 0;
+    const uint32_t ballot = __ballot_sync(kAllLanes, has);
+    if (lane == 0) per_warp[warp] = __popc(ballot);
+    __syncthreads();
+    int32_t place = before + __popc(ballot & ((1u << lane) - 1));
+    for (int other = 0; other < kListThreads / 32; ++other) {
+      before += per_warp[other];
+      if (other < warp) place += per_warp[other];
+    }
+    if (row < rows) {
+      pairs.place[row] = has ? place : -1;
+      if (has) pairs.list[place] = static_cast<int32_t>(row);
+      if (weight != nullptr) {
+        const float of_sample = static_cast<float>(samples) * static_cast<float>(pairs.frames);
+        weight[row] = has ? 1.0f / (of_sample * static_cast<float>(pairs.counts[sample])) : 0.0f;
+      }
+    }
+    __syncthreads();  // per_warp is written again
+  }
+  if (threadIdx.x == 0) {
+    pairs.header->listed = before;
+    pairs.header->maximum_weight =
+        samples > 0 ? 1.0f / (static_cast<float>(samples) * static_cast<float>(pairs.frames) * static_cast<float>(fewest))
+                    : 1.0f;
+  }
+}
+
+}  // namespace pixel_pairs
+
+// Fills `out`, and weight [rows] where it is not null.
+inline cudaError_t find_pixel_pairs(const PixelContrastPairs& pairs, const PixelPairs& out, float* weight,
+                                    cudaStream_t stream) {
+  const int64_t queries = int64_t{out.batch} * out.area;
+  const auto blocks = static_cast<unsigned>((queries + pixel_pairs::kNearWarps - 1) / pixel_pairs::kNearWarps);
+  const cudaError_t error = launch(pixel_pairs::near_pixels_kernel, dim3(blocks), dim3(32 * pixel_pairs::kNearWarps), 0,
+                                   stream, pairs, out);
+  if (error != cudaSuccess) return error;
+  return launch(pixel_pairs::list_rows_kernel, dim3(1), dim3(pixel_pairs::kListThreads), 0, stream, out, weight);
+}
+
+}  // namespace motionops
