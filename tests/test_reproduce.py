@@ -1,4 +1,4 @@
-"""Every command in docs/reproduce.md is a command of the programs as they are."""
+"""Every command in docs/reproduce.md is one that the programs, as they are, would run."""
 
 import importlib.util
 import re
@@ -43,7 +43,9 @@ def test_every_command_parses(command, programs):
         config = parse(module.COMMANDS[argv[0]][1], None, argv[1:])
         assert config.output != type(config).output
     else:
-        assert parse(module.FIMAConfig, module.PRESETS, argv).preset == argv[argv.index("--preset") + 1]
+        config = parse(module.FIMAConfig, module.PRESETS, argv)
+        assert config.preset == argv[argv.index("--preset") + 1]
+        module.check(config)  # and the flags do not contradict each other
 
 
 def test_every_row_has_all_its_columns():

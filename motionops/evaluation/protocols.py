@@ -100,7 +100,7 @@ def evaluate_retrieval(
         "skipped": len(skipped),
         "skipped_videos": [{"path": video.path, "reason": video.reason} for video in skipped],
         "warnings": warnings,
-        "settings": {name: _plain(value) for name, value in settings.items()},
+        "settings": {name: _plain(value) for name, value in settings.items() if name != "progress"},
     }
     for line in warnings:
         warn(line)
