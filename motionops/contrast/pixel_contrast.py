@@ -7,7 +7,7 @@ from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
 from motionops.contrast.queue_infonce import accumulation_dtype
-from motionops.library import forbid_double_backward, ops
+from motionops.library import NAMESPACE, forbid_double_backward, ops
 
 
 def pixel_contrast(
@@ -235,3 +235,6 @@ def register(namespace: str) -> None:
 
     torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
     forbid_double_backward(namespace, "pixel_contrast")
+
+
+register(NAMESPACE)

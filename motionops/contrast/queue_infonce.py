@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
-from motionops.library import forbid_double_backward, ops
+from motionops.library import NAMESPACE, forbid_double_backward, ops
 
 
 class InfoNCE(NamedTuple):
@@ -158,3 +158,6 @@ def register(namespace: str) -> None:
 
     torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
     forbid_double_backward(namespace, "queue_infonce")
+
+
+register(NAMESPACE)

@@ -59,9 +59,7 @@ class FeatureQueue(nn.Module):
         if not features.is_floating_point():
             raise TypeError(f"FeatureQueue.enqueue: features must be of a floating type, got {features.dtype}")
         if features.device != self.features.device:
-            raise ValueError(
-                f"FeatureQueue.enqueue: features must be on {self.features.device}, got {features.device}"
-            )
+            raise ValueError(f"FeatureQueue.enqueue: features must be on {self.features.device}, got {features.device}")
         if ids is None:
             ids = torch.full((len(features),), -1, dtype=torch.int64, device=features.device)
         if ids.dtype != torch.int64:
