@@ -137,9 +137,7 @@ def build_extension(target: Path = EXTENSION) -> None:
             kind = "torch-cuda"
         else:
             kind = "torch"
-        for source in sources.torch:
-            has_cu = source.with_name(source.name.replace("_torch.cpp", ".cu")).exists()
-            objects.append(build.compile("cxx", source, kind, binding if has_cu else [*core, *build.torch_flags]))
+        objects += [build.compile("cxx", source, kind, binding) for source in sources.torch]
         objects.append(build.compile("cxx", sources.module, kind, [*binding, *_facts(build)]))
         build.link(target, objects, link)
         print(f"motionops: {'CPU and CUDA' if cuda else 'CPU'} operators ({build.cuda_reason})", flush=True)
@@ -160,8 +158,7 @@ def build_emulated(target: Path = EMULATED) -> None:
         objects = [build.compile("cxx", source, "emulated", ["-x c++", *core]) for source in sources.cuda]
         objects.append(build.compile("cxx", EMULATOR / "fiber_executor.cpp", "emulated", core))
         binding = [*core, *build.torch_flags]
-        with_cu = [s for s in sources.torch if s.with_name(s.name.replace("_torch.cpp", ".cu")).exists()]
-        objects += [build.compile("cxx", source, "emulated", binding) for source in with_cu]
+        objects += [build.compile("cxx", source, "emulated", binding) for source in sources.torch]
         build.link(target, objects, build.torch_link_flags)
         build.run(target)
 

@@ -29,9 +29,7 @@ def read_sources() -> Sources:
         module=CSRC / listed["module"],
     )
     files = [*sources.cpu, *sources.cuda, *sources.torch, sources.module]
-    files = [path for path in files if path.suffix != ".cu"]
     missing = [str(path.relative_to(ROOT)) for path in files if not path.exists()]
     if missing:
         raise FileNotFoundError(f"csrc/sources.json lists files that do not exist: {', '.join(missing)}")
-    sources.cuda[:] = [path for path in sources.cuda if path.exists()]
     return sources
