@@ -1,0 +1,213 @@
+"""Exact frames, counts and reasons: generated files whose frames show their numbers, and real files."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from video_files import encode, numbered_frames, numbers_of, plain_decode
+
+from motionops.video import VideoError, count_frames, read_frames, read_video
+from motionops.video.encoding import write_video
+
+# File name, encoder, options, whether time stamps are irregular.
+KINDS = {
+    "h264-b-frames.mp4": ("libx264", {"crf": "10", "bf": "3", "b-pyramid": "normal"}, False),
+    "h264-one-key-frame.mp4": ("libx264", {"crf": "10", "g": "250"}, False),
+    "h264-open-gop.mkv": ("libx264", {"crf": "10", "bf": "2", "x264-params": "open-gop=1:keyint=12"}, False),
+    "mpeg4-b-frames.avi": ("mpeg4", {"qmin": "2", "qmax": "2", "bf": "2"}, False),
+    "variable-rate.mp4": ("libx264", {"crf": "10", "bf": "2"}, True),
+    "variable-rate.mkv": ("libx264", {"crf": "10", "bf": "2"}, True),
+    "mpeg2.mpg": ("mpeg2video", {"qmin": "2", "qmax": "2", "bf": "2"}, False),
+}
+COUNT = 40
+
+
+@pytest.fixture(params=KINDS)
+def numbered(request, tmp_path):
+    encoder, options, irregular = KINDS[request.param]
+    stamps = np.cumsum(np.random.default_rng(0).integers(10, 200, COUNT)) if irregular else None
+    return encode(tmp_path / request.param, numbered_frames(COUNT), encoder, options, stamps)
+
+
+def test_frames_are_named_by_their_order(numbered):
+    video = read_video(numbered)
+    assert video.dtype == torch.uint8
+    assert video.shape == (COUNT, 48, 64, 3)
+    assert numbers_of(video) == list(range(COUNT))
+    assert count_frames(numbered) == COUNT
+    for wanted in ([0], [39], [17, 3, 3, 38], list(range(5, 25, 2)), []):
+        frames = read_frames(numbered, wanted)
+        assert torch.equal(frames, video[wanted])
+        assert numbers_of(frames) == wanted
+    assert np.array_equal(video.numpy(), plain_decode(numbered))
+
+
+def test_indices_of_any_shape(numbered):
+    wanted = torch.tensor([[4, 6, 8], [5, 5, 1]])
+    frames = read_frames(numbered, wanted)
+    assert frames.shape == (2, 3, 48, 64, 3)
+    assert [numbers_of(row) for row in frames] == wanted.tolist()
+    assert numbers_of(read_frames(numbered, np.array([2, 1]))) == [2, 1]
+    assert numbers_of(read_frames(numbered, range(3))) == [0, 1, 2]
+
+
+def test_random_access_of_real_files_equals_a_full_decode(originals):
+    generator = torch.Generator().manual_seed(0)
+    for name, count in (("v_BaseballPitch_g01_c03.avi", 103), ("R6llTwEh07w.mp4", 303)):
+        path = originals / name
+        whole = torch.from_numpy(plain_decode(path))
+        assert len(whole) == count == count_frames(path)
+        assert torch.equal(read_video(path), whole)
+        for _ in range(5):
+            wanted = torch.randint(0, count, (6,), generator=generator)
+            assert torch.equal(read_frames(path, wanted), whole[wanted])
+        with pytest.raises(VideoError, match=f"has {count} frames, frame {count} was asked for"):
+            read_frames(path, [0, count])
+
+
+def test_real_files_equal_another_decoder(originals):
+    cv2 = pytest.importorskip("cv2", reason="OpenCV (its own FFmpeg) is not installed")
+    for name in ("v_BaseballPitch_g01_c03.avi", "R6llTwEh07w.mp4"):
+        ours = read_video(originals / name).numpy()
+        capture = cv2.VideoCapture(str(originals / name))
+        for number, frame in enumerate(ours):
+            there, theirs = capture.read()
+            assert there
+            assert np.abs(theirs[..., ::-1].astype(int) - frame).max() <= 2, (name, number)
+        assert not capture.read()[0]
+        capture.release()
+
+
+def test_corrupted_real_file(originals):
+    path = originals / "decord_corrupted.mp4"
+    for read in (read_video, count_frames, lambda path: read_frames(path, [45])):
+        with pytest.raises(VideoError, match=r"is damaged after 28 frames \(Invalid data found") as caught:
+            read(path)
+        assert caught.value.path == str(path)
+        assert str(caught.value) == f"{path}: {caught.value.reason}"
+    assert len(read_frames(path, [0, 20])) == 2  # whole frames before the damage can be had
+
+
+def test_error_survives_pickling():
+    error = pickle.loads(pickle.dumps(VideoError("a.mp4", "is empty")))
+    assert (error.path, error.reason, str(error)) == ("a.mp4", "is empty", "a.mp4: is empty")
+
+
+def reason_of(path) -> str:
+    reasons = set()
+    for read in (read_video, count_frames, lambda path: read_frames(path, [10_000])):
+        with pytest.raises(VideoError) as caught:
+            read(path)
+        reasons.add(caught.value.reason)
+    assert len(reasons) == 1, reasons
+    return reasons.pop()
+
+
+def test_reasons(tmp_path):
+    assert reason_of(tmp_path / "missing.mp4") == "no such file"
+    assert reason_of(tmp_path) == "is not a file"
+    (tmp_path / "empty.mp4").touch()
+    assert reason_of(tmp_path / "empty.mp4") == "is empty (0 bytes)"
+    (tmp_path / "text.mp4").write_text("This is not a video.\n" * 100)
+    assert reason_of(tmp_path / "text.mp4").startswith("is not a video (")
+    (tmp_path / "noise.avi").write_bytes(np.random.default_rng(0).bytes(20_000))
+    assert reason_of(tmp_path / "noise.avi").startswith("is not a video (")
+
+
+def test_sound_without_pictures(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 44100
+        container.mux(stream.encode(silence))
+        container.mux(stream.encode())
+    assert reason_of(tmp_path / "sound.mp4") == "holds no video stream"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "front.mp4", "avi", "mkv", "webm", "mov"])
+@pytest.mark.parametrize("kept", [0.97, 0.6, 0.2])
+def test_truncated(tmp_path, suffix, kept):
+    encoder = {"avi": "mpeg4", "webm": "libvpx"}.get(suffix, "libx264")
+    path = tmp_path / f"whole.{suffix}"
+    frames = np.random.default_rng(0).integers(0, 256, (30, 48, 64, 3), dtype=np.uint8)
+    if suffix == "front.mp4":  # the index before the pictures: a cut file opens and begins to decode
+        import av
+
+        with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+    else:
+        encode(path, frames, encoder, {})
+    assert count_frames(path) == 30
+    data = path.read_bytes()
+    cut = tmp_path / f"cut.{suffix}"
+    cut.write_bytes(data[: int(len(data) * kept)])
+    for read in (read_video, count_frames, lambda path: read_frames(path, [29])):
+        with pytest.raises(VideoError, match=rf"is truncated \({os.path.getsize(cut)} of at least \d+ bytes\)"):
+            read(cut)
+
+
+def test_one_frame(tmp_path):
+    write_video(tmp_path / "one.mp4", numbered_frames(1))
+    assert count_frames(tmp_path / "one.mp4") == 1
+    assert read_video(tmp_path / "one.mp4").shape == (1, 48, 64, 3)
+
+
+def test_wrong_indices(tmp_path):
+    write_video(tmp_path / "v.mp4", numbered_frames(4))
+    with pytest.raises(ValueError, match=r"^read_frames: indices must be >= 0, got -1"):
+        read_frames(tmp_path / "v.mp4", [0, -1])
+    with pytest.raises(ValueError, match=r"^read_frames: indices must be integers, got torch.float32"):
+        read_frames(tmp_path / "v.mp4", [0.5])
+
+
+def test_names_with_spaces_colons_and_accents(tmp_path):
+    for name in ("a b.mp4", "http:c.mp4", "é 日本.mp4", "concat:x|y.mp4", "%d.mp4"):
+        write_video(tmp_path / name, numbered_frames(3))
+        assert count_frames(tmp_path / name) == 3
+        assert count_frames(str(tmp_path / name)) == 3
+
+
+def test_a_header_that_lies_about_the_count(tmp_path):
+    path = encode(tmp_path / "lie.avi", numbered_frames(20), "mpeg4", {"qmin": "2", "qmax": "2"})
+    data = bytearray(path.read_bytes())
+    for tag, offset in ((b"avih", 24), (b"strh", 40)):  # total frames of the file, length of the stream
+        place = data.index(tag) + offset
+        assert int.from_bytes(data[place : place + 4], "little") == 20
+        for count in (3, 5000):
+            data[place : place + 4] = count.to_bytes(4, "little")
+            path.write_bytes(data)
+            assert numbers_of(read_video(path)) == list(range(20))
+            assert count_frames(path) == 20
+
+
+def test_wrong_frames_to_write(tmp_path):
+    with pytest.raises(ValueError, match=r"write_video: frames must be uint8"):
+        write_video(tmp_path / "v.mp4", np.zeros((2, 8, 8, 3)))
+    with pytest.raises(ValueError, match=r"write_video: H and W must be even, got 9x8"):
+        write_video(tmp_path / "v.mp4", np.zeros((2, 9, 8, 3), dtype=np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_closed(tmp_path):
+    write_video(tmp_path / "v.mp4", numbered_frames(20))
+    (tmp_path / "bad.mp4").write_bytes(b"nothing" * 100)
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "v.mp4").read_bytes()[:-200])
+    opened = "/proc/self/fd"
+    if not os.path.isdir(opened):
+        pytest.skip("this system does not list open files")
+    before = len(os.listdir(opened))
+    for _ in range(30):
+        read_frames(tmp_path / "v.mp4", [3])
+        count_frames(tmp_path / "v.mp4")
+        for bad in ("bad.mp4", "cut.mp4"):
+            with pytest.raises(VideoError):
+                read_video(tmp_path / bad)
+    assert len(os.listdir(opened)) == before

@@ -1,0 +1,53 @@
+"""Small video files whose frames show their numbers, and a plain decode to compare with."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from motionops.video.pyav import require_av
+
+
+def numbered_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """uint8 ``[F, H, W, 3]``: frame n shows its number as eight grey bars (bit i is bar i), so a decoder cannot lie."""
+    frames = np.full((count, height, width, 3), 40, dtype=np.uint8)
+    bar = width // 8
+    for number in range(count):
+        for bit in range(8):
+            if number >> bit & 1:
+                frames[number, :, bit * bar : (bit + 1) * bar] = 215
+    return frames
+
+
+def numbers_of(frames) -> list[int]:
+    """The numbers that frames ``[N, H, W, 3]`` show."""
+    frames = np.asarray(frames)
+    bar = frames.shape[2] // 8
+    bars = frames[:, :, : 8 * bar].reshape(len(frames), frames.shape[1], 8, bar, 3).mean(axis=(1, 3, 4))
+    return [int(sum(1 << bit for bit in range(8) if row[bit] > 128)) for row in bars]
+
+
+def encode(
+    path: Path, frames: np.ndarray, encoder: str, options: dict, stamps=None, rate: int = 25, gop: int = 12
+) -> Path:
+    """Encode with PyAV directly; ``stamps`` are presentation times in thousandths of a second."""
+    av = require_av()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(encoder, rate=rate, options=options)
+        stream.height, stream.width, stream.pix_fmt, stream.gop_size = *frames.shape[1:3], "yuv420p", gop
+        if stamps is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            if stamps is not None:
+                picture.pts, picture.time_base = int(stamps[number]), Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def plain_decode(path: Path) -> np.ndarray:
+    """PyAV as its documentation uses it."""
+    av = require_av()
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
