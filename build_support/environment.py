@@ -43,7 +43,9 @@ def make_venv(folder: Path) -> Path:
         run(sys.executable, "-m", "venv", "--clear", folder)
         return python
     if not works(sys.executable, "-m", "pip", "--version"):
-        raise SetupError("this Python has neither ensurepip nor pip. On Debian and Ubuntu: apt-get install python3-venv")
+        raise SetupError(
+            "this Python has neither ensurepip nor pip. On Debian and Ubuntu: apt-get install python3-venv"
+        )
     private = ROOT / "build" / "virtualenv"
     run(sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", private, "virtualenv")
     shutil.rmtree(folder, ignore_errors=True)
@@ -71,7 +73,9 @@ def main() -> int:
     venv: Path = parser.parse_args().venv
     if sys.version_info < OLDEST_PYTHON:
         found = ".".join(map(str, sys.version_info[:3]))
-        print(f"error: motionops needs Python 3.10 or newer, this is {found}: make PYTHON=python3.12 …", file=sys.stderr)
+        print(
+            f"error: motionops needs Python 3.10 or newer, this is {found}: make PYTHON=python3.12 …", file=sys.stderr
+        )
         return 1
     from build_support.toolchain import BuildError, find_cxx
 

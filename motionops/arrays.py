@@ -30,7 +30,9 @@ def as_tensor(op: str, argument: str, value: Any) -> Tensor:
         # torch.from_numpy also takes what NumPy does not export by DLPack: read-only arrays
         return torch.from_numpy(value) if isinstance(value, np.ndarray) else torch.from_dlpack(value)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise TypeError(f"{op}: {argument} must be an array that torch can share, got {_name(value)}: {error}") from error
+        raise TypeError(
+            f"{op}: {argument} must be an array that torch can share, got {_name(value)}: {error}"
+        ) from error
 
 
 def as_optional_tensor(op: str, argument: str, value: Any | None) -> Tensor | None:
