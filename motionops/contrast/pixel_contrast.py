@@ -28,12 +28,13 @@ def pixel_contrast(
 
     .. math:: l = \log \sum_n e^{q k_n/\tau} - \log \sum_{p \in P} e^{q k_p/\tau}
 
-    over all B·T·H·W key pixels and the ``negatives``; its positives P are the key pixels of the same sample and the same
-    frame index that are nearer than ``radius``, where both masks are true. The loss is the mean over such pixels within a
-    sample, then over the samples that have any; with none at all it is exactly 0 and so are the gradients.
+    over all B·T·H·W key pixels and the ``negatives``; its positives P are the key pixels of the same sample and the
+    same frame index that are nearer than ``radius``, where both masks are true. The loss is the mean over such pixels
+    within a sample, then over the samples that have any; with none at all it is exactly 0 and so are the gradients.
 
-    Pixel centres are placed in the source frame by the extents; the distance of two is taken in the unit square, over the
-    larger of the two views' cell diagonals. (FIMA, "Fine-grained Motion Alignment", the pixel-level loss.)
+    Pixel centres are placed in the source frame by the extents; their distance is taken in the unit square, over the
+    larger of the two views' cell diagonals. (FIMA, "Fine-Grained Spatiotemporal Motion
+    Alignment for Contrastive Video Representation Learning", equations 3 and 8.)
 
     Args:
         query: ``[B, T, H, W, D]``, L2-normalised by the caller. Receives a gradient.
@@ -45,8 +46,8 @@ def pixel_contrast(
         temperature: :math:`\tau`, finite and above 0.
         query_mask: ``[B, H, W]`` bool, the foreground of the query view, for all its frames; None: everything.
         key_mask: ``[B, H, W]`` bool, that of the key view.
-        negatives: ``[K, D]`` further columns, a queue. They receive no gradient. Products are taken in their type, or in
-            the key's where there are none; sums are accumulated in float32 or wider.
+        negatives: ``[K, D]`` further columns, a queue. They receive no gradient. Products are taken in their type, or
+            in the key's where there are none; sums are accumulated in float32 or wider.
 
     Returns:
         Scalar loss, float32 (float64 where the products are float64).

@@ -37,9 +37,9 @@ def queue_infonce(
     .. math::
         L_i = -\log \frac{e^{q_i k_i/\tau}}{e^{q_i k_i/\tau} + \sum_j e^{q_i n_j/\tau} + \sum_e e^{q_i x_e/\tau}}
 
-    with the queue rows ``n``, of which those with ``queue_ids[j] == query_ids[i]`` do not count, and the extra negatives
-    ``x``. van den Oord et al. 2018 (eq. 4) with the queue of He et al. 2020 (MoCo, eq. 1); the ids are MoDist's rule that
-    no negative comes from the query's own video.
+    with the queue rows ``n``, of which those with ``queue_ids[j] == query_ids[i]`` do not count, and the extra
+    negatives ``x``. van den Oord et al. 2018 (eq. 4) with the queue of He et al. 2020 (MoCo, eq. 1); the ids are
+    MoDist's rule that no negative comes from the query's own video.
 
     Args:
         query: ``[B, D]``, L2-normalised by the caller. Receives a gradient.

@@ -12,8 +12,9 @@ from motionops.learning.distributed import world
 class FeatureQueue(nn.Module):
     """A ring of the latest features of all ranks (He et al. 2020, MoCo, section 3.2), the same on every rank.
 
-    It starts with random unit rows of unknown videos. Everything is a buffer, the write position too: the module's state
-    dict saves and restores it whole. Seed all ranks alike, or let DistributedDataParallel broadcast the first state.
+    It starts with random unit rows of unknown videos. Everything is a buffer, the write position too: the module's
+    state dict saves and restores it whole. Seed all ranks alike, or let DistributedDataParallel broadcast the first
+    state.
 
     Args:
         size: rows that are kept, at least 1.
@@ -46,7 +47,7 @@ class FeatureQueue(nn.Module):
     def enqueue(self, features: Tensor, ids: Tensor | None = None) -> None:
         """Writes the features of all ranks, in rank order, over the oldest rows.
 
-        Any number of rows: a remainder wraps to the start, and of more rows than the queue holds the last ones are kept.
+        Any number of rows: a remainder wraps to the start, and of more rows than it holds the last are kept.
         The ranks may have different numbers of rows; all of them must call.
 
         Args:

@@ -40,7 +40,7 @@ def to_backend(backend):
     return move
 
 
-# ---- shapes and dtypes -------------------------------------------------------------------------------------------------
+# ---- shapes and dtypes -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -109,7 +109,7 @@ def test_takes_numpy_arrays():
     assert queue_infonce(**arrays).loss == queue_infonce(**sample).loss
 
 
-# ---- values known by hand ----------------------------------------------------------------------------------------------
+# ---- values known by hand --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 10, 1000])
@@ -173,7 +173,7 @@ def test_equals_torch_cross_entropy(to_backend):
     torch.testing.assert_close(loss, F.cross_entropy(logits, target), rtol=2e-6, atol=2e-6)
 
 
-# ---- special values ----------------------------------------------------------------------------------------------------
+# ---- special values --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("argument", ["query", "key", "queue", "extra_negatives"])
@@ -203,7 +203,7 @@ def test_large_logits_do_not_overflow(to_backend):
     torch.testing.assert_close(loss, queue_infonce_reference(**sample, temperature=1e-3).loss, rtol=1e-5, atol=1e-3)
 
 
-# ---- gradients ---------------------------------------------------------------------------------------------------------
+# ---- gradients -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ids", [False, True])
@@ -256,7 +256,7 @@ def test_second_derivative_is_refused(to_backend):
         gradient.sum().backward()
 
 
-# ---- bad arguments -----------------------------------------------------------------------------------------------------
+# ---- bad arguments ---------------------------------------------------------------------------------------------------
 
 
 def changed(**changes):
@@ -310,7 +310,7 @@ def test_devices_must_agree(backend, argument):
         queue_infonce(**arguments)
 
 
-# ---- the operator as torch sees it -------------------------------------------------------------------------------------
+# ---- the operator as torch sees it -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ids", [False, True])
@@ -364,7 +364,7 @@ def test_registering_names_the_operators_of_a_namespace():
         module.register("no_such_namespace")
 
 
-# ---- the CPU's vector targets ------------------------------------------------------------------------------------------
+# ---- the CPU's vector targets ----------------------------------------------------------------------------------------
 
 OTHER_TARGET = """
 import torch
@@ -393,7 +393,7 @@ def test_narrower_vector_targets(target, monkeypatch):
     assert done.returncode == 0, done.stderr
 
 
-# ---- CUDA --------------------------------------------------------------------------------------------------------------
+# ---- CUDA ------------------------------------------------------------------------------------------------------------
 
 
 def test_side_stream_and_graph(backend):

@@ -107,7 +107,7 @@ def test_bad_sizes(arguments, error, message):
 
 
 def test_bad_dtype():
-    with pytest.raises(TypeError, match="dtype must be a floating type, got torch.int64"):
+    with pytest.raises(TypeError, match=r"dtype must be a floating type, got torch\.int64"):
         FeatureQueue(3, 3, dtype=torch.int64)
 
 

@@ -1,0 +1,456 @@
+"""pixel_contrast on every backend."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from motionops.contrast import pixel_contrast, pixel_contrast_reference
+from motionops.library import ops
+from tests.contrast.budget import check_budget, loss_and_gradients, widened
+from tests.contrast.released_fima import released_pixel_loss
+from tests.contrast.samples import pixel_sample
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+# B, T, H, W, D, K: nothing, one, odd tails, more rows and columns than a tile.
+SHAPES = [
+    (0, 2, 3, 3, 4, 2),
+    (2, 0, 3, 3, 4, 2),
+    (2, 1, 0, 3, 4, 2),
+    (1, 1, 1, 1, 1, 0),
+    (1, 2, 2, 3, 5, 1),
+    (3, 1, 5, 4, 9, 0),
+    (2, 2, 7, 7, 32, 50),
+    (4, 2, 7, 7, 128, 300),
+]
+FULL = [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
+
+
+@pytest.fixture
+def to_backend(backend):
+    """Moves a sample to the backend, or skips what it does not take."""
+
+    def move(sample):
+        if backend.name != "cpu" and any(sample[name].dtype == torch.float64 for name in ("query", "key")):
+            pytest.skip("float64 products are for the CPU")
+        return {name: value.to(backend.device) for name, value in sample.items()}
+
+    return move
+
+
+def squares(batch: int, height: int, width: int, dim: int = 4) -> dict[str, torch.Tensor]:
+    """One frame, both views the whole picture."""
+    sample = pixel_sample(batch, 1, height, width, dim)
+    sample["query_extent"] = sample["key_extent"] = torch.tensor([FULL]).repeat(batch, 1, 1)
+    return sample
+
+
+# ---- shapes and dtypes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("masks", [False, True], ids=["all", "masks"])
+def test_matches_reference(to_backend, shape, dtype, masks):
+    *size, negative_rows = shape
+    sample = to_backend(pixel_sample(*size, negative_rows=negative_rows, masks=masks, dtype=dtype))
+    ours = loss_and_gradients(pixel_contrast, sample, ("query", "key"))
+    assert ours["loss"].shape == ()
+    assert ours["loss"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    check_budget(
+        ours,
+        loss_and_gradients(pixel_contrast_reference, sample, ("query", "key")),
+        loss_and_gradients(pixel_contrast_reference, widened(sample), ("query", "key")),
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("products", DTYPES, ids=str)
+@pytest.mark.parametrize("features", DTYPES, ids=str)
+def test_products_are_taken_in_the_type_of_the_columns(to_backend, features, products):
+    sample = pixel_sample(2, 2, 4, 4, 24, negative_rows=20, masks=True, dtype=features)
+    sample["negatives"] = sample["negatives"].to(products)
+    if products == torch.float64:
+        sample["key"] = sample["key"].double()  # float64 is for the CPU: skip where it is not
+    sample = to_backend(sample)
+    ours = loss_and_gradients(pixel_contrast, sample, ("query", "key"))
+    assert ours["query"].dtype == features
+    rounded = {
+        name: value.to(products) if name in ("query", "key", "negatives") else value for name, value in sample.items()
+    }
+    check_budget(
+        ours,
+        loss_and_gradients(pixel_contrast_reference, sample, ("query", "key")),
+        loss_and_gradients(pixel_contrast_reference, widened(rounded), ("query", "key")),
+        products,
+    )
+
+
+def test_strided_inputs(to_backend):
+    sample = to_backend(pixel_sample(3, 2, 4, 5, 6, negative_rows=7, masks=True))
+    strided = {name: value.transpose(0, -1).contiguous().transpose(0, -1) for name, value in sample.items()}
+    assert not any(value.is_contiguous() for value in strided.values())
+    assert pixel_contrast(**strided) == pixel_contrast(**sample)
+
+
+def test_takes_numpy_arrays():
+    sample = pixel_sample(2, 1, 3, 3, 5, negative_rows=7, masks=True)
+    arrays = {name: value.numpy() for name, value in sample.items()}
+    assert pixel_contrast(**arrays) == pixel_contrast(**sample)
+
+
+# ---- values known by hand --------------------------------------------------------------------------------------------
+
+
+def test_identical_embeddings_count_columns_and_positives(to_backend):
+    # Every pixel's only positive is itself: neighbours are 0.707 diagonals away. Columns: 2·1·3·3 + 11.
+    sample = squares(2, 3, 3)
+    for name in ("query", "key"):
+        sample[name] = torch.full_like(sample[name], 0.5)
+    sample["negatives"] = torch.full((11, 4), 0.5)
+    assert pixel_contrast(**to_backend(sample)).item() == pytest.approx(math.log(29), rel=1e-6)
+    # With radius 0.75 the 4-neighbourhood counts too: 3 positives in the corners, 4 at the edges, 5 inside.
+    wanted = math.log(29) - (4 * math.log(3) + 4 * math.log(4) + math.log(5)) / 9
+    assert pixel_contrast(**to_backend(sample), radius=0.75).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_mirrored_view_runs_backwards(to_backend):
+    sample = squares(1, 2, 3)
+    plain = pixel_contrast(**to_backend(sample)).item()
+    mirrored = dict(sample)
+    mirrored["key"] = sample["key"].flip(3)
+    mirrored["key_extent"] = torch.tensor([[[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]])
+    assert pixel_contrast(**to_backend(mirrored)).item() == pytest.approx(plain, rel=1e-6)
+
+
+def test_distance_is_in_cells_of_the_larger_view(to_backend):
+    # The key view is the upper left quarter: its 2x2 centres lie at 1/8 and 3/8; those of the query at 1/4 and 3/4. The
+    # cell diagonal of the larger view is 0.707: 1/4 is 0.177 from all four, 0.25 diagonals; the rest are beyond 0.7.
+    sample = squares(1, 2, 2)
+    sample["key_extent"] = torch.tensor([[[0.0, 1.0], [0.0, 0.5], [0.0, 0.5]]])
+    for name in ("query", "key"):
+        sample[name] = torch.full_like(sample[name], 0.5)
+    sample["negatives"] = torch.full((12, 4), 0.5)
+    # distances of (1/4, 3/4) to (3/8, 3/8) and (1/8, 3/8): 0.395 / 0.707 = 0.56
+    query = [4, 2, 2, 1]  # positives of the four query pixels; (3/4, 3/4) to (3/8, 3/8): 0.530 / 0.707 = 0.75
+    wanted = sum(math.log(16 / count) for count in query[:3]) / 3
+    assert pixel_contrast(**to_backend(sample)).item() == pytest.approx(wanted, rel=1e-6)
+    wanted = sum(math.log(16 / count) for count in query) / 4
+    assert pixel_contrast(**to_backend(sample), radius=0.76).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_mean_within_samples_then_over_samples_that_have_any(to_backend):
+    sample = squares(3, 2, 2)
+    mask = torch.zeros(3, 2, 2, dtype=torch.bool)
+    mask[0] = True  # four pixels
+    mask[2, 1, 1] = True  # one pixel; sample 1 has none
+    masked = to_backend({**sample, "query_mask": mask})
+    columns = sample["key"].reshape(12, 4).double()
+
+    def one(b, y, x):
+        logits = columns @ sample["query"][b, 0, y, x].double() / 0.1
+        return (logits.logsumexp(0) - logits[b * 4 + y * 2 + x]).item()
+
+    wanted = (sum(one(0, y, x) for y in (0, 1) for x in (0, 1)) / 4 + one(2, 1, 1)) / 2
+    assert pixel_contrast(**masked).item() == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("reason", ["query_mask", "key_mask", "apart", "frameless"])
+def test_no_positives_give_exactly_zero(to_backend, reason):
+    sample = pixel_sample(2, 0 if reason == "frameless" else 2, 3, 3, 4, negative_rows=5)
+    if reason == "apart":
+        sample["query_extent"] = torch.tensor([[[0, 1], [0, 0.4], [0, 0.4]]]).repeat(2, 1, 1)
+        sample["key_extent"] = torch.tensor([[[0, 1], [0.6, 1], [0.6, 1]]]).repeat(2, 1, 1)
+    elif reason != "frameless":
+        sample[reason] = torch.zeros(2, 3, 3, dtype=torch.bool)
+    result = loss_and_gradients(pixel_contrast, to_backend(sample), ("query", "key"))
+    assert result["loss"].item() == 0
+    assert not result["query"].any()
+    assert not result["key"].any()
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("negative_rows", [0, 40])
+def test_equals_the_released_formula(to_backend, masks, negative_rows):
+    sample = pixel_sample(4, 2, 7, 7, 16, negative_rows=negative_rows, masks=masks, seed=3)
+    query = sample["query"].double().requires_grad_()
+    released = released_pixel_loss({**widened(sample), "query": query})
+    (gradient,) = torch.autograd.grad(released, query)
+    ours = loss_and_gradients(pixel_contrast, to_backend(sample), ("query",))
+    assert ours["loss"].item() == pytest.approx(released.item(), rel=1e-5)
+    torch.testing.assert_close(ours["query"].cpu().double(), gradient, rtol=1e-3, atol=1e-7)
+
+
+# ---- special values --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("argument", ["query", "key", "negatives"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, 1e-40])
+def test_special_values_go_where_log_softmax_sends_them(to_backend, argument, value):
+    sample = pixel_sample(2, 1, 3, 3, 5, negative_rows=6)
+    sample["key_extent"] = sample["query_extent"]
+    sample[argument].view(-1, 5)[2, 1] = value
+    sample = to_backend(sample)
+    ours = loss_and_gradients(pixel_contrast, sample, ("query", "key"))
+    theirs = loss_and_gradients(pixel_contrast_reference, sample, ("query", "key"))
+    torch.testing.assert_close(ours["loss"], theirs["loss"], equal_nan=True, rtol=1e-5, atol=1e-5)
+    assert torch.equal(ours["query"].isfinite(), theirs["query"].isfinite())
+    assert torch.equal(ours["key"].isfinite(), theirs["key"].isfinite())
+
+
+def test_pixels_without_positives_may_hold_anything(to_backend):
+    sample = pixel_sample(2, 2, 3, 3, 5, negative_rows=6)
+    sample["key_extent"] = sample["query_extent"]
+    mask = torch.ones(2, 3, 3, dtype=torch.bool)
+    mask[0, 1, 1] = False
+    sample["query_mask"] = mask
+    clean = loss_and_gradients(pixel_contrast, to_backend(sample), ("query", "key"))
+    sample["query"][0, :, 1, 1] = math.nan
+    dirty = loss_and_gradients(pixel_contrast, to_backend(sample), ("query", "key"))
+    for name, value in clean.items():
+        assert torch.equal(value, dirty[name])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_extents_that_are_no_place_have_no_positives(to_backend, value):
+    sample = pixel_sample(2, 1, 3, 3, 5)
+    sample["key_extent"] = sample["query_extent"].clone()
+    sample["key_extent"][0, 1, 0] = value
+    sample = to_backend(sample)
+    ours = pixel_contrast(**sample)
+    assert ours.isfinite()
+    torch.testing.assert_close(ours, pixel_contrast_reference(**sample))
+
+
+# ---- gradients -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_gradcheck(backend, masks):
+    if backend.name != "cpu":
+        pytest.skip("float64 products are for the CPU")
+    sample = pixel_sample(2, 2, 2, 3, 3, negative_rows=4, masks=masks, dtype=torch.float64)
+    query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
+    extents = sample.pop("query_extent"), sample.pop("key_extent")
+    assert torch.autograd.gradcheck(
+        lambda q, k: pixel_contrast(q, k, *extents, temperature=0.3, radius=1.2, **sample), (query, key)
+    )
+
+
+def test_only_query_and_key_get_gradients(to_backend):
+    sample = to_backend(pixel_sample(2, 1, 3, 3, 5, negative_rows=4))
+    for value in sample.values():
+        value.requires_grad_()
+    pixel_contrast(**sample).backward()
+    assert {name for name, value in sample.items() if value.grad is not None} == {"query", "key"}
+
+
+@pytest.mark.parametrize("wanted", ["query", "key"])
+def test_gradient_of_one_alone(to_backend, wanted):
+    sample = to_backend(pixel_sample(2, 2, 3, 3, 5, negative_rows=4))
+    both = loss_and_gradients(pixel_contrast, sample, ("query", "key"))
+    assert torch.equal(loss_and_gradients(pixel_contrast, sample, (wanted,))[wanted], both[wanted])
+
+
+def test_without_gradients_nothing_is_kept(to_backend):
+    sample = to_backend(pixel_sample(2, 1, 3, 3, 5))
+    sample["query"].requires_grad_()
+    with torch.no_grad():
+        assert not pixel_contrast(**sample).requires_grad
+
+
+def test_gradients_scale_with_that_of_the_loss(to_backend):
+    sample = to_backend(pixel_sample(2, 1, 3, 3, 5))
+    query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
+    once = torch.autograd.grad(pixel_contrast(query, key, **sample), (query, key))
+    thrice = torch.autograd.grad(3 * pixel_contrast(query, key, **sample), (query, key))
+    for one, three in zip(once, thrice, strict=True):
+        torch.testing.assert_close(three, 3 * one)
+
+
+def test_second_derivative_is_refused(to_backend):
+    sample = to_backend(pixel_sample(2, 1, 3, 3, 5))
+    query = sample.pop("query").requires_grad_()
+    (gradient,) = torch.autograd.grad(pixel_contrast(query, **sample), query, create_graph=True)
+    with pytest.raises(RuntimeError, match="pixel_contrast"):
+        gradient.sum().backward()
+
+
+# ---- bad arguments ---------------------------------------------------------------------------------------------------
+
+
+def changed(**changes):
+    return {**pixel_sample(2, 1, 3, 4, 5, negative_rows=6, masks=True), **changes}
+
+
+BAD = [
+    ({"query": torch.ones(2, 3, 4, 5)}, ValueError, r"query must be \[B, T, H, W, D >= 1\], got \[2, 3, 4, 5\]"),
+    ({"query": torch.ones(2, 1, 3, 4, 0)}, ValueError, r"query must be \[B, T, H, W, D >= 1\], got \[2, 1, 3, 4, 0\]"),
+    ({"query": torch.ones(2, 1, 3, 4, 5).int()}, TypeError, "query must be float32, .*, got Int"),
+    ({"query": None}, TypeError, "query must be a tensor"),
+    (
+        {"key": torch.ones(2, 1, 4, 3, 5)},
+        ValueError,
+        r"key must be \[B=2, T=1, H=3, W=4, D=5\], got \[2, 1, 4, 3, 5\]",
+    ),
+    ({"key": torch.ones(2, 1, 3, 4, 5).bool()}, TypeError, "key must be float32, .*, got Bool"),
+    ({"query_extent": torch.ones(2, 2, 2)}, ValueError, r"query_extent must be \[B=2, 3, 2\], got \[2, 2, 2\]"),
+    ({"key_extent": torch.ones(3, 3, 2)}, ValueError, r"key_extent must be \[B=2, 3, 2\], got \[3, 3, 2\]"),
+    ({"query_extent": torch.ones(2, 3, 2).int()}, TypeError, "query_extent must be float32, .*, got Int"),
+    ({"query_mask": torch.ones(2, 3, 4)}, TypeError, "query_mask must be Bool, got Float"),
+    ({"key_mask": torch.ones(2, 3, 4).int()}, TypeError, "key_mask must be Bool, got Int"),
+    ({"query_mask": torch.ones(2, 4, 3).bool()}, ValueError, r"query_mask must be \[B=2, H=3, W=4\], got \[2, 4, 3\]"),
+    ({"key_mask": torch.ones(2, 12).bool()}, ValueError, r"key_mask must be \[B=2, H=3, W=4\], got \[2, 12\]"),
+    ({"negatives": torch.ones(5, 6)}, ValueError, r"negatives must be \[K, D=5\], got \[5, 6\]"),
+    ({"negatives": torch.ones(6, 5).long()}, TypeError, "negatives must be float32, .*, got Long"),
+    ({"radius": 0.0}, ValueError, "radius must be finite and above 0, got 0"),
+    ({"radius": math.nan}, ValueError, "radius must be finite and above 0, got nan"),
+    ({"temperature": 0.0}, ValueError, "temperature must be finite and above 0, got 0"),
+    ({"temperature": -1.0}, ValueError, "temperature must be finite and above 0, got -1"),
+    ({"temperature": math.nan}, ValueError, "temperature must be finite and above 0, got nan"),
+    ({"temperature": math.inf}, ValueError, "temperature must be finite and above 0, got inf"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), BAD)
+def test_bad_arguments(backend, changes, error, message):
+    arguments = {
+        name: value.to(backend.device) if isinstance(value, torch.Tensor) else value
+        for name, value in changed(**changes).items()
+    }
+    with pytest.raises(error, match=f"pixel_contrast: .*{message}"):
+        pixel_contrast(**arguments)
+
+
+@pytest.mark.parametrize("argument", ["key", "query_extent", "key_extent", "query_mask", "key_mask", "negatives"])
+def test_devices_must_agree(backend, argument):
+    if backend.name != "cuda":
+        pytest.skip("needs a second device")
+    arguments = {name: value if name == argument else value.to(backend.device) for name, value in changed().items()}
+    with pytest.raises(ValueError, match=f"pixel_contrast: {argument} must be on cuda"):
+        pixel_contrast(**arguments)
+
+
+def test_float64_is_refused_on_cuda(backend):
+    if backend.name == "cpu":
+        pytest.skip("the CPU takes float64")
+    sample = {
+        name: value.to(backend.device) for name, value in pixel_sample(1, 1, 2, 2, 3, dtype=torch.float64).items()
+    }
+    with pytest.raises(TypeError, match="pixel_contrast: key must be float32, bfloat16 or float16 on CUDA, got Double"):
+        pixel_contrast(**sample)
+
+
+# ---- the operator as torch sees it -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("query_gradient", [False, True])
+def test_opcheck_forward(to_backend, masks, query_gradient):
+    sample = to_backend(pixel_sample(2, 2, 3, 3, 5, negative_rows=4 * masks, masks=masks))
+    torch.library.opcheck(
+        ops().pixel_contrast.default,
+        (
+            sample["query"].requires_grad_(query_gradient),
+            sample["key"].requires_grad_(),
+            sample["query_extent"],
+            sample["key_extent"],
+            sample.get("query_mask"),
+            sample.get("key_mask"),
+            sample.get("negatives"),
+            0.7,
+            0.1,
+            query_gradient,
+        ),
+    )
+
+
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
+def test_opcheck_backward(backend, to_backend, wanted):
+    sample = to_backend(pixel_sample(2, 2, 3, 3, 5))
+    inputs = [sample[name] for name in ("query", "key", "query_extent", "key_extent")]
+    saved = ops().pixel_contrast(*inputs, None, None, None, 0.7, 0.1, True)[1:]
+    grad_loss = torch.ones((), device=backend.device)
+    arguments = (grad_loss, *inputs, None, None, *saved, 0.7, 0.1, torch.float32, *wanted)
+    torch.library.opcheck(ops().pixel_contrast_backward.default, arguments)
+
+
+def test_compiles_whole(to_backend):
+    sample = to_backend(pixel_sample(2, 2, 3, 3, 5, negative_rows=4, masks=True))
+
+    def step(query, key, **others):
+        return pixel_contrast(query, key, **others) * 2
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
+    loss, wanted = compiled(query, key, **sample), step(query, key, **sample)
+    torch.testing.assert_close(loss, wanted)
+    torch.testing.assert_close(torch.autograd.grad(loss, (query, key)), torch.autograd.grad(wanted, (query, key)))
+
+
+# ---- the CPU's vector targets ----------------------------------------------------------------------------------------
+
+OTHER_TARGET = """
+import torch
+from motionops.contrast import pixel_contrast, pixel_contrast_reference
+from tests.contrast.budget import check_budget, loss_and_gradients, widened
+from tests.contrast.samples import pixel_sample
+for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+    for size in ((1, 1, 1, 1, 1), (3, 1, 5, 4, 9), (4, 2, 7, 7, 33)):
+        sample = pixel_sample(*size, negative_rows=101, masks=True, dtype=dtype)
+        check_budget(
+            loss_and_gradients(pixel_contrast, sample, ("query", "key")),
+            loss_and_gradients(pixel_contrast_reference, sample, ("query", "key")),
+            loss_and_gradients(pixel_contrast_reference, widened(sample), ("query", "key")),
+            dtype,
+        )
+"""
+
+
+@pytest.mark.parametrize("target", ["baseline", "avx2"])
+def test_narrower_vector_targets(target, monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_SIMD", target)
+    done = subprocess.run([sys.executable, "-c", OTHER_TARGET], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- CUDA ------------------------------------------------------------------------------------------------------------
+
+
+def test_side_stream_and_graph(backend):
+    if backend.name != "cuda":
+        pytest.skip("needs a GPU")
+    sample = {name: value.cuda() for name, value in pixel_sample(4, 2, 7, 7, 64, negative_rows=99, masks=True).items()}
+    query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
+    wanted = pixel_contrast(query, key, **sample)
+    wanted_gradients = torch.autograd.grad(wanted, (query, key))
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        loss = pixel_contrast(query, key, **sample)
+        gradients = torch.autograd.grad(loss, (query, key))
+    stream.synchronize()
+    torch.testing.assert_close(loss, wanted)
+    torch.testing.assert_close(gradients, wanted_gradients)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = pixel_contrast(query, key, **sample)
+        gradients = torch.autograd.grad(loss, (query, key))
+    graph.replay()
+    torch.cuda.synchronize()
+    torch.testing.assert_close(loss, wanted)
+    torch.testing.assert_close(gradients, wanted_gradients)
+
+
+def test_cuda_equals_cpu(backend):
+    if backend.name != "cuda":
+        pytest.skip("needs a GPU")
+    sample = pixel_sample(4, 2, 7, 7, 64, negative_rows=999, masks=True)
+    on_cpu = loss_and_gradients(pixel_contrast, sample, ("query", "key"))
+    on_gpu = loss_and_gradients(
+        pixel_contrast, {name: value.cuda() for name, value in sample.items()}, ("query", "key")
+    )
+    for name, value in on_cpu.items():
+        torch.testing.assert_close(on_gpu[name].cpu(), value, rtol=1e-4, atol=1e-6)
