@@ -73,15 +73,28 @@ inline constexpr int kStagesOneChunk = 3;
 inline constexpr int kStagesManyChunks = 2;
 
 // Asks for 64 rows, elements first .. first + elements of each, zeros where there is no row (pointer null) or no element.
+// `together` is row 0 where all 64 follow each other in memory, which makes the addresses cheap; otherwise null.
 template <typename Element, typename RowPointer>
-__device__ __forceinline__ void load_tile(unsigned char* tile, RowPointer row_pointer, const void* anything, int64_t first,
-                                          int elements, int64_t dim, bool vectors) {
-  constexpr int kPerPiece = 16 / sizeof(Element), kPieces = kTileRowBytes / 16;
-  if (vectors) {
+__device__ __forceinline__ void load_tile(unsigned char* tile, RowPointer row_pointer, const void* together,
+                                          const void* anything, int64_t first, int elements, int64_t dim, bool vectors) {
+  constexpr int kPerPiece = 16 / sizeof(Element), kPieces = kTileRowBytes / 16, kRowStep = kTileThreads / kPieces;
+  if (vectors && together != nullptr) {
+    const int piece = threadIdx.x % kPieces, offset = piece * kPerPiece, row = threadIdx.x / kPieces;
+    if (offset < elements) {
+      const bool valid = first + offset < dim;
+      const Element* source = static_cast<const Element*>(together) + (valid ? row * dim + first + offset : 0);
+      unsigned char* target = tile + row * kTileStride + piece * 16;
+#pragma unroll
+      for (int i = 0; i < kTileRows / kRowStep; ++i) {
+        copy_async<16>(target + i * kRowStep * kTileStride, source, valid);
+        source += kRowStep * dim;
+      }
+    }
+  } else if (vectors) {
     const int piece = threadIdx.x % kPieces, offset = piece * kPerPiece;
     if (offset < elements) {
-#pragma unroll 4
-      for (int row = threadIdx.x / kPieces; row < kTileRows; row += kTileThreads / kPieces) {
+#pragma unroll 2
+      for (int row = threadIdx.x / kPieces; row < kTileRows; row += kRowStep) {
         const auto* source = static_cast<const Element*>(row_pointer(row));
         const bool valid = source != nullptr && first + offset < dim;
         copy_async<16>(tile + row * kTileStride + piece * 16, valid ? source + first + offset : anything, valid);
@@ -244,7 +257,7 @@ class RowBlock {
       if (index >= row_count_) return nullptr;
       return static_cast<const Element*>(stream_.rows.data) + stream_.rows.row(index) * stream_.dim;
     };
-    load_tile<Element>(tile, pointer, stream_.rows.data, int64_t{chunk} * Arithmetic::kElements, chunk_elements(chunk),
+    load_tile<Element>(tile, pointer, nullptr, stream_.rows.data, int64_t{chunk} * Arithmetic::kElements, chunk_elements(chunk),
                        stream_.dim, stream_.vectors);
   }
 
@@ -264,8 +277,12 @@ class RowBlock {
       }
       return data + (own ? column : stream_.columns.row(column)) * stream_.dim;
     };
-    load_tile<Element>(key_tiles_ + position.buffer * kTileBytes, pointer, stream_.rows.data,
-                       int64_t{chunk} * Arithmetic::kElements, chunk_elements(chunk), stream_.dim, stream_.vectors);
+    const void* together = nullptr;
+    if (own || stream_.columns.list == nullptr) {
+      const bool second = first_column >= first_rows;
+      if (first_column + kTileRows <= (second ? end : min(end, first_rows))) together = pointer(0);
+    }
+    load_tile<Element>(key_tiles_ + position.buffer * kTileBytes, pointer, together, stream_.rows.data, int64_t{chunk} * Arithmetic::kElements, chunk_elements(chunk), stream_.dim, stream_.vectors);
     const Column* columns = policy_.columns();
     if (columns != nullptr && !own && threadIdx.x < kTileRows) {
       const int64_t column = first_column + threadIdx.x;

@@ -7,7 +7,7 @@
 // A kind of arithmetic gives
 //   scores(queries, keys, elements, scores)     scores[i][n] += sum over the first `elements` of queries[i][d] keys[n][d]
 //   accumulate(weights, keys, elements, out)    out[i][d] += sum over n of weights[i][n] keys[n][d], d < elements
-// `elements` is a multiple of 16. Every score is the same function of its two rows wherever it stands in the tile, bit for
+// `elements` is a multiple of 16; out beyond it is undefined. Every score is the same function of its two rows wherever it stands in the tile, bit for
 // bit: ranks rely on it. kWeightScale brings weights in [0, 1] to where the operand type has precision.
 #pragma once
 
@@ -32,6 +32,18 @@ inline constexpr int kTileThreads = 32 * kTileWarps;
 inline constexpr int kScoreTiles = kTileRows / 8;  // 16x8 accumulators across a row of scores
 
 using Scores = float[kScoreTiles][4];
+
+// Calls body(j) for the kTiles output accumulators, kStep apart, leaving the second half out where `elements` ends before it. Finer
+// branches would keep the compiler from overlapping the loads of one accumulator with the products of another.
+template <int kTiles, int kStep, typename Body>
+__device__ __forceinline__ void for_output_tiles(int elements, Body body) {
+#pragma unroll
+  for (int j = 0; j < kTiles / 2; j += kStep) body(j);
+  if (elements > kTiles / 2 * 8) {
+#pragma unroll
+    for (int j = kTiles / 2; j < kTiles; j += kStep) body(j);
+  }
+}
 
 // What the 16-bit kinds and tf32 share: ldmatrix delivers 32 bytes of 16 rows of A, and of 16 rows of B.
 template <typename Operand, bool kRound>
@@ -85,15 +97,12 @@ struct HalfWidthArithmetic {
                              pack(Operand{}, weights[2 * step][2], weights[2 * step][3]),
                              pack(Operand{}, weights[2 * step + 1][0], weights[2 * step + 1][1]),
                              pack(Operand{}, weights[2 * step + 1][2], weights[2 * step + 1][3])};
-#pragma unroll
-      for (int j = 0; j < kOutputTiles; j += 2) {
-        if (8 * j < elements) {
-          uint32_t b[4];
-          load_matrices_transposed(b, key_row + 16 * step * kTileStride + 16 * j);
-          mma(Operand{}, out[j], a, b[0], b[1]);
-          mma(Operand{}, out[j + 1], a, b[2], b[3]);
-        }
-      }
+      for_output_tiles<kOutputTiles, 2>(elements, [&](int j) {
+        uint32_t b[4];
+        load_matrices_transposed(b, key_row + 16 * step * kTileStride + 16 * j);
+        mma(Operand{}, out[j], a, b[0], b[1]);
+        mma(Operand{}, out[j + 1], a, b[2], b[3]);
+      });
     }
   }
 };
@@ -123,10 +132,9 @@ struct Tf32Arithmetic {
                              to_tf32(weights[step][3])};
       const auto* even = reinterpret_cast<const float*>(keys + (8 * step + 2 * t) * kTileStride) + g;
       const auto* odd = reinterpret_cast<const float*>(keys + (8 * step + 2 * t + 1) * kTileStride) + g;
-#pragma unroll
-      for (int j = 0; j < kOutputTiles; ++j) {
-        if (8 * j < elements) mma(Tf32Operand{}, out[j], a, to_tf32(even[8 * j]), to_tf32(odd[8 * j]));
-      }
+      for_output_tiles<kOutputTiles, 1>(elements, [&](int j) {
+        mma(Tf32Operand{}, out[j], a, to_tf32(even[8 * j]), to_tf32(odd[8 * j]));
+      });
     }
   }
 };
@@ -174,7 +182,7 @@ struct Float32Arithmetic {
         const float* key = row(keys, 8 * step + 2 * owner + side) + 2 * t;
 #pragma unroll
         for (int j = 0; j < kOutputTiles; ++j) {
-          if (8 * j < elements) {
+          if (8 * j < elements) {  // here the branch is welcome: it keeps loads, and so registers, apart
             const float2 pair = *reinterpret_cast<const float2*>(key + 8 * j);
             out[j][0] = fmaf(upper, pair.x, out[j][0]);
             out[j][1] = fmaf(upper, pair.y, out[j][1]);
