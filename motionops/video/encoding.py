@@ -10,10 +10,22 @@ import numpy as np
 from motionops.errors import UserError
 from motionops.video.pyav import require_av
 
-# Every option fixes something: one thread and one reference picture make the bytes a function of the frames alone,
-# and a stream of P-frames with one reference is the one whose motion vectors mean what they say.
+# Every option fixes something. One thread makes the bytes a function of the frames; so does switching off x264's
+# look-ahead, which for pictures whose sides are no multiples of 16 read what memory held (measured: 1 to 5 % of repeats
+# of one file differed, 0 of 1500 without). A stream of P-frames with one reference picture is the one whose motion
+# vectors mean what they say.
 ENCODERS = {
-    "h264": ("libx264", {"crf": "12", "preset": "veryfast", "bf": "0", "refs": "1", "threads": "1"}),
+    "h264": (
+        "libx264",
+        {
+            "crf": "12",
+            "preset": "veryfast",
+            "bf": "0",
+            "refs": "1",
+            "threads": "1",
+            "x264-params": "mbtree=0:rc-lookahead=0",
+        },
+    ),
     "mpeg4": ("mpeg4", {"qmin": "2", "qmax": "2", "bf": "0", "threads": "1"}),
 }
 KEY_FRAME_EVERY = 12

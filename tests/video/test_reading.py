@@ -6,10 +6,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from video_files import encode, numbered_frames, numbers_of, plain_decode
 
 from motionops.video import VideoError, count_frames, read_frames, read_video
 from motionops.video.encoding import write_video
+from tests.video.video_files import encode, numbered_frames, numbers_of, plain_decode
 
 # File name, encoder, options, whether time stamps are irregular.
 KINDS = {
