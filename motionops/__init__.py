@@ -8,7 +8,20 @@ from motionops.contrast.queue_infonce import InfoNCE, queue_infonce
 from motionops.flow.frame_difference import frame_difference
 from motionops.learning.feature_queue import FeatureQueue
 from motionops.library import has_cuda
+from motionops.views.appearance import Appearance
+from motionops.views.augment_clips import augment_clips
+from motionops.views.extents import sample_extents
 
 __version__ = "0.1.0"
 
-__all__ = ["FeatureQueue", "InfoNCE", "frame_difference", "has_cuda", "pixel_contrast", "queue_infonce"]
+__all__ = [
+    "Appearance",
+    "FeatureQueue",
+    "InfoNCE",
+    "augment_clips",
+    "frame_difference",
+    "has_cuda",
+    "pixel_contrast",
+    "queue_infonce",
+    "sample_extents",
+]
