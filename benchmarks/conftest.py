@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -33,9 +33,9 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture
-def comparison(request: pytest.FixtureRequest, device: torch.device, benchmark) -> Iterator[Comparison]:
+def comparison(request: pytest.FixtureRequest, device: torch.device, benchmark) -> Comparison:
     """Compare an operator with its peers in one run; results go to benchmarks/results/<machine>/<op>.json."""
-    yield Comparison(request.path.stem.removeprefix("bench_"), device, benchmark)
+    return Comparison(request.path.stem.removeprefix("bench_"), device, benchmark)
 
 
 class Comparison:

@@ -1,4 +1,4 @@
-"""Timing several ways to do one thing, side by side: interleaved, with a cold cache, and with the memory that each takes."""
+"""Timing several ways to do one thing, in turns, with a cold cache, and the memory that each takes."""
 
 from __future__ import annotations
 

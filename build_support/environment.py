@@ -1,6 +1,6 @@
-"""Set-up of the development environment, as `make setup` runs it: `.venv` with torch, the extras and the built extension.
+"""Set-up of the development environment, as `make setup` runs it: `.venv` with torch, the extras and the extension.
 
-Needs nothing but Python 3.10 or newer, pip and a C++ compiler. What the machine lacks is said before anything is downloaded.
+Needs nothing but Python 3.10 or newer, pip and a C++ compiler. What the machine lacks is said before any download.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Building the extensions with ninja: one rule a kind of source, dependencies from the compilers, nothing done twice.
 
-`motionops/_C` holds the operators. `tests/emulator/_emulated` holds the same bindings over the .cu files, which the host
-compiler reads with the headers of tests/emulator; it is built for the tests only.
+`motionops/_C` holds the operators. `tests/emulator/_emulated` holds the same bindings over the .cu files, which the
+host compiler reads with the headers of tests/emulator; it is built for the tests only.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def build_emulated(target: Path = EMULATED) -> None:
 
 
 def _facts(build: Build) -> list[str]:
-    """What `python -m motionops.info` prints about the build. Only the module sees it: nothing else is compiled anew."""
+    """What `python -m motionops.info` prints of the build. Only the module sees it: nothing else is compiled anew."""
     cuda = build.cuda
     facts = {
         "COMPILER": build.cxx_version,

@@ -12,8 +12,8 @@ try:
     from motionops import _C as extension
 except ImportError as error:
     raise ImportError(
-        f"motionops._C, the compiled operators, does not load with torch {torch.__version__} ({error}). Build it against "
-        "this torch: `make build` in the source tree, or `pip install --no-build-isolation --force-reinstall --no-deps .`"
+        f"motionops._C, the compiled operators, does not load with torch {torch.__version__} ({error}). Build it against"
+        " this torch: `make build` in the source tree, or `pip install --no-build-isolation --no-deps .`"
     ) from error
 
 NAMESPACE = "motionops"
@@ -46,7 +46,7 @@ def use_namespace(name: str) -> Iterator[None]:
 
 
 def forbid_double_backward(namespace: str, op: str) -> None:
-    """Register that differentiating ``<op>_backward`` raises a RuntimeError naming ``op``, where it would return nothing."""
+    """Register that differentiating ``<op>_backward`` raises a RuntimeError that names ``op``."""
 
     def backward(ctx: Any, *gradients: Any) -> Any:
         raise RuntimeError(f"{op}: its gradient cannot be differentiated again (there is no backward of the backward)")

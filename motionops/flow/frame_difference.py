@@ -24,8 +24,8 @@ def frame_difference(clip: Any, *, first: str = "wrap") -> Tensor:
             ``"repeat"``: the first difference is a copy of the second (0.5 where T = 1).
 
     Returns:
-        ``[B, C, T, H, W]``, dtype and device of ``clip``; dense, with the axes in the order that ``clip`` has in memory.
-        Differentiable once.
+        ``[B, C, T, H, W]``, dtype and device of ``clip``; dense, its axes in the order in which ``clip`` has them in
+        memory. Differentiable once.
 
     Raises:
         TypeError: ``clip`` is no floating tensor or array.
