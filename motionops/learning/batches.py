@@ -29,7 +29,8 @@ class BatchPlan(Sampler):
     ) -> None:
         if batch_size < 1 or batch_size > videos or batch_size % world:
             raise ValueError(
-                f"BatchPlan: batch_size must be a multiple of world={world} and at most videos={videos}, got {batch_size}"
+                f"BatchPlan: batch_size must be a multiple of world={world} and at most videos={videos}, "
+                f"got {batch_size}"
             )
         self.videos, self.batch_size, self.steps, self.seed = videos, batch_size, steps, seed
         self.rank, self.world, self.first_step = rank, world, first_step

@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(Exception):
-    """The run was told to stop, and last.ckpt holds all that it did. `.signal` is the signal's number, `.step` the step."""
+    """The run was told to stop, and last.ckpt holds all that it did; `.signal` is the signal's number."""
 
     def __init__(self, number: int, step: int) -> None:
         super().__init__(f"{signal.Signals(number).name} at step {step}")
@@ -94,7 +94,7 @@ class LastCheckpoint(Callback):
         self.restore()
 
     def on_train_start(self, trainer, module) -> None:
-        # Again: Lightning has put its own handler of SIGTERM in front, which would end the run only after its last step.
+        # Again: Lightning has put its own handler of SIGTERM in front, which would let the run go on to its last step.
         if self.received is None:
             self.install()
 

@@ -1,4 +1,4 @@
-"""The flags that all five trainers share. Each field is a flag of the command line; its docstring is the flag's help."""
+"""The flags that all five trainers share. Each field is a flag; its docstring is the flag's help."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from dataclasses import dataclass, field
 
@@ -102,8 +103,14 @@ def prepare_worker(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def end_workers() -> None:
+    """Kill what an exception left of the readers: they ignore SIGTERM, and Python would wait for them for ever."""
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
 def random_windows(count: int, window: int):
-    """A `sample` for `VideoDataset`: `count` windows of `window` frames at random starts, no two alike if they need not be.
+    """A `sample` for `VideoDataset`: `count` windows of `window` frames at random starts, different where enough.
 
     Returns:
         `(frame_count, generator) -> int64 [count, window]`.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch import distributed
+from torch import Tensor, distributed
 
 
 def world() -> tuple[int, int]:
@@ -16,7 +15,7 @@ def world() -> tuple[int, int]:
 
 @torch.no_grad()
 def gather(tensor: Tensor) -> Tensor:
-    """Concatenate `tensor [B, ...]` of all ranks in rank order, `[world * B, ...]`. No gradient. B must be equal on all."""
+    """Concatenate `tensor [B, ...]` of all ranks in rank order, `[world * B, ...]`; B is equal on all. No gradient."""
     _, size = world()
     if size == 1:
         return tensor.detach()
@@ -30,8 +29,10 @@ def gather(tensor: Tensor) -> Tensor:
 def gather_others(tensor: Tensor) -> Tensor:
     """Like `gather`, without this rank's own rows: `[(world - 1) * B, ...]`."""
     rank, size = world()
-    everything = gather(tensor)
-    return torch.cat([everything[: rank * len(tensor)], everything[(rank + 1) * len(tensor) :]]) if size > 1 else everything[:0]
+    if size == 1:
+        return tensor.detach()[:0]
+    everything, rows = gather(tensor), len(tensor)
+    return torch.cat([everything[: rank * rows], everything[(rank + 1) * rows :]])
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

@@ -43,7 +43,7 @@ def foreground_mask(rgb_map: Tensor, difference_map: Tensor, ratio: float = 0.5)
 
 
 def activation_map(features: Tensor) -> Tensor:
-    """Class-agnostic activation map: the mean over channels, then time. `[B, C, T, H, W] -> [B, H, W]`, float32 or wider."""
+    """Class-agnostic activation map, the mean over channels, then time: `[B, C, T, H, W] -> [B, H, W]`."""
     dtype = torch.promote_types(features.dtype, torch.float32)
     return features.to(dtype).mean(dim=1).mean(dim=1)
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
-from torch import Tensor
-from torch import distributed
+from torch import Tensor, distributed
 
 from motionops.commandline import warn
 from motionops.learning.batches import mix
@@ -23,7 +22,7 @@ from motionops.video import Skipped
 class SelfSupervisedModule(LightningModule):
     """Base of a method. A subclass builds its networks and writes `training_step(batch, batch_idx)`.
 
-    The step returns `{"loss": ..., "accuracy": ..., ...}`, scalars; what is there goes into metrics.csv and TensorBoard,
+    The step returns `{"loss": ..., "accuracy": ..., ...}`, scalars, which go into metrics.csv and TensorBoard,
     averaged over ranks. Everything random in a step must come from torch's global generators, which are seeded from
     (seed, step, rank) before each step, or from `shared_generator`, which is the same on all ranks: then neither a
     resumption nor the number of workers changes anything.

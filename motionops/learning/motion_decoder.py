@@ -72,7 +72,7 @@ class MotionDecoder(nn.Module):
             ValueError: wrong rank, channels, or differing B, T; more cells than `positions`.
         """
         self._check(source_map, target_map)
-        b, c, t, h, w = source_map.shape
+        b, _, t, h, w = source_map.shape
         queries, memory = self._tokens(source_map), self._tokens(target_map)
         if self.cls_token is not None:
             queries = torch.cat([self.cls_token.expand(len(queries), -1, -1).to(queries.dtype), queries], dim=1)
@@ -111,7 +111,7 @@ class MotionDecoder(nn.Module):
 
 
 class CrossAttentionLayer(nn.Module):
-    """A transformer decoder layer without self-attention, norms first: `forward(queries [S, N, W], memory [S, M, W])`."""
+    """A transformer decoder layer without self-attention, norms first."""
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class CrossAttentionLayer(nn.Module):
         self.dropout = dropout
 
     def forward(self, queries: Tensor, memory: Tensor, return_attention: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Returns the queries `[S, N, W]` and, if asked for, the attention `[S, N, M]` averaged over heads."""
+        """Queries `[S, N, W]`, memory `[S, M, W]` -> queries and, if asked for, the heads' mean attention."""
         attended, weights = self.multihead_attn(self.norm1(queries), memory, memory, need_weights=return_attention)
         queries = queries + functional.dropout(attended, self.dropout, self.training)
         hidden = functional.dropout(functional.relu(self.linear1(self.norm2(queries))), self.dropout, self.training)

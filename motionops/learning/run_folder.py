@@ -32,7 +32,7 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def start_folder(folder: Path, config: Any, resume: bool) -> None:
-    """Write config.yaml; without `resume`, remove what an earlier run left there, so that no file tells of another run."""
+    """Write config.yaml; without `resume`, first remove what an earlier run left there."""
     if not resume:
         for name in ("last.ckpt", "backbone.safetensors", METRICS_CSV, METRICS_JSON):
             (folder / name).unlink(missing_ok=True)

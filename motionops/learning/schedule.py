@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 
-def cosine_factor(step: int, steps_per_epoch: int, epochs: int, warmup_epochs: float = 0.0, per_step: bool = True) -> float:
+def cosine_factor(
+    step: int, steps_per_epoch: int, epochs: int, warmup_epochs: float = 0.0, per_step: bool = True
+) -> float:
     """What the base rate is multiplied by: a linear warm-up, then half a cosine to 0.
 
     Args:

@@ -23,7 +23,7 @@ from motionops.commandline import warn, writable_folder
 from motionops.errors import UserError
 from motionops.learning.checkpoint import NAME, AtomicCheckpointIO, Interrupted, LastCheckpoint, read_checkpoint
 from motionops.learning.config import FREE_TO_CHANGE, TrainConfig
-from motionops.learning.data import PlannedData, TrainingVideos, find_training_videos
+from motionops.learning.data import PlannedData, TrainingVideos, end_workers, find_training_videos
 from motionops.learning.module import FinishStep, SelfSupervisedModule
 from motionops.learning.progress import TrainingBar
 from motionops.learning.run_folder import (
@@ -36,10 +36,13 @@ from motionops.learning.run_folder import (
     write_metrics,
 )
 from motionops.models import build_backbone, save_backbone
-from motionops.video import VideoDataset
+from motionops.video import VideoDataset, collate_videos
 
 # What a run writes besides its checkpoints: pictures, events, metrics.
 ROOM_FOR_REPORTS = 64 * 2**20
+
+# Videos in a report's pictures.
+SHOWN = 6
 
 
 def train(
@@ -50,7 +53,7 @@ def train(
     """Run a method: check, train, save the backbone, draw the report, measure retrieval.
 
     Args:
-        config: the flags.
+        config: the flags, after `check_numbers`.
         build: makes the method's module.
         make_dataset: makes the method's data set of the usable videos.
 
@@ -60,7 +63,6 @@ def train(
     Raises:
         UserError: what the user can mend, found before training wherever it can be.
     """
-    check_numbers(config)
     devices, nodes = processes(config)
     config.output = writable_folder(config.output, minimum_free=ROOM_FOR_REPORTS)
     first_rank = environment_rank() == 0
@@ -83,7 +85,32 @@ def train(
         start_folder(config.output, config, resumed)
 
     saving = LastCheckpoint(config.output, config.checkpoint_every or module.steps_per_epoch)
-    trainer = Trainer(
+    dataset = make_dataset(config, videos)
+    saving.install()
+    try:
+        with quiet_lightning():
+            run_loggers = loggers(config, module.step if resumed else 0) if first_rank else False
+            trainer = make_trainer(config, devices, nodes, run_loggers, [FinishStep(), TrainingBar(), saving])
+            if module.step < module.total_steps:
+                trainer.fit(module, datamodule=PlannedData(config, module, dataset))
+            elif first_rank:
+                say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
+    except Interrupted as stop:
+        if first_rank:
+            name = signal.Signals(stop.signal).name
+            say(f"stopped by {name} after step {stop.step}: {checkpoint} is written, --resume continues")
+        return 128 + stop.signal
+    finally:
+        saving.restore()
+        end_workers()
+    if first_rank:
+        finish(config, module, videos, dataset)
+    return 0
+
+
+def make_trainer(config: TrainConfig, devices: int, nodes: int, run_loggers: Any, callbacks: list) -> Trainer:
+    """Lightning's trainer, told to do the loop, the devices and the precision, and nothing that is done elsewhere."""
+    return Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=devices,
         num_nodes=nodes,
@@ -92,8 +119,8 @@ def train(
         precision={"32": "32-true", "bf16-mixed": "bf16-mixed"}[config.precision],
         # One pass over a plan of all steps: workers live through the epochs, and the position in the data is the step.
         max_epochs=1,
-        logger=loggers(config, module.step if resumed else 0) if first_rank else False,
-        callbacks=[FinishStep(), TrainingBar(), saving],
+        logger=run_loggers,
+        callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -102,26 +129,9 @@ def train(
         num_sanity_val_steps=0,
         default_root_dir=config.output,
     )
-    if module.step < module.total_steps:
-        saving.install()
-        try:
-            with quiet_lightning():
-                trainer.fit(module, datamodule=PlannedData(config, module, make_dataset(config, videos)))
-        except Interrupted as stop:
-            if first_rank:
-                name = signal.Signals(stop.signal).name
-                say(f"stopped by {name} after step {stop.step}: {checkpoint} is written, --resume continues")
-            return 128 + stop.signal
-        finally:
-            saving.restore()
-    elif first_rank:
-        say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
-    if first_rank:
-        finish(config, module, videos)
-    return 0
 
 
-def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVideos) -> None:
+def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVideos, dataset: VideoDataset) -> None:
     """Save the backbone, draw the report, measure retrieval, write metrics.json, and say where it all is."""
     from motionops.evaluation import evaluate_retrieval, format_retrieval
     from motionops.evaluation.pictures import training_curves
@@ -139,7 +149,9 @@ def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVi
     (output / REPORT).mkdir(exist_ok=True)
     with contextlib.suppress(ValueError):  # a run shorter than --log-every has no curve
         training_curves(output / METRICS_CSV, output / REPORT / "training.png")
-    module.report(output / REPORT)
+    shown = collate_videos([dataset[0, video] for video in range(min(SHOWN, len(dataset)))])
+    with torch.no_grad():
+        module.eval().report(output / REPORT, module.transfer_batch_to_device(shown, device, 0))
 
     metrics: dict[str, Any] = {"protocol": "none"}
     if videos.test:

@@ -27,7 +27,7 @@ MIXED = {
 
 
 def same_padding(kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> tuple[int, ...]:
-    """TensorFlow's "SAME" padding for sizes that the stride divides, in the order that `torch.nn.functional.pad` takes."""
+    """TensorFlow's "SAME" padding where the stride divides the size, in `torch.nn.functional.pad`'s order."""
     padding: list[int] = []
     for size, step in zip(reversed(kernel), reversed(stride), strict=True):
         total = max(size - step, 0)
@@ -95,7 +95,7 @@ class Mixed(nn.Module):
 
 
 class I3D(nn.Module):
-    """`forward(clip [B, 3, T, S, S]) -> [B, 1024, T/8, S/32, S/32]`. T a multiple of 8 and S of 32, else sizes round up.
+    """`forward(clip [B, 3, T, S, S]) -> [B, 1024, T/8, S/32, S/32]`, rounded up.
 
     Source: Carreira and Zisserman 2017, the RGB stream without its classifier; the encoder of FIMA (its Section 4.1).
     """

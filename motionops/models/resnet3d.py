@@ -32,8 +32,9 @@ class R2Plus1D18(nn.Module):
 
 
 class R3DSmall(nn.Module):
-    """A small R3D for the demo: one basic block a stage. `forward(clip [B, 3, T, S, S]) -> [B, widths[-1], T/4, S/8, S/8]`.
+    """A small R3D for the demo: `forward(clip [B, 3, T, S, S]) -> [B, widths[-1], T/4, S/8, S/8]`.
 
+    One basic block a stage.
     With the default widths an 8 x 32 x 32 clip becomes a `[B, 128, 2, 4, 4]` map. The stem is 3 x 5 x 5 with stride
     (1, 2, 2); the second and third stages halve time and space; the last keeps them, so that a map of 4 x 4 cells is
     left in which a pixel-level loss has something to locate.

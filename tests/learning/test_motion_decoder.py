@@ -38,12 +38,12 @@ def dense_decoder(decoder, source, target):
     attentions = []
     for sample in range(b):
         for frame in range(t):
-            def tokens(features):
-                cells = features.double().numpy()[sample, :, frame].reshape(c, -1).T
-                return linear(cells, "embed") + positions(len(cells))
-
-            x = np.concatenate([state["cls_token"][0], tokens(source)])
-            memory = tokens(target)
+            source_cells, target_cells = (
+                m.double().numpy()[sample, :, frame].reshape(c, -1).T for m in (source, target)
+            )
+            x = linear(source_cells, "embed") + positions(len(source_cells))
+            x = np.concatenate([state["cls_token"][0], x])
+            memory = linear(target_cells, "embed") + positions(len(target_cells))
             for number in range(len(decoder.layers)):
                 name = f"layers.{number}"
                 weight = state[f"{name}.multihead_attn.in_proj_weight"].reshape(3, width, width)
@@ -99,7 +99,8 @@ def test_frames_do_not_see_each_other(decoder):
     changed_source[:, :, 1] += 1
     changed_target[:, :, 1] += 1
     after, changed = decoder(changed_source, changed_target)
-    assert torch.equal(after[:, :, 0], before[:, :, 0]) and torch.equal(changed[:, :, 0], classes[:, :, 0])
+    assert torch.equal(after[:, :, 0], before[:, :, 0])
+    assert torch.equal(changed[:, :, 0], classes[:, :, 0])
     assert not torch.allclose(after[:, :, 1], before[:, :, 1])
 
 
@@ -115,7 +116,8 @@ def test_queries_do_not_see_each_other_and_positions_count(decoder):
     torch.testing.assert_close(same, classes)  # [cls] depends on the target alone
     # The same content in another order is another frame: positions are added on both sides.
     flipped, flipped_classes = decoder(source, target.flip(4))
-    assert not torch.allclose(flipped, before) and not torch.allclose(flipped_classes, classes)
+    assert not torch.allclose(flipped, before)
+    assert not torch.allclose(flipped_classes, classes)
 
 
 def test_without_positions_the_target_is_a_set(decoder):
@@ -157,7 +159,8 @@ def test_default_configuration():
 def test_without_class_token_and_with_other_target_sizes():
     decoder = MotionDecoder(6, width=16, class_token=False).eval()
     predicted, classes = decoder(torch.randn(2, 6, 2, 3, 3), torch.randn(2, 6, 2, 2, 4))
-    assert predicted.shape == (2, 6, 2, 3, 3) and classes is None
+    assert predicted.shape == (2, 6, 2, 3, 3)
+    assert classes is None
 
 
 def test_dropout_acts_in_training_alone():

@@ -80,7 +80,7 @@ def test_small_network_takes_widths():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="build_backbone: name must be one of i3d, r2plus1d_18, r3d_small, got 'resnet'"):
+    with pytest.raises(ValueError, match="name must be one of i3d, r2plus1d_18, r3d_small, got 'resnet'"):
         build_backbone("resnet")
 
 
@@ -90,7 +90,8 @@ def test_saved_backbone_comes_back_whole(tmp_path):
     save_backbone(backbone, tmp_path / "backbone.safetensors", frames="8")
     loaded = load_backbone(tmp_path / "backbone.safetensors")
     metadata = read_metadata(tmp_path / "backbone.safetensors")
-    assert metadata["backbone"] == "r3d_small" and metadata["frames"] == "8"
+    assert metadata["backbone"] == "r3d_small"
+    assert metadata["frames"] == "8"
     assert json.loads(metadata["kwargs"]) == {"widths": [4, 8, 8, 16]}
     assert loaded.state_dict().keys() == backbone.state_dict().keys()
     for key, value in backbone.state_dict().items():
@@ -108,7 +109,8 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         load_weights(backbone, state, "weights.pt")
     text = str(error.value)
     assert "weights.pt does not fit r3d_small" in text
-    assert "1 missing: stem.1.bias" in text and "1 unknown: stranger" in text
+    assert "1 missing: stem.1.bias" in text
+    assert "1 unknown: stranger" in text
     assert "stem.0.weight (expected [16, 3, 3, 5, 5], got [1, 2])" in text
 
 
