@@ -13,7 +13,7 @@ from motionops.errors import UserError
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".ogv")
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)
-_PATH_THEN_LABEL = re.compile(rf"^(.*(?:{_SUFFIX}))[ \t,]+(.+)$", re.IGNORECASE)
+_PATH_THEN_LABEL = re.compile(rf"^(.*(?:{_SUFFIX}))[ \t,]+([^ \t,].*)$", re.IGNORECASE)
 _LAST_SEPARATOR = re.compile(r"^(.*[^ \t,])[ \t,]+([^ \t,]+)$")
 
 

@@ -1,0 +1,73 @@
+"""Which videos are skipped, and when that is too many."""
+
+import pytest
+
+from motionops.video import Skipped, UnusableVideos, Video, check_videos, find_videos, read_list, require_usable
+from motionops.video.encoding import write_video
+from tests.video.video_files import numbered_frames
+
+
+@pytest.fixture
+def videos(tmp_path):
+    for name, count in (("a", 20), ("b", 20), ("short", 3)):
+        write_video(tmp_path / f"{name}.mp4", numbered_frames(count))
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:-100])
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty.mp4").touch()
+    names = ("a", "missing", "cut", "b", "text", "short", "empty")
+    return [Video(str(tmp_path / f"{name}.mp4"), "x") for name in names]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_skipped_with_reasons(videos, workers):
+    usable, skipped = check_videos(videos, minimum_frames=16, workers=workers, progress=False)
+    assert usable == [Video(videos[place].path, "x", 20) for place in (0, 3)]
+    assert [(name.path, name.reason.split(" (")[0]) for name in skipped] == [
+        (videos[1].path, "no such file"),
+        (videos[2].path, "is truncated"),
+        (videos[4].path, "is not a video"),
+        (videos[5].path, "is too short: 3 frames, 16 are needed"),
+        (videos[6].path, "is empty"),
+    ]
+    assert check_videos([], progress=False) == ([], [])
+
+
+def test_progress_bar(videos, capsys):
+    check_videos(videos, progress=True)
+    assert "checking videos: 100%" in capsys.readouterr().err
+    check_videos(videos, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_how_many_may_be_skipped():
+    usable = [Video(str(number)) for number in range(90)]
+    skipped = [Skipped(f"bad{number}.mp4", "is empty") for number in range(11)]
+    require_usable(usable, [])
+    require_usable(usable, skipped[:10])  # exactly 10 %
+    with pytest.raises(UnusableVideos, match="11 of 101 videos cannot be used, at most 10% may be") as caught:
+        require_usable(usable, skipped)
+    assert caught.value.skipped == skipped
+    assert all(f"bad{number}.mp4: is empty" in str(caught.value) for number in range(11))
+    with pytest.raises(
+        UnusableVideos, match=r"1 of 91 videos cannot be used, none may be \(strict\): bad0.mp4: is empty"
+    ):
+        require_usable(usable, skipped[:1], strict=True)
+    with pytest.raises(UnusableVideos, match="1 of 1 videos"):
+        require_usable([], skipped[:1])
+    with pytest.raises(UnusableVideos, match="there is no video"):
+        require_usable([], [])
+    with pytest.raises(UnusableVideos, match=r"; and 50 more$"):
+        require_usable([], [Skipped("x", "y")] * 100)
+
+
+def test_real_files(shared):
+    usable, skipped = check_videos(find_videos(shared / "originals"), 16, progress=False)
+    assert {video.path.rsplit("/", 1)[1]: video.frames for video in usable} == {
+        "R6llTwEh07w.mp4": 303,
+        "v_BaseballPitch_g01_c03.avi": 103,
+    }
+    assert [(name.path.rsplit("/", 1)[1], name.reason.split(" (")[0]) for name in skipped] == [
+        ("decord_corrupted.mp4", "is damaged after 28 frames"),
+    ]
+    usable, skipped = check_videos(read_list(shared / "weizmann4" / "train.txt"), 16, progress=False)
+    assert (len(usable), skipped) == (24, [])
