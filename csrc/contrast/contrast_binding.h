@@ -15,8 +15,8 @@ inline void check_positive(const char* op, const char* argument, double value) {
 }
 
 // The CUDA kernels accumulate in float32: float64 is for the CPU.
-inline void check_products(const char* op, const char* argument, [[maybe_unused]] const at::Tensor& query,
-                           at::ScalarType products) {
+inline void check_products(const char* op, const char* argument,
+                           [[maybe_unused]] const at::Tensor& query, at::ScalarType products) {
 #if defined(MOTIONOPS_EMULATED)
   constexpr bool cuda = true;
 #else

@@ -110,9 +110,9 @@ std::vector<int64_t> indices(const std::vector<Pixel>& pixels) {
 
 // Rows that have positives, numbered through all frames, in order: those of frame (b, t) are a contiguous part of `index`.
 struct Rows {
-  std::vector<int64_t> index;    // place in [B, T, H, W]
-  std::vector<int64_t> begin;    // [B · T + 1] first row of each frame
-  std::vector<double> weight;    // [rows]
+  std::vector<int64_t> index;  // place in [B, T, H, W]
+  std::vector<int64_t> begin;  // [B · T + 1] first row of each frame
+  std::vector<double> weight;  // [rows]
 };
 
 Rows number_rows(const PixelContrastPairs& pairs, const std::vector<Sample>& samples) {
@@ -123,7 +123,8 @@ Rows number_rows(const PixelContrastPairs& pairs, const std::vector<Sample>& sam
   Rows rows;
   rows.begin.push_back(0);
   for (int64_t b = 0; b < pairs.batch; ++b) {
-    const double count = static_cast<double>(samples[b].queries.size()) * static_cast<double>(pairs.frames);
+    const double count =
+        static_cast<double>(samples[b].queries.size()) * static_cast<double>(pairs.frames);
     for (int64_t t = 0; t < pairs.frames; ++t) {
       for (const Pixel& query : samples[b].queries) {
         rows.index.push_back((b * pairs.frames + t) * area + query.index);
@@ -219,7 +220,8 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
                       static_cast<int64_t>(keys.size()), keys.data()}};
       const NearPixels<T, false> policy(sample);
       StreamingSoftmax<T> part = problem;
-      part.rows = {args.query, args.dtype, rows.begin[frame + 1] - first, rows.index.data() + first};
+      part.rows = {args.query, args.dtype, rows.begin[frame + 1] - first,
+                   rows.index.data() + first};
       part.columns = own;
       part.policy = &policy;
       part.log_sum_exp = positives.data() + first;
@@ -303,7 +305,8 @@ void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& pa
       StreamingGradient<T> part = problem;
       part.rows = {frame_features(args.key, args.dtype, offset), args.dtype,
                    static_cast<int64_t>(keys.size()), keys.data()};
-      part.columns = {args.query, args.dtype, rows.begin[frame + 1] - first, rows.index.data() + first};
+      part.columns = {args.query, args.dtype, rows.begin[frame + 1] - first,
+                      rows.index.data() + first};
       part.policy = &policy;
       part.log_sum_exp = positives.data() + first;
       part.weight = weight.data() + first;

@@ -45,8 +45,8 @@ void check_features(const Tensor& query, const Tensor& key, const OptionalTensor
   if (!negatives.has_value()) return;
   check_floating(kOp, "negatives", *negatives);
   check_shape(kOp, "negatives", *negatives,
-              negatives->dim() == 2 && negatives->size(1) == query.size(4),
-              "[K, D=", query.size(4), "]");
+              negatives->dim() == 2 && negatives->size(1) == query.size(4), "[K, D=", query.size(4),
+              "]");
   check_same_device(kOp, "negatives", *negatives, "query", query);
 }
 
@@ -134,10 +134,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pixel_contrast(
   args.weight = weight.mutable_data_ptr();
   args.expected_difference = query_gradient ? expected_difference.mutable_data_ptr() : nullptr;
 
-  MOTIONOPS_DISPATCH(kOp, query, pixel_contrast_forward_cpu(args, parallel),
-                     pixel_contrast_forward_cuda(
-                         args, workspace(pixel_contrast_workspace_bytes(args), query).data_ptr(),
-                         stream));
+  MOTIONOPS_DISPATCH(
+      kOp, query, pixel_contrast_forward_cpu(args, parallel),
+      pixel_contrast_forward_cuda(
+          args, workspace(pixel_contrast_workspace_bytes(args), query).data_ptr(), stream));
   return {loss, log_sum_exp, log_sum_exp_positives, weight, expected_difference};
 }
 

@@ -32,39 +32,39 @@ namespace motionops {
 
 // "accumulation": float for float32, bfloat16 and float16; double for float64.
 struct QueueInfonceForward {
-  Dtype dtype;                // of query, key, queue, extra
-  const void* query;          // [B, D]
-  const void* key;            // [B, D]
-  const void* queue;          // [K, D]
-  const void* extra;          // [E, D], null where E = 0
-  const int64_t* query_ids;   // [B] or null: every queue row counts
-  const int64_t* queue_ids;   // [K], null exactly where query_ids is
-  int64_t rows;               // B
-  int64_t dim;                // D
-  int64_t queue_rows;         // K
-  int64_t extra_rows;         // E
-  double temperature;         // > 0
-  bool tf32;                  // CUDA: float32 products may be taken in TF32; the CPU ignores it
-  void* loss;                 // [] accumulation
-  int32_t* rank;              // [B]
-  void* positive_logit;       // [B] accumulation, s_i
-  void* log_sum_exp;          // [B] accumulation, log Z_i
-  void* expected_key;         // [B, D] accumulation, E_i; null where no query gradient is wanted
+  Dtype dtype;               // of query, key, queue, extra
+  const void* query;         // [B, D]
+  const void* key;           // [B, D]
+  const void* queue;         // [K, D]
+  const void* extra;         // [E, D], null where E = 0
+  const int64_t* query_ids;  // [B] or null: every queue row counts
+  const int64_t* queue_ids;  // [K], null exactly where query_ids is
+  int64_t rows;              // B
+  int64_t dim;               // D
+  int64_t queue_rows;        // K
+  int64_t extra_rows;        // E
+  double temperature;        // > 0
+  bool tf32;                 // CUDA: float32 products may be taken in TF32; the CPU ignores it
+  void* loss;                // [] accumulation
+  int32_t* rank;             // [B]
+  void* positive_logit;      // [B] accumulation, s_i
+  void* log_sum_exp;         // [B] accumulation, log Z_i
+  void* expected_key;        // [B, D] accumulation, E_i; null where no query gradient is wanted
 };
 
 struct QueueInfonceBackward {
-  Dtype dtype;                // of query and key
-  const void* query;          // [B, D]
-  const void* key;            // [B, D]
-  const void* grad_loss;      // [] accumulation
-  const void* positive_logit; // [B] accumulation
-  const void* log_sum_exp;    // [B] accumulation
-  const void* expected_key;   // [B, D] accumulation; may be null where grad_query is
-  int64_t rows;               // B
-  int64_t dim;                // D
+  Dtype dtype;                 // of query and key
+  const void* query;           // [B, D]
+  const void* key;             // [B, D]
+  const void* grad_loss;       // [] accumulation
+  const void* positive_logit;  // [B] accumulation
+  const void* log_sum_exp;     // [B] accumulation
+  const void* expected_key;    // [B, D] accumulation; may be null where grad_query is
+  int64_t rows;                // B
+  int64_t dim;                 // D
   double temperature;
-  void* grad_query;           // [B, D] accumulation, or null: not wanted
-  void* grad_key;             // [B, D] accumulation, or null: not wanted
+  void* grad_query;  // [B, D] accumulation, or null: not wanted
+  void* grad_key;    // [B, D] accumulation, or null: not wanted
 };
 
 void queue_infonce_forward_cpu(const QueueInfonceForward& args, const Parallel& parallel);
@@ -74,7 +74,8 @@ void queue_infonce_backward_cpu(const QueueInfonceBackward& args, const Parallel
 // Bytes of scratch that the forward launcher needs for these sizes on the current device (0: none). The workspace is
 // 256-byte aligned and need not be cleared. All other pointers are aligned to their element only.
 size_t queue_infonce_workspace_bytes(const QueueInfonceForward& args);
-cudaError_t queue_infonce_forward_cuda(const QueueInfonceForward& args, void* workspace, cudaStream_t stream);
+cudaError_t queue_infonce_forward_cuda(const QueueInfonceForward& args, void* workspace,
+                                       cudaStream_t stream);
 cudaError_t queue_infonce_backward_cuda(const QueueInfonceBackward& args, cudaStream_t stream);
 #endif
 

@@ -86,13 +86,15 @@ void backward(const QueueInfonceBackward& args, const Parallel& parallel) {
     std::vector<T> widened(args.dim);
     for (int64_t row = begin; row < end; ++row) {
       if (args.grad_query != nullptr) {
-        const T* key = feature_row<T>({args.key, args.dtype, args.rows}, row, args.dim, widened.data());
+        const T* key =
+            feature_row<T>({args.key, args.dtype, args.rows}, row, args.dim, widened.data());
         const T* expected = static_cast<const T*>(args.expected_key) + row * args.dim;
         T* to = static_cast<T*>(args.grad_query) + row * args.dim;
         for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * (expected[d] - key[d]);
       }
       if (args.grad_key != nullptr) {
-        const T* query = feature_row<T>({args.query, args.dtype, args.rows}, row, args.dim, widened.data());
+        const T* query =
+            feature_row<T>({args.query, args.dtype, args.rows}, row, args.dim, widened.data());
         // p − 1, without the cancellation where p is nearly 1.
         const T miss = std::expm1(static_cast<const T*>(args.positive_logit)[row] -
                                   static_cast<const T*>(args.log_sum_exp)[row]);

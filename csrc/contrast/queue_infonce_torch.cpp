@@ -103,10 +103,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(
   args.log_sum_exp = log_sum_exp.mutable_data_ptr();
   args.expected_key = query_gradient ? expected_key.mutable_data_ptr() : nullptr;
 
-  MOTIONOPS_DISPATCH(kOp, query, queue_infonce_forward_cpu(args, parallel),
-                     queue_infonce_forward_cuda(
-                         args, workspace(queue_infonce_workspace_bytes(args), query).data_ptr(),
-                         stream));
+  MOTIONOPS_DISPATCH(
+      kOp, query, queue_infonce_forward_cpu(args, parallel),
+      queue_infonce_forward_cuda(
+          args, workspace(queue_infonce_workspace_bytes(args), query).data_ptr(), stream));
   return {loss, rank, positive_logit, log_sum_exp, expected_key};
 }
 

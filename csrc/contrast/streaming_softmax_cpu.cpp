@@ -29,9 +29,9 @@ struct SoftmaxState {
         own_logit(kPanelRows<T>),
         rank(kPanelRows<T>),
         expected(features * kPanelRows<T>) {}
-  int64_t padded = 0;       // stride of `expected`
-  std::vector<T> maximum;   // −infinity where nothing counted
-  std::vector<T> sum;       // Σ e^{logit − maximum}
+  int64_t padded = 0;      // stride of `expected`
+  std::vector<T> maximum;  // −infinity where nothing counted
+  std::vector<T> sum;      // Σ e^{logit − maximum}
   std::vector<T> own_logit;
   std::vector<int32_t> rank;
   std::vector<T> expected;  // [D][padded] Σ e^{logit − maximum} column
@@ -80,8 +80,8 @@ namespace avx2 {
 }  // namespace avx2
 #ifdef __clang__
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
-                             apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC pop_options
 #pragma GCC push_options

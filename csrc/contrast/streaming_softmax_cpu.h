@@ -59,18 +59,18 @@ struct StreamingSoftmax {
   int64_t dim = 0;                       // D
   T scale = 1;
   const ColumnPolicy<T>* policy = nullptr;  // null: every column counts
-  T* log_sum_exp = nullptr;              // [R]
-  T* own_logit = nullptr;                // [R], only with `own`
-  T* own_loss = nullptr;                 // [R] LSE − own logit without its cancellation, only with `own`
-  int32_t* rank = nullptr;               // [R] counted columns above the own logit, only with `own`; or null
-  T* expected = nullptr;                 // [R, D] E, or null
+  T* log_sum_exp = nullptr;                 // [R]
+  T* own_logit = nullptr;                   // [R], only with `own`
+  T* own_loss = nullptr;    // [R] LSE − own logit without its cancellation, only with `own`
+  int32_t* rank = nullptr;  // [R] counted columns above the own logit, only with `own`; or null
+  T* expected = nullptr;    // [R, D] E, or null
 };
 
 template <typename T>
 struct StreamingGradient {
-  FeatureRows rows;                         // [M, D] the keys; through their index, where they have one
-  FeatureRows columns;                      // [R, D] the queries
-  int64_t dim = 0;                          // D
+  FeatureRows rows;     // [M, D] the keys; through their index, where they have one
+  FeatureRows columns;  // [R, D] the queries
+  int64_t dim = 0;      // D
   T scale = 1;
   const ColumnPolicy<T>* policy = nullptr;  // null: every pair counts
   const T* log_sum_exp = nullptr;           // [R]

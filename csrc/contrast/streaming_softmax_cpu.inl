@@ -22,7 +22,8 @@ struct Simd<float> {
   // ln 2 in two parts; the high one has trailing zeros, so that n · high is exact.
   static constexpr float kLn2High = 0.693359375f;
   static constexpr float kLn2Low = -2.12194440e-4f;
-  static constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer in the low bits
+  static constexpr float kRound =
+      12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer in the low bits
   static constexpr float kSmallest = -87.3365447f;  // below it e^x is subnormal, taken as 0
   static constexpr int kMantissa = 23;
   static constexpr uint32_t kBias = 127;

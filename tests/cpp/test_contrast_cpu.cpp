@@ -1,0 +1,295 @@
+// The CPU launchers of queue_infonce and pixel_contrast against the dense formulas in double, for every SIMD target that
+// this machine runs (each in a process of its own, since the target is chosen once), on one thread and on several.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "contrast/pixel_contrast.h"
+#include "contrast/queue_infonce.h"
+#include "core/simd_target.h"
+
+namespace {
+
+using namespace motionops;
+
+class ThreadParallel final : public Parallel {
+ public:
+  int threads() const override { return 3; }
+
+ protected:
+  void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function,
+                  void* context) const override {
+    const int64_t step = std::max(grain, (end - begin + 2) / 3);
+    std::vector<std::thread> workers;
+    for (int64_t first = begin; first < end; first += step) {
+      workers.emplace_back(function, context, first, std::min(first + step, end));
+    }
+    for (std::thread& worker : workers) worker.join();
+  }
+};
+
+// Rows of random features in one element type, and the double values that they stand for.
+struct Features {
+  std::vector<char> storage;
+  std::vector<double> values;
+  int64_t dim;
+  const double* row(int64_t index) const { return values.data() + index * dim; }
+};
+
+Features random_features(Dtype dtype, int64_t rows, int64_t dim, std::mt19937& generator) {
+  Features features;
+  features.dim = dim;
+  std::normal_distribution<double> normal(0.0, 1.0 / std::sqrt(static_cast<double>(dim)));
+  for_dtype(dtype, [&]<typename T>() {
+    features.storage.resize(rows * dim * sizeof(T));
+    for (int64_t i = 0; i < rows * dim; ++i) {
+      const T stored = narrow<T>(static_cast<Wide<T>>(normal(generator)));
+      std::memcpy(features.storage.data() + i * sizeof(T), &stored, sizeof(T));
+      features.values.push_back(widen(stored));
+    }
+  });
+  return features;
+}
+
+double dot(const double* a, const double* b, int64_t dim) {
+  double sum = 0;
+  for (int64_t d = 0; d < dim; ++d) sum += a[d] * b[d];
+  return sum;
+}
+
+// Softmax of one row over the columns for which counts(n) is true.
+struct DenseRow {
+  double log_sum_exp = 0;
+  std::vector<double> probability;
+  std::vector<double> expected;
+
+  template <typename Counts>
+  DenseRow(const double* row, const std::vector<const double*>& columns, int64_t dim,
+           double temperature, Counts&& counts)
+      : probability(columns.size()), expected(dim) {
+    double sum = 0;
+    for (size_t n = 0; n < columns.size(); ++n) {
+      if (counts(n)) sum += probability[n] = std::exp(dot(row, columns[n], dim) / temperature);
+    }
+    log_sum_exp = std::log(sum);
+    for (size_t n = 0; n < columns.size(); ++n) {
+      probability[n] /= sum;
+      for (int64_t d = 0; d < dim; ++d) expected[d] += probability[n] * columns[n][d];
+    }
+  }
+};
+
+template <typename T>
+void test_queue(Dtype dtype, const Parallel& parallel, int64_t rows, int64_t queue_rows,
+                int64_t extra_rows, int64_t dim) {
+  constexpr double kTemperature = 0.2;
+  const double tolerance = sizeof(T) == 8 ? 1e-12 : 2e-5;
+  std::mt19937 generator(7);
+  const Features query = random_features(dtype, rows, dim, generator);
+  const Features key = random_features(dtype, rows, dim, generator);
+  const Features queue = random_features(dtype, queue_rows, dim, generator);
+  const Features extra = random_features(dtype, extra_rows, dim, generator);
+  std::vector<int64_t> query_ids, queue_ids;
+  for (int64_t i = 0; i < rows; ++i) query_ids.push_back(generator() % 5);
+  for (int64_t j = 0; j < queue_rows; ++j) queue_ids.push_back(generator() % 5);
+
+  T loss = NAN, grad_loss = 1;
+  std::vector<int32_t> rank(rows, -1);
+  std::vector<T> positive(rows, NAN), log_sum_exp(rows, NAN), expected(rows * dim, NAN);
+  std::vector<T> grad_query(rows * dim, NAN), grad_key(rows * dim, NAN);
+  queue_infonce_forward_cpu(
+      {dtype, query.storage.data(), key.storage.data(), queue.storage.data(), extra.storage.data(),
+       query_ids.data(), queue_ids.data(), rows, dim, queue_rows, extra_rows, kTemperature, false,
+       &loss, rank.data(), positive.data(), log_sum_exp.data(), expected.data()},
+      parallel);
+  queue_infonce_backward_cpu({dtype, query.storage.data(), key.storage.data(), &grad_loss,
+                              positive.data(), log_sum_exp.data(), expected.data(), rows, dim,
+                              kTemperature, grad_query.data(), grad_key.data()},
+                             parallel);
+
+  double mean = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    std::vector<const double*> columns = {key.row(i)};
+    for (int64_t j = 0; j < queue_rows; ++j) columns.push_back(queue.row(j));
+    for (int64_t e = 0; e < extra_rows; ++e) columns.push_back(extra.row(e));
+    const auto counts = [&](size_t n) {
+      const int64_t j = static_cast<int64_t>(n) - 1;
+      return j < 0 || j >= queue_rows || query_ids[i] != queue_ids[j];
+    };
+    const DenseRow dense(query.row(i), columns, dim, kTemperature, counts);
+    const double own = dot(query.row(i), key.row(i), dim) / kTemperature;
+    mean += (dense.log_sum_exp - own) / static_cast<double>(rows);
+    int above = 0;
+    for (size_t n = 1; n < columns.size(); ++n) {
+      above += counts(n) && dot(query.row(i), columns[n], dim) / kTemperature > own;
+    }
+    CHECK(rank[i] == above, "rank %d, expected %d", rank[i], above);
+    CHECK(close_to(log_sum_exp[i], dense.log_sum_exp, tolerance), "log_sum_exp of row %d",
+          static_cast<int>(i));
+    const double factor = 1 / (static_cast<double>(rows) * kTemperature);
+    for (int64_t d = 0; d < dim; ++d) {
+      const double to_query = factor * (dense.expected[d] - key.row(i)[d]);
+      const double to_key = factor * (dense.probability[0] - 1) * query.row(i)[d];
+      CHECK(close_to(grad_query[i * dim + d], to_query, tolerance), "%g, expected %g",
+            static_cast<double>(grad_query[i * dim + d]), to_query);
+      CHECK(close_to(grad_key[i * dim + d], to_key, tolerance), "%g, expected %g",
+            static_cast<double>(grad_key[i * dim + d]), to_key);
+    }
+  }
+  CHECK(close_to(loss, mean, tolerance), "%g, expected %g", static_cast<double>(loss), mean);
+}
+
+template <typename T>
+void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t frames,
+                 int64_t height, int64_t width, int64_t dim, int64_t negative_rows) {
+  constexpr double kTemperature = 0.2, kRadius = 1.1;
+  const double tolerance = sizeof(T) == 8 ? 1e-12 : 2e-5;
+  std::mt19937 generator(11);
+  const int64_t area = height * width, pixels = batch * frames * area;
+  const Features query = random_features(dtype, pixels, dim, generator);
+  const Features key = random_features(dtype, pixels, dim, generator);
+  const Features negatives = random_features(dtype, negative_rows, dim, generator);
+  std::vector<double> query_extent, key_extent;
+  const auto mask = std::make_unique<bool[]>(batch * area);
+  for (int64_t b = 0; b < batch; ++b) {
+    for (const double edge : {0.0, 1.0, 0.0, 0.8, 0.1, 0.9}) query_extent.push_back(edge);
+    for (const double edge : {0.0, 1.0, 0.1, 1.0, 0.8, 0.0}) key_extent.push_back(edge);
+  }
+  for (int64_t i = 0; i < batch * area; ++i) mask[i] = generator() % 3 != 0;
+
+  T loss = NAN, grad_loss = 1;
+  std::vector<T> all(pixels, NAN), positives(pixels, NAN), weight(pixels, NAN),
+      difference(pixels * dim, NAN);
+  std::vector<T> grad_query(pixels * dim, NAN), grad_key(pixels * dim, NAN);
+  const PixelContrastPairs pairs{query_extent.data(),
+                                 key_extent.data(),
+                                 mask.get(),
+                                 nullptr,
+                                 batch,
+                                 frames,
+                                 height,
+                                 width,
+                                 kRadius};
+  pixel_contrast_forward_cpu(
+      {dtype, query.storage.data(), key.storage.data(), negatives.storage.data(), pairs, dim,
+       negative_rows, kTemperature, false, &loss, all.data(), positives.data(), weight.data(),
+       difference.data()},
+      parallel);
+  pixel_contrast_backward_cpu(
+      {dtype, query.storage.data(), key.storage.data(), pairs, dim, kTemperature, false, &grad_loss,
+       all.data(), positives.data(), weight.data(), difference.data(), grad_query.data(),
+       grad_key.data()},
+      parallel);
+
+  const auto place = [&](const std::vector<double>& extent, int64_t b, int64_t pixel, double& y,
+                         double& x) {
+    const double* e = extent.data() + b * 6;
+    y = e[2] +
+        (static_cast<double>(pixel / width) + 0.5) * (e[3] - e[2]) / static_cast<double>(height);
+    x = e[4] +
+        (static_cast<double>(pixel % width) + 0.5) * (e[5] - e[4]) / static_cast<double>(width);
+  };
+  const auto diagonal = [&](const std::vector<double>& extent, int64_t b) {
+    const double* e = extent.data() + b * 6;
+    return std::hypot((e[3] - e[2]) / static_cast<double>(height),
+                      (e[5] - e[4]) / static_cast<double>(width));
+  };
+  const auto near = [&](int64_t row, int64_t column) {
+    if (column >= pixels || row / area != column / area) return false;
+    const int64_t b = row / area / frames;
+    double y, x, key_y, key_x;
+    place(query_extent, b, row % area, y, x);
+    place(key_extent, b, column % area, key_y, key_x);
+    const double scale = std::max(diagonal(query_extent, b), diagonal(key_extent, b));
+    return mask[b * area + row % area] && std::hypot(y - key_y, x - key_x) / scale < kRadius;
+  };
+
+  std::vector<const double*> columns;
+  for (int64_t n = 0; n < pixels; ++n) columns.push_back(key.row(n));
+  for (int64_t n = 0; n < negative_rows; ++n) columns.push_back(negatives.row(n));
+  std::vector<int64_t> rows, per_sample(batch);
+  for (int64_t row = 0; row < pixels; ++row) {
+    bool any = false;
+    for (int64_t n = 0; n < pixels; ++n) any |= near(row, n);
+    if (!any) continue;
+    rows.push_back(row);
+    ++per_sample[row / area / frames];
+  }
+  double samples = 0, total = 0;
+  for (const int64_t count : per_sample) samples += count > 0;
+  std::vector<double> to_query(pixels * dim), to_key(pixels * dim);
+  for (const int64_t row : rows) {
+    const DenseRow everything(query.row(row), columns, dim, kTemperature,
+                              [](size_t) { return true; });
+    const DenseRow close(query.row(row), columns, dim, kTemperature,
+                         [&](size_t n) { return near(row, static_cast<int64_t>(n)); });
+    const double share = 1 / (samples * static_cast<double>(per_sample[row / area / frames]));
+    total += share * (everything.log_sum_exp - close.log_sum_exp);
+    for (int64_t d = 0; d < dim; ++d) {
+      to_query[row * dim + d] = share / kTemperature * (everything.expected[d] - close.expected[d]);
+      for (int64_t n = 0; n < pixels; ++n) {
+        to_key[n * dim + d] += share / kTemperature *
+                               (everything.probability[n] - close.probability[n]) *
+                               query.row(row)[d];
+      }
+    }
+  }
+  CHECK(rows.size() > 1 || pixels < 4, "too few rows to test anything");
+  CHECK(close_to(loss, total, tolerance), "%g, expected %g", static_cast<double>(loss), total);
+  for (int64_t i = 0; i < pixels * dim; ++i) {
+    CHECK(close_to(grad_query[i], to_query[i], tolerance), "%g, expected %g",
+          static_cast<double>(grad_query[i]), to_query[i]);
+    CHECK(close_to(grad_key[i], to_key[i], tolerance), "%g, expected %g",
+          static_cast<double>(grad_key[i]), to_key[i]);
+  }
+}
+
+template <typename T>
+void test_all(Dtype dtype, const Parallel& parallel) {
+  for (const int64_t dim : {1, 7, 33, 128}) {
+    test_queue<T>(dtype, parallel, 3, 0, 0, dim);
+    test_queue<T>(dtype, parallel, 1, 1, 1, dim);
+    test_queue<T>(dtype, parallel, 70, 205, 3, dim);
+  }
+  test_queue<T>(dtype, parallel, 16, 5000, 0, 8);
+  test_pixels<T>(dtype, parallel, 1, 1, 1, 1, 1, 0);
+  test_pixels<T>(dtype, parallel, 2, 2, 3, 5, 9, 0);
+  test_pixels<T>(dtype, parallel, 2, 1, 7, 7, 16, 130);
+}
+
+int test_target(const char* name) {
+  setenv("MOTIONOPS_SIMD", name, 1);
+  for (const bool threads : {false, true}) {
+    const SerialParallel serial;
+    const ThreadParallel several;
+    const Parallel& parallel = threads ? static_cast<const Parallel&>(several) : serial;
+    test_all<float>(Dtype::kFloat32, parallel);
+    test_all<float>(Dtype::kBFloat16, parallel);
+    test_all<float>(Dtype::kFloat16, parallel);
+    test_all<double>(Dtype::kFloat64, parallel);
+  }
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main() {
+  const char* names[] = {"baseline", "avx2", "avx512"};
+  for (int target = 0; target <= static_cast<int>(supported_simd_target()); ++target) {
+    const pid_t child = fork();
+    if (child == 0) _exit(test_target(names[target]));
+    int status = -1;
+    waitpid(child, &status, 0);
+    CHECK(status == 0, "SIMD target %s", names[target]);
+  }
+  return finish("contrast on the CPU");
+}
