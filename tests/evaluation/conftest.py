@@ -8,10 +8,15 @@ from motionops.video import Video, moving_shapes
 from motionops.video.encoding import write_video
 
 
-def counting_frames(length, height=32, width=48, offset=0):
+def grey_frames(length, height=32, width=48, offset=0):
     """Frame t is uniformly grey with value offset + 8 t: a frame tells its own number."""
     levels = (offset + 8 * np.arange(length)).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (length, height, width, 3)).copy()
+
+
+@pytest.fixture
+def counting_frames():
+    return grey_frames
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +26,7 @@ def counting_videos(tmp_path_factory):
     videos = []
     for number, length in enumerate((24, 24, 20, 9)):
         path = folder / f"video{number}.mp4"
-        write_video(path, counting_frames(length, offset=10 * number))
+        write_video(path, grey_frames(length, offset=10 * number))
         videos.append(Video(str(path), "ab"[number % 2]))
     return videos
 

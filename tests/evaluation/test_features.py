@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import counting_frames
 from torch import nn
 
 from motionops.errors import UserError
@@ -105,7 +104,7 @@ def test_shuffled_frames_are_the_same_frames_in_another_order(counting_videos):
     assert torch.equal(again, orders[3])
 
 
-def test_unusable_videos_are_named(counting_videos, tmp_path):
+def test_unusable_videos_are_named(counting_videos, counting_frames, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video")
     short = tmp_path / "short.mp4"
@@ -122,7 +121,7 @@ def test_unusable_videos_are_named(counting_videos, tmp_path):
     assert extract_features(FirstAndLast(), videos[:1], **SETTINGS, skipped=[]).shape == (0, 2)
 
 
-def test_videos_of_different_sizes(tmp_path, counting_videos):
+def test_videos_of_different_sizes(tmp_path, counting_videos, counting_frames):
     tall = tmp_path / "tall.mp4"
     write_video(tall, counting_frames(24, height=64, width=30))
     features = extract_features(FirstAndLast(), [counting_videos[0], Video(str(tall), "a")], **SETTINGS)

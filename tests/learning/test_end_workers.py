@@ -1,0 +1,26 @@
+"""A defect during training ends the program, though its readers ignore SIGTERM."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("lightning")
+
+PROGRAM = """
+from torch.utils.data import DataLoader
+from motionops.learning.data import end_workers, prepare_worker
+
+batches = iter(DataLoader(range(1000), batch_size=2, num_workers=2, worker_init_fn=prepare_worker))
+try:
+    next(batches)
+    raise KeyError("a defect")
+finally:
+    end_workers()
+"""
+
+
+def test_a_defect_does_not_hang():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "KeyError: 'a defect'" in done.stderr
