@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from motionops.errors import UserError
+from motionops.video.known_counts import KnownCounts
 from motionops.video.lists import Video
 from motionops.video.progress import with_progress
 from motionops.video.pyav import require_av
@@ -34,7 +35,11 @@ class UnusableVideos(UserError):
 
 
 def check_videos(
-    videos: Sequence[Video], minimum_frames: int = 1, workers: int | None = None, progress: bool = True
+    videos: Sequence[Video],
+    minimum_frames: int = 1,
+    workers: int | None = None,
+    progress: bool = True,
+    known: str | os.PathLike | None = None,
 ) -> tuple[list[Video], list[Skipped]]:
     """Decode every video once, and count its frames.
 
@@ -43,18 +48,31 @@ def check_videos(
         minimum_frames: a video with fewer is too short.
         workers: threads (decoding is done outside the interpreter's lock); by default one a core.
         progress: show a bar on stderr.
+        known: a file that keeps what was found, so that the next check decodes only files that are new or changed;
+            see :mod:`motionops.video.known_counts`. None decodes everything.
 
     Returns:
         The usable videos with ``frames`` filled in, and the others with the reason, both in the order of the list.
         Neither depends on ``workers``.
     """
     require_av()
+    counts = None if known is None else KnownCounts(known)
+
+    def count(path: str) -> int | str:
+        found = counts.get(path) if counts else None
+        if found is None:
+            try:
+                found = count_frames(path)
+            except VideoError as error:
+                found = error.reason
+            if counts:
+                counts.put(path, found)
+        return found
 
     def check(video: Video) -> Video | Skipped:
-        try:
-            frames = count_frames(video.path)
-        except VideoError as error:
-            return Skipped(video.path, error.reason)
+        frames = count(video.path)
+        if isinstance(frames, str):
+            return Skipped(video.path, frames)
         if frames < minimum_frames:
             return Skipped(video.path, f"is too short: {frames} frames, {minimum_frames} are needed")
         return dataclasses.replace(video, frames=frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -66,9 +67,9 @@ class VideoDataset(Dataset):
         unknown = [video for video in videos if video.label is not None and video.label not in numbers]
         if unknown:
             raise UserError(f"{unknown[0].path}: label {unknown[0].label!r} is not among the {len(numbers)} classes")
-        # Arrays and one list of strings: objects by the hundred thousand would be copied into every worker, page by
-        # page, as their reference counts are touched.
-        self.paths = np.array([video.path for video in videos], dtype=np.bytes_ if _ascii(videos) else np.str_)
+        # Arrays: objects by the hundred thousand would be copied into every worker, page by page, as their reference
+        # counts are touched.
+        self.paths = np.array([os.fsencode(video.path) for video in videos], dtype=np.bytes_)
         self.labels = np.array([-1 if video.label is None else numbers[video.label] for video in videos])
         self.frame_counts = np.array([-1 if video.frames is None else video.frames for video in videos])
         self.sample, self.draw, self.seed, self.cache_bytes = sample, draw, seed, cache_bytes
@@ -100,8 +101,7 @@ class VideoDataset(Dataset):
 
     def path(self, index: int) -> str:
         """The path of a video."""
-        path = self.paths[index]
-        return path.decode("ascii") if isinstance(path, bytes) else str(path)
+        return os.fsdecode(bytes(self.paths[index]))
 
     def _item(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         whole = self._whole_video(index)
@@ -169,10 +169,6 @@ def _stack(key: str, values: list) -> Any:
     if isinstance(first, (bool, int, float)):
         return torch.tensor(values)
     return values
-
-
-def _ascii(videos: Sequence[Video]) -> bool:
-    return all(video.path.isascii() for video in videos)
 
 
 def _mix(*numbers: int) -> int:

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from motionops.errors import UserError
+from motionops.video.cache import cache_folder
 from motionops.video.encoding import ENCODERS, write_video
 from motionops.video.progress import with_progress
 from motionops.video.shape_scene import CLASSES, Scene
@@ -48,14 +49,8 @@ class _Set:
 def default_folder(
     train: int = 768, test: int = 256, size: int = 40, frames: int = 24, seed: int = 0, codec: str = "h264"
 ) -> Path:
-    """The cache folder of the set with these parameters.
-
-    It lies in ``$MOTIONOPS_CACHE``, or else ``$XDG_CACHE_HOME/motionops``, or else ``~/.cache/motionops``.
-    """
-    root = os.environ.get("MOTIONOPS_CACHE")
-    if not root:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motionops"
-    return Path(root) / f"moving_shapes-v{VERSION}-{train}-{test}-{size}px-{frames}f-seed{seed}-{codec}"
+    """The folder of the set with these parameters, in :func:`motionops.video.cache.cache_folder`."""
+    return cache_folder() / f"moving_shapes-v{VERSION}-{train}-{test}-{size}px-{frames}f-seed{seed}-{codec}"
 
 
 def generate(

@@ -2,7 +2,17 @@
 
 import pytest
 
-from motionops.video import Skipped, UnusableVideos, Video, check_videos, find_videos, read_list, require_usable
+from motionops.video import (
+    Skipped,
+    UnusableVideos,
+    Video,
+    check_videos,
+    checking,
+    count_frames,
+    find_videos,
+    read_list,
+    require_usable,
+)
 from motionops.video.encoding import write_video
 from tests.video.video_files import numbered_frames
 
@@ -37,6 +47,32 @@ def test_progress_bar(videos, capsys):
     assert "checking videos: 100%" in capsys.readouterr().err
     check_videos(videos, progress=False)
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_known_is_not_decoded_again(videos, tmp_path, monkeypatch):
+    decoded = []
+
+    def counting(path):
+        decoded.append(path)
+        return count_frames(path)
+
+    monkeypatch.setattr(checking, "count_frames", counting)
+    known = tmp_path / "cache" / "counts.jsonl"
+    expected = check_videos(videos, 16, progress=False)
+    decoded.clear()
+    assert check_videos(videos, 16, progress=False, known=known) == expected
+    assert len(decoded) == 7
+    decoded.clear()
+    assert check_videos(videos, 16, progress=False, known=known) == expected
+    assert decoded == [videos[1].path]  # what is missing is looked for each time
+    write_video(videos[0].path, numbered_frames(30))
+    known.write_text(known.read_text()[:-10] + "\nnonsense\n[]\n3\n")  # a line that was cut, and others
+    decoded.clear()
+    usable, _ = check_videos(videos, 16, progress=False, known=known)
+    assert [video.frames for video in usable] == [30, 20]
+    assert videos[0].path in decoded
+    assert len(decoded) <= 3
+    assert check_videos(videos[:1], progress=False, known=tmp_path) == (usable[:1], [])  # a folder: done without
 
 
 def test_how_many_may_be_skipped():

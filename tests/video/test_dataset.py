@@ -161,6 +161,15 @@ def test_cache_drops_the_least_recently_used(tmp_path):
     assert dataset._cached_bytes == 16 * size
 
 
+def test_paths_in_any_script(videos, tmp_path):
+    names = ["日本 é.mp4", "a much longer name than the others have.mp4"]
+    for name in names:
+        os.link(videos[0].path, tmp_path / name)
+    dataset = VideoDataset([videos[0], *(Video(str(tmp_path / name)) for name in names)], sample)
+    assert [dataset.path(index) for index in (1, 2)] == [str(tmp_path / name) for name in names]
+    assert dataset[1]["failed"] == dataset[2]["failed"] == []
+
+
 def test_wrong_arguments(videos):
     with pytest.raises(ValueError, match=r"^VideoDataset: videos must hold at least one video"):
         VideoDataset([], sample)
