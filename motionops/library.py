@@ -12,8 +12,8 @@ try:
     from motionops import _C as extension
 except ImportError as error:
     raise ImportError(
-        f"motionops._C, the compiled operators, does not load with torch {torch.__version__} ({error}). Build it against"
-        " this torch: `make build` in the source tree, or `pip install --no-build-isolation --no-deps .`"
+        f"motionops._C, the compiled operators, does not load with torch {torch.__version__} ({error}). Build it"
+        " against this torch: `make build` in the source tree, or `pip install --no-build-isolation --no-deps .`"
     ) from error
 
 NAMESPACE = "motionops"

@@ -24,9 +24,7 @@ using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
 inline float widen(float value) { return value; }
 inline double widen(double value) { return value; }
 
-inline float widen(BFloat16 value) {
-  return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
-}
+inline float widen(BFloat16 value) { return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16); }
 
 inline float widen(Float16 value) {
   const uint32_t magnitude = (value.bits & 0x7fffu) << 13;
@@ -55,8 +53,7 @@ inline Float16 narrow<Float16>(float value) {
   // Normal results: rebias the exponent by -112 and round off 13 bits. Overflow runs into the infinity by itself.
   const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
   // Subnormal results: adding 0.5 lets the float unit round at 2^-24, the weight of half's last bit.
-  const uint32_t subnormal =
-      std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  const uint32_t subnormal = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
   uint32_t half = magnitude < 0x38800000u ? subnormal : normal;
   half = magnitude >= 0x477ff000u ? 0x7c00u : half;
   half = magnitude > 0x7f800000u ? 0x7e00u : half;

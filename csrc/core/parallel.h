@@ -23,16 +23,13 @@ class Parallel {
     using Plain = std::remove_reference_t<Body>;
     run_ranges(
         begin, end, grain < 1 ? 1 : grain,
-        [](void* context, int64_t first, int64_t last) {
-          (*static_cast<Plain*>(context))(first, last);
-        },
+        [](void* context, int64_t first, int64_t last) { (*static_cast<Plain*>(context))(first, last); },
         const_cast<void*>(static_cast<const void*>(std::addressof(body))));
   }
 
  protected:
   using RangeFunction = void (*)(void* context, int64_t first, int64_t last);
-  virtual void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function,
-                          void* context) const = 0;
+  virtual void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context) const = 0;
 };
 
 // Everything in the calling thread.
@@ -41,8 +38,7 @@ class SerialParallel final : public Parallel {
   int threads() const override { return 1; }
 
  protected:
-  void run_ranges(int64_t begin, int64_t end, int64_t, RangeFunction function,
-                  void* context) const override {
+  void run_ranges(int64_t begin, int64_t end, int64_t, RangeFunction function, void* context) const override {
     function(context, begin, end);
   }
 };

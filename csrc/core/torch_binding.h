@@ -56,8 +56,7 @@ inline std::string shape_text(const at::Tensor& tensor) {
 template <typename... Expected>
 void check_shape(const char* op, const char* argument, const at::Tensor& tensor, bool right,
                  const Expected&... expected) {
-  TORCH_CHECK_VALUE(right, op, ": ", argument, " must be ", c10::str(expected...), ", got ",
-                    shape_text(tensor));
+  TORCH_CHECK_VALUE(right, op, ": ", argument, " must be ", c10::str(expected...), ", got ", shape_text(tensor));
 }
 
 inline bool is_floating(const at::Tensor& tensor) {
@@ -66,19 +65,17 @@ inline bool is_floating(const at::Tensor& tensor) {
 }
 
 inline void check_floating(const char* op, const char* argument, const at::Tensor& tensor) {
-  TORCH_CHECK_TYPE(is_floating(tensor), op, ": ", argument,
-                   " must be float32, float64, bfloat16 or float16, got ",
+  TORCH_CHECK_TYPE(is_floating(tensor), op, ": ", argument, " must be float32, float64, bfloat16 or float16, got ",
                    c10::toString(tensor.scalar_type()));
 }
 
-inline void check_dtype(const char* op, const char* argument, const at::Tensor& tensor,
-                        at::ScalarType expected) {
-  TORCH_CHECK_TYPE(tensor.scalar_type() == expected, op, ": ", argument, " must be ",
-                   c10::toString(expected), ", got ", c10::toString(tensor.scalar_type()));
+inline void check_dtype(const char* op, const char* argument, const at::Tensor& tensor, at::ScalarType expected) {
+  TORCH_CHECK_TYPE(tensor.scalar_type() == expected, op, ": ", argument, " must be ", c10::toString(expected), ", got ",
+                   c10::toString(tensor.scalar_type()));
 }
 
-inline void check_same_dtype(const char* op, const char* argument, const at::Tensor& tensor,
-                             const char* other_argument, const at::Tensor& other) {
+inline void check_same_dtype(const char* op, const char* argument, const at::Tensor& tensor, const char* other_argument,
+                             const at::Tensor& other) {
   TORCH_CHECK_TYPE(tensor.scalar_type() == other.scalar_type(), op, ": ", argument, " must be ",
                    c10::toString(other.scalar_type()), " as ", other_argument, " is, got ",
                    c10::toString(tensor.scalar_type()));
@@ -86,8 +83,8 @@ inline void check_same_dtype(const char* op, const char* argument, const at::Ten
 
 inline void check_same_device(const char* op, const char* argument, const at::Tensor& tensor,
                               const char* other_argument, const at::Tensor& other) {
-  TORCH_CHECK_VALUE(tensor.device() == other.device(), op, ": ", argument, " must be on ",
-                    other.device(), " as ", other_argument, " is, got ", tensor.device());
+  TORCH_CHECK_VALUE(tensor.device() == other.device(), op, ": ", argument, " must be on ", other.device(), " as ",
+                    other_argument, " is, got ", tensor.device());
 }
 
 // ---- from torch to core --------------------------------------------------------------------------------------------
@@ -121,10 +118,8 @@ class TorchParallel final : public Parallel {
   int threads() const override { return at::get_num_threads(); }
 
  protected:
-  void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function,
-                  void* context) const override {
-    at::parallel_for(begin, end, grain,
-                     [&](int64_t first, int64_t last) { function(context, first, last); });
+  void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context) const override {
+    at::parallel_for(begin, end, grain, [&](int64_t first, int64_t last) { function(context, first, last); });
   }
 };
 
@@ -167,11 +162,11 @@ inline void check_launch(const char* op, cudaError_t error) {
 // Runs `cpu_call` (which may name `parallel`) or `cuda_call` (which may name `stream` and returns cudaError_t), as the
 // device of `tensor` and the build say.
 #if defined(MOTIONOPS_EMULATED)
-#define MOTIONOPS_DISPATCH(op, tensor, cpu_call, cuda_call)    \
-  do {                                                         \
-    const ::motionops::LaunchScope motionops_scope(tensor);    \
+#define MOTIONOPS_DISPATCH(op, tensor, cpu_call, cuda_call)          \
+  do {                                                               \
+    const ::motionops::LaunchScope motionops_scope(tensor);          \
     [[maybe_unused]] cudaStream_t stream = motionops_scope.stream(); \
-    ::motionops::check_launch(op, cuda_call);                  \
+    ::motionops::check_launch(op, cuda_call);                        \
   } while (false)
 #elif defined(MOTIONOPS_WITH_CUDA)
 #define MOTIONOPS_DISPATCH(op, tensor, cpu_call, cuda_call)            \
@@ -186,13 +181,13 @@ inline void check_launch(const char* op, cudaError_t error) {
     }                                                                  \
   } while (false)
 #else
-#define MOTIONOPS_DISPATCH(op, tensor, cpu_call, cuda_call)                                    \
-  do {                                                                                         \
-    TORCH_CHECK(!(tensor).is_cuda(), op, ": got a tensor on ", (tensor).device(),              \
-                ", but this build of motionops has CPU operators only (motionops.has_cuda() "  \
-                "is False); rebuild it where nvcc and a CUDA build of torch are");             \
-    [[maybe_unused]] const ::motionops::TorchParallel parallel;                                \
-    cpu_call;                                                                                  \
+#define MOTIONOPS_DISPATCH(op, tensor, cpu_call, cuda_call)                                   \
+  do {                                                                                        \
+    TORCH_CHECK(!(tensor).is_cuda(), op, ": got a tensor on ", (tensor).device(),             \
+                ", but this build of motionops has CPU operators only (motionops.has_cuda() " \
+                "is False); rebuild it where nvcc and a CUDA build of torch are");            \
+    [[maybe_unused]] const ::motionops::TorchParallel parallel;                               \
+    cpu_call;                                                                                 \
   } while (false)
 #endif
 

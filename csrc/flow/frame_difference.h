@@ -29,11 +29,11 @@ namespace motionops {
 
 // Both passes: forward takes the clip to its differences, backward their gradient to the clip's.
 struct FrameDifference {
-  Dtype dtype;           // of input and output
-  const void* input;     // [outer, T, inner], strides (outer_stride, frame_stride, 1)
-  void* output;          // [outer, T, inner], contiguous
+  Dtype dtype;        // of input and output
+  const void* input;  // [outer, T, inner], strides (outer_stride, frame_stride, 1)
+  void* output;       // [outer, T, inner], contiguous
   int64_t outer;
-  int64_t frames;        // T
+  int64_t frames;  // T
   int64_t inner;
   int64_t outer_stride;  // elements
   int64_t frame_stride;  // elements

@@ -64,26 +64,23 @@ void run(const FrameDifference& args, const Parallel& parallel) {
   const int64_t blocks = (args.inner + kBlock - 1) / kBlock;
   const int64_t elements_per_block = std::max<int64_t>(1, args.frames * std::min(args.inner, kBlock));
   if (args.frames == 0) return;
-  parallel.run(0, args.outer * blocks, kElementsPerTask / elements_per_block,
-               [&](int64_t begin, int64_t end) {
-                 for (int64_t item = begin; item < end; ++item) {
-                   const int64_t outer = item / blocks, start = item % blocks * kBlock;
-                   const int64_t count = std::min(kBlock, args.inner - start);
-                   const auto in = [&](int64_t t) {
-                     return static_cast<const T*>(args.input) + outer * args.outer_stride +
-                            t * args.frame_stride + start;
-                   };
-                   const auto out = [&](int64_t t) {
-                     return static_cast<T*>(args.output) + (outer * args.frames + t) * args.inner +
-                            start;
-                   };
-                   if constexpr (kForward) {
-                     forward_block<T>(in, out, args.frames, count, args.wrap);
-                   } else {
-                     backward_block<T>(in, out, args.frames, count, args.wrap);
-                   }
-                 }
-               });
+  parallel.run(0, args.outer * blocks, kElementsPerTask / elements_per_block, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t outer = item / blocks, start = item % blocks * kBlock;
+      const int64_t count = std::min(kBlock, args.inner - start);
+      const auto in = [&](int64_t t) {
+        return static_cast<const T*>(args.input) + outer * args.outer_stride + t * args.frame_stride + start;
+      };
+      const auto out = [&](int64_t t) {
+        return static_cast<T*>(args.output) + (outer * args.frames + t) * args.inner + start;
+      };
+      if constexpr (kForward) {
+        forward_block<T>(in, out, args.frames, count, args.wrap);
+      } else {
+        backward_block<T>(in, out, args.frames, count, args.wrap);
+      }
+    }
+  });
 }
 
 }  // namespace

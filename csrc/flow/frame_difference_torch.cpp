@@ -29,8 +29,7 @@ std::optional<Layout> layout_in_order_of(const at::Tensor& dense, const at::Tens
   for (int64_t axis = 0; axis < dense.dim(); ++axis) {
     if (axis != kTime && dense.size(axis) != 1) axes.push_back(axis);
   }
-  std::sort(axes.begin(), axes.end(),
-            [&](int64_t a, int64_t b) { return dense.stride(a) < dense.stride(b); });
+  std::sort(axes.begin(), axes.end(), [&](int64_t a, int64_t b) { return dense.stride(a) < dense.stride(b); });
   Layout layout;
   layout.frames = dense.size(kTime);
   layout.frame_stride = input.stride(kTime);
@@ -49,8 +48,8 @@ std::optional<Layout> layout_in_order_of(const at::Tensor& dense, const at::Tens
 }
 
 bool is_wrap(std::string_view first) {
-  TORCH_CHECK_VALUE(first == "wrap" || first == "repeat", kOp,
-                    ": first must be \"wrap\" or \"repeat\", got \"", std::string(first), "\"");
+  TORCH_CHECK_VALUE(first == "wrap" || first == "repeat", kOp, ": first must be \"wrap\" or \"repeat\", got \"",
+                    std::string(first), "\"");
   return first == "wrap";
 }
 
@@ -80,9 +79,7 @@ at::Tensor run(const char* argument, const at::Tensor& input, std::string_view f
   return output;
 }
 
-at::Tensor frame_difference(const at::Tensor& clip, std::string_view first) {
-  return run<true>("clip", clip, first);
-}
+at::Tensor frame_difference(const at::Tensor& clip, std::string_view first) { return run<true>("clip", clip, first); }
 
 at::Tensor frame_difference_backward(const at::Tensor& grad_difference, std::string_view first) {
   return run<false>("grad_difference", grad_difference, first);
@@ -92,8 +89,7 @@ at::Tensor frame_difference_backward(const at::Tensor& grad_difference, std::str
 
 TORCH_LIBRARY_FRAGMENT(MOTIONOPS_NAMESPACE, m) {
   define(m, "frame_difference(Tensor clip, str first) -> Tensor", &frame_difference);
-  define(m, "frame_difference_backward(Tensor grad_difference, str first) -> Tensor",
-         &frame_difference_backward);
+  define(m, "frame_difference_backward(Tensor grad_difference, str first) -> Tensor", &frame_difference_backward);
 }
 
 }  // namespace motionops
