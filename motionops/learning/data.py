@@ -28,6 +28,7 @@ from motionops.video import (
     require_usable,
 )
 from motionops.video.dataset import start_worker
+from motionops.video.known_counts import default_file
 
 
 @dataclass
@@ -59,7 +60,7 @@ def find_training_videos(config: TrainConfig, progress: bool = True) -> Training
         folder = moving_shapes.generate(progress=progress)
         videos = read_list(folder / "train.txt")
         test = test or read_list(folder / "test.txt")
-    usable, skipped = check_videos(videos, config.window(), progress=progress)
+    usable, skipped = check_videos(videos, config.window(), progress=progress, known=default_file())
     if progress:
         for video in skipped:
             warn(f"skipped {video.path}: {video.reason}")

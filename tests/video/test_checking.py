@@ -66,7 +66,7 @@ def test_what_is_known_is_not_decoded_again(videos, tmp_path, monkeypatch):
     assert check_videos(videos, 16, progress=False, known=known) == expected
     assert decoded == [videos[1].path]  # what is missing is looked for each time
     write_video(videos[0].path, numbered_frames(30))
-    known.write_text(known.read_text()[:-10] + "\nnonsense\n[]\n3\n")  # a line that was cut, and others
+    known.write_text(known.read_text()[:-10] + "\nnonsense\n[]\n3\n[[1], 2]\n")  # a line that was cut, and others
     decoded.clear()
     usable, _ = check_videos(videos, 16, progress=False, known=known)
     assert [video.frames for video in usable] == [30, 20]
