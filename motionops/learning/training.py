@@ -147,7 +147,7 @@ def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVi
         **{name: json.dumps(value) for name, value in {**clip, **colours}.items()},
     )
     (output / REPORT).mkdir(exist_ok=True)
-    with contextlib.suppress(ValueError):  # a run shorter than --log-every has no curve
+    with contextlib.suppress(ValueError, FileNotFoundError):  # a run shorter than --log-every has no curve
         training_curves(output / METRICS_CSV, output / REPORT / "training.png")
     shown = collate_videos([dataset[0, video] for video in range(min(SHOWN, len(dataset)))])
     with torch.no_grad():
