@@ -120,8 +120,9 @@ void run(Dtype dtype, bool tf32, const Case& c) {
 
 int main(int argc, char**) {
   const bool few = argc > 1;  // under a sanitizer, where every CUDA thread is a host thread
-  std::vector<Case> cases{{2, 1, 3, 4, 16, 5, true, 2.0, 1}};
+  std::vector<Case> cases{{2, 1, 2, 2, 16, 70, true, 2.0, 1}};
   if (!few) {
+    cases.push_back({2, 1, 3, 4, 16, 5, true, 2.0, 1});
     cases.push_back({2, 2, 7, 7, 128, 40, true, 0.7, 1});
     cases.push_back({2, 2, 7, 7, 128, 40, true, 1.7, 3});
     cases.push_back({1, 3, 5, 9, 70, 0, false, 3.0, 1});
@@ -134,7 +135,7 @@ int main(int argc, char**) {
     run(Dtype::kFloat32, false, c);
     run(Dtype::kFloat32, true, c);
     run(Dtype::kBFloat16, false, c);
-    run(Dtype::kFloat16, false, c);
+    if (!few) run(Dtype::kFloat16, false, c);  // the same code as bfloat16
   }
   return finish("emulated pixel_contrast");
 }

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -81,7 +82,7 @@ struct Block {
   int barrier_sum = 0;
   int barrier_result = 0;
   std::vector<Fiber*> barrier_waiters;
-  std::vector<Meeting> meetings;  // [warp * 32 + lowest lane of the mask]
+  std::vector<std::vector<Meeting>> meetings;  // per warp, one for each mask that was used
   void (*kernel)(void*) = nullptr;
   void* context = nullptr;
   std::exception_ptr failure;
@@ -91,6 +92,13 @@ struct Block {
   ucontext_t scheduler;
 #endif
 };
+
+Meeting& meeting_of(std::vector<Meeting>& meetings, unsigned lanes) {
+  for (Meeting& meeting : meetings) {
+    if (meeting.mask == lanes) return meeting;
+  }
+  return meetings.emplace_back(Meeting{lanes});
+}
 
 Block& block() {
   static Block instance;
@@ -147,10 +155,12 @@ void prepare(Fiber& fiber) {
   Block& b = block();
   std::string text = "emulator: deadlock: " + std::to_string(b.live) + " of " + std::to_string(b.threads) +
                      " threads wait for ever (" + std::to_string(b.at_barrier) + " at __syncthreads";
-  for (size_t index = 0; index < b.meetings.size(); ++index) {
-    if (b.meetings[index].arrived != 0) {
-      text += ", lanes " + std::to_string(b.meetings[index].arrived) + " of mask " +
-              std::to_string(b.meetings[index].mask) + " in warp " + std::to_string(index / 32);
+  for (size_t warp = 0; warp < b.meetings.size(); ++warp) {
+    for (const Meeting& meeting : b.meetings[warp]) {
+      if (meeting.arrived == 0) continue;
+      char lanes[64];
+      std::snprintf(lanes, sizeof(lanes), ", lanes %x of mask %x in warp %zu", meeting.arrived, meeting.mask, warp);
+      text += lanes;
     }
   }
   throw Error(text + "): a barrier was not reached by all threads");
@@ -162,7 +172,7 @@ void run_block(uint3 block_index, dim3 block_size, dim3 grid, void* shared) {
   b.at_barrier = 0;
   b.barrier_sum = 0;
   b.barrier_waiters.clear();
-  b.meetings.assign((b.threads + 31) / 32 * 32, Meeting{});
+  b.meetings.assign((b.threads + 31) / 32, {});
   b.ready.clear();
   b.failure = nullptr;
   for (unsigned index = 0; index < b.threads; ++index) {
@@ -209,9 +219,7 @@ void warp_collective(unsigned mask, void* record, Combine combine) {
   const Thread& thread = self->thread;
   const unsigned lanes = existing_lanes(mask, thread.warp, b.threads);
   if ((lanes >> thread.lane & 1) == 0) throw Error("emulator: a lane calls a warp operation whose mask leaves it out");
-  Meeting& meeting = b.meetings[thread.warp * 32 + static_cast<unsigned>(__builtin_ctz(lanes))];
-  if (meeting.arrived == 0) meeting.mask = lanes;
-  if (meeting.mask != lanes) throw Error("emulator: lanes of one warp operation give different masks");
+  Meeting& meeting = meeting_of(b.meetings[thread.warp], lanes);
   meeting.arrived |= 1u << thread.lane;
   meeting.records[thread.lane] = record;
   if (meeting.arrived != lanes) {

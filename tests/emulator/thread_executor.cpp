@@ -1,16 +1,15 @@
 // CUDA threads as host threads, for the sanitizers: ThreadSanitizer sees exactly the order that the kernel's own barriers
 // give, AddressSanitizer sees shared memory that ends at its last byte.
 //
-// Each meeting has its own lock, so that two warps that do not meet are not ordered by accident: an order made by the
+// Each warp has its own lock, and the block's barrier another, so that two warps that do not meet are not ordered by accident: an order made by the
 // emulator would hide a missing barrier. The count that finds deadlocks is relaxed for the same reason.
-#include <pthread.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -21,10 +20,10 @@ namespace emulator {
 namespace {
 
 struct Meeting {
-  std::mutex mutex;
+  explicit Meeting(unsigned lanes = 0) : mask(lanes) {}
   std::condition_variable released;
   std::uint64_t generation = 0;
-  unsigned mask = 0;
+  unsigned mask;
   unsigned arrived_lanes = 0;
   unsigned arrived = 0;
   void* records[32] = {};
@@ -32,10 +31,23 @@ struct Meeting {
   int result = 0;
 };
 
+struct Warp {
+  std::mutex mutex;
+  std::list<Meeting> meetings;  // one for each mask that was used
+
+  Meeting& meeting_of(unsigned lanes) {
+    for (Meeting& meeting : meetings) {
+      if (meeting.mask == lanes) return meeting;
+    }
+    return meetings.emplace_back(lanes);
+  }
+};
+
 struct Block {
   unsigned threads = 0;
+  std::mutex barrier_mutex;
   Meeting barrier;
-  std::unique_ptr<Meeting[]> meetings;  // [warp * 32 + lowest lane of the mask]
+  std::unique_ptr<Warp[]> warps;
   // low half: threads that have not returned; high half: those of them that wait. Equal halves are a deadlock: a waiting
   // thread is taken off the count by whoever releases it, before it is released.
   std::atomic<std::uint64_t> population{0};
@@ -66,7 +78,7 @@ void check_progress(std::uint64_t population) {
   }
 }
 
-// Called with the meeting's lock held by a thread that is not the last to arrive.
+// Called with the lock of the meeting held by a thread that is not the last to arrive.
 void wait(Meeting& meeting, std::unique_lock<std::mutex>& lock) {
   const std::uint64_t generation = meeting.generation;
   check_progress(block->population.fetch_add(kOneWaiting, std::memory_order_relaxed) + kOneWaiting);
@@ -88,7 +100,7 @@ Thread& current() { return self; }
 
 int block_sum(int value) {
   Meeting& meeting = block->barrier;
-  std::unique_lock lock(meeting.mutex);
+  std::unique_lock lock(block->barrier_mutex);
   meeting.sum += value;
   if (++meeting.arrived < block->threads) {
     wait(meeting, lock);
@@ -106,10 +118,9 @@ void block_barrier() { block_sum(0); }
 void warp_collective(unsigned mask, void* record, Combine combine) {
   const unsigned lanes = existing_lanes(mask, self.warp, block->threads);
   if ((lanes >> self.lane & 1) == 0) throw Error("emulator: a lane calls a warp operation whose mask leaves it out");
-  Meeting& meeting = block->meetings[self.warp * 32 + static_cast<unsigned>(__builtin_ctz(lanes))];
-  std::unique_lock lock(meeting.mutex);
-  if (meeting.arrived_lanes == 0) meeting.mask = lanes;
-  if (meeting.mask != lanes) throw Error("emulator: lanes of one warp operation give different masks");
+  Warp& warp = block->warps[self.warp];
+  std::unique_lock lock(warp.mutex);
+  Meeting& meeting = warp.meeting_of(lanes);
   meeting.arrived_lanes |= 1u << self.lane;
   meeting.records[self.lane] = record;
   if (meeting.arrived_lanes != lanes) {
@@ -131,7 +142,7 @@ void run_grid(dim3 grid, dim3 block_size, size_t shared_bytes, void (*kernel)(vo
       for (unsigned x = 0; x < grid.x; ++x) {
         Block state;
         state.threads = threads;
-        state.meetings = std::make_unique<Meeting[]>((threads + 31) / 32 * 32);
+        state.warps = std::make_unique<Warp[]>((threads + 31) / 32);
         state.population.store(threads, std::memory_order_relaxed);
         block = &state;
         // malloc to the byte: an access behind the end is AddressSanitizer's to see
