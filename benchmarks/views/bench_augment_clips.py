@@ -1,0 +1,60 @@
+"""augment_clips beside torchvision's transforms, clip by clip."""
+
+import pytest
+import torch
+import torchvision.transforms.functional as tv
+
+from motionops.views import Appearance, augment_clips, augment_clips_reference, sample_extents
+from motionops.views.augment_clips import default_blur_kernel
+
+MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+SHAPES = [(32, 8, 40, 40, 32), (8, 16, 256, 340, 112)]  # the demo's step; clips of Kinetics
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def bench_everything_on(comparison, shape):
+    batch, length, height, width, size = shape
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (batch, length, height, width, 3), dtype=torch.uint8, generator=generator)
+    extents = sample_extents(
+        batch, frames=length, frame_count=length, height=height, width=width, mirror=0.0, generator=generator
+    )
+    drawn = Appearance.sample(
+        batch, jitter_probability=0.8, grayscale_probability=0.2, blur_probability=0.5, generator=generator
+    )
+    device = comparison.device
+    frames, extents = frames.to(device), extents.to(device)
+    there = Appearance(*(field.to(device) for field in drawn))
+    comparison(
+        f"B {batch}, T {length}, {height}×{width} to {size}², all on",
+        ours=lambda: augment_clips(frames, extents, size, there, mean=MEAN, std=STD),
+        reference=lambda: augment_clips_reference(frames, extents, size, there, mean=MEAN, std=STD),
+        peers={"torchvision, crop alike": lambda: _torchvision(frames, extents, size, drawn)},
+        # In units of 1 / std; torchvision's blur and hue round otherwise.
+        atol=1 / 255 / min(STD),
+        moved_bytes=frames.numel() + 4 * batch * 3 * length * size * size,
+        targets={"torchvision, crop alike": 2.0},
+    )
+
+
+def _torchvision(frames, extents, size, appearance):
+    """A loop over clips: grid_sample crops (torchvision rounds to whole pixels), its transforms do the rest."""
+    clips = []
+    steps = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
+    centres = (torch.arange(size, device=frames.device) + 0.5) / size
+    kernel = default_blur_kernel(size)
+    for b, video in enumerate(frames):
+        (y0, y1), (x0, x1) = extents[b, 1:].tolist()
+        y, x = torch.meshgrid(y0 + (y1 - y0) * centres, x0 + (x1 - x0) * centres, indexing="ij")
+        grid = (2 * torch.stack([x, y], dim=-1) - 1).expand(len(video), -1, -1, -1)
+        clip = video.permute(0, 3, 1, 2).float().div(255)
+        clip = torch.nn.functional.grid_sample(clip, grid, padding_mode="border", align_corners=False)
+        if (appearance.jitter[b] != torch.tensor([1.0, 1.0, 1.0, 0.0])).any():
+            for step in appearance.order[b].tolist():
+                clip = steps[step](clip, appearance.jitter[b, step].item())
+        if appearance.grayscale[b]:
+            clip = tv.rgb_to_grayscale(clip, 3)
+        if appearance.blur_sigma[b] > 0:
+            clip = tv.gaussian_blur(clip, [kernel, kernel], [appearance.blur_sigma[b].item()] * 2)
+        clips.append(tv.normalize(clip, MEAN, STD).transpose(0, 1))
+    return torch.stack(clips)
