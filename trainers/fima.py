@@ -19,7 +19,7 @@ from motionops.learning.config import TrainConfig
 from motionops.learning.data import TrainingVideos, random_windows
 from motionops.learning.distributed import gather_others
 from motionops.learning.foreground import above_quantile, activation_map
-from motionops.learning.losses import margin_loss, pixel_contrast_per_video, squared_distance
+from motionops.learning.losses import margin_loss, pixel_contrast_per_video, rank_weight, squared_distance
 from motionops.learning.module import SelfSupervisedModule
 from motionops.learning.momentum import forward_in_groups, forward_shuffled
 from motionops.learning.training import check_numbers, flag, map_shape, train
@@ -73,7 +73,7 @@ class FIMAConfig(TrainConfig):
     frame_loss: Literal["infonce", "triplet", "mse"] = "infonce"
     """Form of fra."""
 
-    decoder: Literal["shared", "different", "none"] = "shared"
+    motion_decoder: Literal["shared", "different", "none"] = "shared"
     """One motion decoder for pix and fra, one for each, or none (pix then compares the RGB pixels themselves)."""
     decoder_depth: int = 2
     """Layers of the decoder."""
@@ -151,8 +151,8 @@ class FIMA(SelfSupervisedModule):
         self.key_backbone = MomentumEncoder(self.backbone, config.momentum)
         self.key_head = MomentumEncoder(self.head, config.momentum)
         self.decoder = self.frame_decoder = None
-        decoded = {"pix", "fra"} & set(config.losses) if config.decoder != "none" else set()
-        if config.decoder == "different" and len(decoded) == 2:
+        decoded = {"pix", "fra"} & set(config.losses) if config.motion_decoder != "none" else set()
+        if config.motion_decoder == "different" and len(decoded) == 2:
             self.decoder, self.frame_decoder = self.make_decoder(False), self.make_decoder(True)
         elif decoded:
             self.decoder = self.make_decoder("fra" in decoded)
@@ -281,27 +281,30 @@ class FIMA(SelfSupervisedModule):
     def pixel_loss(self, pixels: list[Tensor], motion: list[Tensor], extents: Tensor, masks: list[Tensor]) -> Tensor:
         """L_Pix (Eq. 8): the prediction at a foreground pixel of v against the motion near it in the other view o."""
         c = self.config
-        negatives = self.queues["pix"].features if "pix" in self.queues else None
+        queue = self.queues["pix"].features if "pix" in self.queues else None
         contrast = motionops.pixel_contrast if c.pixel_negatives == "batch" else pixel_contrast_per_video
         losses = []
         for v, o in ((0, 1), (1, 0)):
-            columns = negatives
+            where = extents[:, v], extents[:, o]
+            sides = {
+                "query_mask": masks[v] if c.mask_position in ("prediction", "both") else None,
+                "key_mask": masks[o] if c.mask_position in ("target", "both") else None,
+            }
+            negatives, weight = queue, 1.0
             if c.columns == "ranks":
                 others = gather_others(motion[o]).flatten(0, 3)
-                columns = others if columns is None else torch.cat([columns, others])
-            losses.append(
-                contrast(
-                    pixels[v],
-                    motion[o],
-                    extents[:, v],
-                    extents[:, o],
-                    radius=c.radius,
-                    temperature=c.temperature,
-                    query_mask=masks[v] if c.mask_position in ("prediction", "both") else None,
-                    key_mask=masks[o] if c.mask_position in ("target", "both") else None,
-                    negatives=columns,
-                )
+                negatives = others if queue is None else torch.cat([others, queue])
+                weight = rank_weight(*where, *motion[o].shape[2:4], c.radius, **sides)
+            loss = contrast(
+                pixels[v],
+                motion[o],
+                *where,
+                radius=c.radius,
+                temperature=c.temperature,
+                negatives=negatives,
+                **sides,
             )
+            losses.append(weight * loss)
         if "pix" in self.queues:
             self.enqueue_after_step(self.queues["pix"], torch.cat([m.flatten(0, 3) for m in motion[::-1]]))
         return torch.stack(losses).mean()
@@ -453,9 +456,9 @@ def check(config: FIMAConfig) -> None:
     if config.decoder_feedforward < 1 or not 0 <= config.decoder_dropout < 1:
         raise UserError("--decoder-feedforward must be at least 1, and --decoder-dropout in [0, 1)")
     if "fra" in config.losses:
-        if config.decoder == "none":
+        if config.motion_decoder == "none":
             raise UserError(
-                "--losses fra: the frame-level loss is made of the decoder's [cls]; --decoder none has none"
+                "--losses fra: the frame-level loss is made of the decoder's [cls]; --motion-decoder none has none"
             )
         frames = map_shape(config)[0]
         if frames != config.stride:

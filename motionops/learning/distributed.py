@@ -35,6 +35,16 @@ def gather_others(tensor: Tensor) -> Tensor:
     return torch.cat([everything[: rank * rows], everything[(rank + 1) * rows :]])
 
 
+@torch.no_grad()
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of `tensor` over all ranks. No gradient."""
+    _, size = world()
+    tensor = tensor.detach().clone()
+    if size > 1:
+        distributed.all_reduce(tensor)
+    return tensor
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is set on any rank (a synchronisation where there are several)."""
     _, size = world()

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
-from torch import Tensor, distributed
+from torch import Tensor
 
 from motionops.commandline import warn
 from motionops.learning.batches import mix
 from motionops.learning.config import TrainConfig
-from motionops.learning.distributed import world
+from motionops.learning.distributed import sum_over_ranks, world
 from motionops.learning.feature_queue import FeatureQueue
 from motionops.learning.schedule import cosine_factor
 from motionops.video import Skipped
@@ -92,22 +92,22 @@ class SelfSupervisedModule(LightningModule):
         """Enqueue when the step is over: the backward pass may still need the queue as the loss saw it."""
         self._pending.append((queue, keys))
 
-    def finish_step(self, outputs: dict[str, Tensor]) -> None:
-        """Called when a step's update is done, before anything is saved."""
+    def finish_pending(self) -> None:
+        """Enqueue the keys of the step, in the order in which its losses named them."""
         for queue, keys in self._pending:
             queue.enqueue(keys)
         self._pending.clear()
+
+    def finish_step(self, outputs: dict[str, Tensor]) -> None:
+        """Called when a step's update is done, before anything is saved."""
+        self.finish_pending()
         rate = self.learning_rate()
         self.step += 1
         if self.step % self.config.log_every == 0 or self.step == self.total_steps:
             self._log({name: value.detach() for name, value in outputs.items() if isinstance(value, Tensor)}, rate)
 
     def _log(self, outputs: dict[str, Tensor], rate: float) -> None:
-        values = torch.stack([value.float() for value in outputs.values()])
-        _, ranks = world()
-        if ranks > 1:
-            distributed.all_reduce(values)
-            values = values / ranks
+        values = sum_over_ranks(torch.stack([value.float() for value in outputs.values()])) / world()[1]
         values = values.tolist()
         now, (before, step) = time.perf_counter(), self._last_time
         self._last_time = (now, self.step)

@@ -8,6 +8,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[2] / "trainers"))
 
 import fima
+
 from motionops.commandline import run
 
 

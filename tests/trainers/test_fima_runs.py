@@ -3,16 +3,17 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import fima
 import pytest
 import torch
 
-import fima
 from motionops.models import load_backbone
 
 ROOT = Path(__file__).parents[2]
@@ -26,13 +27,9 @@ def losses(folder):
 
 def arguments(config, *more):
     """The command line of a configuration."""
-    flags = {
-        name: getattr(config, name)
-        for name in (
-            "data list output backbone batch_size size epochs queue hidden dim decoder_width decoder_feedforward "
-            "decoder_dropout workers log_every evaluation_clips columns"
-        ).split()
-    }
+    names = "data list output backbone batch_size size epochs queue hidden dim decoder_width decoder_feedforward"
+    names += " decoder_dropout workers log_every evaluation_clips columns"
+    flags = {name: getattr(config, name) for name in re.findall(r"\w+", names)}
     line = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     return [sys.executable, str(ROOT / "trainers" / "fima.py"), *line, "--losses", *config.losses, *more]
 
@@ -127,9 +124,9 @@ def test_resume_without_a_checkpoint_starts_and_with_other_flags_is_refused(tiny
     assert "there is no" in capsys.readouterr().err
     with pytest.raises(fima.UserError, match=r"last.ckpt was made with --queue 16, now it is 32"):
         fima.main(tiny(max_steps=4, resume=True, queue=32))
+    short = Path(tiny().output / "short.txt")
+    short.write_text("\n".join((tiny().data / "train.txt").read_text().splitlines()[:15]))
     with pytest.raises(fima.UserError, match=r"was made of 16 videos, \w+; now they are 15 videos"):
-        short = fima.Path(tiny().output / "short.txt")
-        short.write_text("\n".join((tiny().data / "train.txt").read_text().splitlines()[:15]))
         fima.main(tiny(max_steps=4, resume=True, list=short))
 
 
@@ -156,9 +153,9 @@ def test_bad_videos_are_skipped_named_and_counted(tiny, shapes, tmp_path, capsys
         {"losses": ("vv",)},
         {"losses": ("vd",)},
         {"losses": ("fra",)},
-        {"losses": ("pix",), "decoder": "none", "mask_position": "none"},
-        {"losses": ("pix",), "decoder": "none", "mask_position": "target", "mask_source": "rgb"},
-        {"losses": ("vv", "pix", "fra"), "decoder": "different", "decoder_depth": 1, "decoder_heads": 8},
+        {"losses": ("pix",), "motion_decoder": "none", "mask_position": "none"},
+        {"losses": ("pix",), "motion_decoder": "none", "mask_position": "target", "mask_source": "rgb"},
+        {"losses": ("vv", "pix", "fra"), "motion_decoder": "different", "decoder_depth": 1, "decoder_heads": 8},
         {"losses": ("pix", "fra"), "frame_loss": "triplet", "pixel_negatives": "video"},
         {"losses": ("vv", "fra"), "frame_loss": "mse", "enqueue": "between"},
         {"losses": ("vv", "vd", "pix"), "pixel_queue": 64, "mask_source": "difference", "mask_position": "prediction"},
@@ -179,7 +176,9 @@ def test_videos_of_several_sizes(tiny, shapes, tmp_path):
 
     other = moving_shapes.generate(tmp_path / "other", train=8, test=8, size=48, progress=False)
     listing = tmp_path / "list.txt"
-    lines = [f"{folder}/{line}" for folder in (shapes, other) for line in (folder / "train.txt").read_text().split("\n")]
+    lines = [
+        f"{folder}/{line}" for folder in (shapes, other) for line in (folder / "train.txt").read_text().split("\n")
+    ]
     listing.write_text("\n".join(line for line in lines if line.endswith(tuple("0123456789"))))
     assert fima.main(tiny(data=None, list=listing, max_steps=2, losses=("vv", "pix", "fra"))) == 0
 
@@ -189,7 +188,12 @@ def test_two_processes_equal_one_with_the_same_batch(tiny, tmp_path):
     runs = {}
     for name, devices in (("one", 1), ("two", 2)):
         config = tiny(
-            losses=("vv", "pix", "fra"), output=tmp_path / name, columns="ranks", decoder_dropout=0.0, epochs=2, queue=32
+            losses=("vv", "pix", "fra"),
+            output=tmp_path / name,
+            columns="ranks",
+            decoder_dropout=0.0,
+            epochs=2,
+            queue=32,
         )
         line = arguments(config, "--devices", str(devices), "--crop-area", "0.9", "1.0", "--warmup-epochs", "0")
         line[1:2] = [str(Path(__file__).with_name("run_without_batchnorm.py"))]

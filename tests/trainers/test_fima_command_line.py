@@ -1,0 +1,90 @@
+"""Wrong flags: one clear line, a non-zero exit status, no traceback; found before anything is trained."""
+
+import fima
+import pytest
+
+from motionops.commandline import run
+
+
+def refused(capsys, *arguments):
+    """The one line that the trainer prints."""
+    status = run(fima.main, fima.FIMAConfig, fima.PRESETS, [str(argument) for argument in arguments])
+    text = capsys.readouterr().err
+    assert status != 0
+    errors = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, text
+    assert "Traceback" not in text
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--preset", "nonsense"], "unknown preset 'nonsense'"),
+        (["--losses", "nonsense"], "losses"),
+        (["--losses", "vv", "vv"], "--losses: each loss once"),
+        (["--batch-size", "1"], "--batch-size: must be at least 2, got 1"),
+        (["--queue", "31"], "--queue: 31 negatives are fewer than the --batch-size of 32"),
+        (["--temperature", "0"], "--temperature: must be positive, got 0.0"),
+        (["--temperature", "nan"], "--temperature: must be positive, got nan"),
+        (["--radius", "-1"], "--radius: must be positive"),
+        (["--momentum", "1.5"], r"--momentum: must be in [0, 1], got 1.5"),
+        (["--foreground-ratio", "nan"], "--foreground-ratio: must be in [0, 1], got nan"),
+        (["--learning-rate", "nan"], "--learning-rate: must be positive, got nan"),
+        (["--crop-area", "0.5", "0.2"], "--crop-area: must be two rising shares in (0, 1], got 0.5 0.2"),
+        (["--decoder-width", "30"], "--decoder-width: must be even and a multiple of --decoder-heads 4, got 30"),
+        (["--motion-decoder", "none", "--losses", "fra"], "--motion-decoder none has none"),
+        (["--losses", "fra", "--stride", "4"], "--stride 2 makes them equal"),
+        (["--pixel-queue", "100"], "--pixel-queue: 100 pixels are fewer than the 1024"),
+        (["--group", "1"], "--group: one sample has no BatchNorm statistics"),
+        (["--epochs", "0"], "--epochs: must be at least 1, got 0"),
+        (["--batch-size", "33", "--queue", "64", "--devices", "2"], "--batch-size: 33 videos cannot be shared by 2"),
+        (["--data", "/no/such/folder"], "/no/such/folder"),
+        (["--size", "abc"], "size"),
+        (["--backbone", "vgg"], "backbone"),
+    ],
+)
+def test_wrong_flags(capsys, tmp_path, flags, message):
+    assert message in refused(capsys, "--output", tmp_path / "run", *flags)
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
+def test_lists(capsys, tmp_path, shapes):
+    output = ["--output", tmp_path / "run"]
+    assert "no such list" in refused(capsys, *output, "--list", tmp_path / "none.txt")
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    assert "names no video" in refused(capsys, *output, "--list", empty)
+    one = tmp_path / "one.txt"
+    one.write_text(f"{shapes}/{(shapes / 'train.txt').read_text().splitlines()[0]}")
+    assert "too few to learn from" in refused(capsys, *output, "--list", one)
+    missing = tmp_path / "missing.txt"
+    missing.write_text("not_there.mp4 0\n")
+    assert "not_there.mp4" in refused(capsys, *output, "--list", missing)
+    assert "error: " in refused(capsys, *output, "--list", shapes / "train.txt", "--test-list", tmp_path / "none.txt")
+
+
+def test_output_that_cannot_be_written(capsys, tmp_path, shapes):
+    file = tmp_path / "file"
+    file.write_text("")
+    line = refused(capsys, "--output", file / "run", "--list", shapes / "train.txt")
+    assert "--output: cannot write in" in line
+
+
+def test_full_disk_is_found_before_training(capsys, tmp_path, shapes, monkeypatch):
+    import shutil
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40, 2**20))
+    line = refused(capsys, "--output", tmp_path / "run", "--list", shapes / "train.txt")
+    assert "1 MiB are free on this disk" in line
+
+
+def test_help_names_every_flag(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(fima.main, fima.FIMAConfig, fima.PRESETS, ["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--losses", "--radius", "--decoder-depth", "--mask-source", "--resume", "--max-steps", "--precision"):
+        assert flag in text
