@@ -1,13 +1,18 @@
-// pixel_contrast on the GPU. Forward, five kernels: which pixels are near (a bit each); the list of query pixels that have a
-// positive, so that the others cost nothing; the streaming softmax of the listed rows over all columns *but* their positives;
-// the same over the positives alone, which lie among the columns of a row's own frame; and a merge.
+// pixel_contrast on the GPU. Forward, five kernels: which pixels are near (a bit each); the list of query pixels that
+// have a positive, so that the others cost nothing; the streaming softmax of the listed rows over all columns *but*
+// their positives; the same over the positives alone, which lie among the columns of a row's own frame; and a merge.
 //
 // Why the two runs are disjoint: with n the non-positives, r the positives, the loss is log(1 + e^(lse_n - lse_r)) and
-// D = (1 - mass of the positives) (E_n - E_r). Neither loses its digits when the model is confident, as the difference of two
-// nearly equal expectations from rounded weights would.
+// D = (1 - mass of the positives) (E_n - E_r). Neither loses its digits when the model is confident, as the difference
+// of two nearly equal expectations from rounded weights would.
 //
-// Backward for the keys: the transposed pass. Key pixels are the rows, listed queries the columns; weights come from the saved
-// log-sum-exps, scaled by the largest row weight so that they use the range of the operand type.
+// Backward for the keys: the transposed pass. Key pixels are the rows, listed queries the columns; weights come from
+// the saved log-sum-exps, scaled by the largest row weight so that they use the range of the operand type.
+//
+// What limits it on Hopper (predicted). A FIMA step on Kinetics, B = 8, 2 frames of 49 pixels, 32144 columns, D = 128,
+// bfloat16, half of the pixels listed: 384 rows, 6.3 GFLOP, 8 us at the full matrix rate and about twice that with
+// mma.sync; 8.2 MB of columns, read from memory once and by the other row blocks from L2. Five launches cost about as
+// much again: below this size it is bound by them, above it by the matrix units.
 #include "contrast/pixel_contrast.h"
 
 #include "contrast/pixel_pairs.cuh"
@@ -83,10 +88,12 @@ struct KeyPixels {
   __device__ __forceinline__ Row row(int64_t row) const {
     const int64_t frame = row / pairs.area, pixel = row - frame * pairs.area;
     return {static_cast<int32_t>(frame * pairs.area),
-            pairs.near + frame / pairs.frames * pairs.area * pairs.words + pixel / 32, static_cast<int32_t>(pixel % 32)};
+            pairs.near + frame / pairs.frames * pairs.area * pairs.words + pixel / 32,
+            static_cast<int32_t>(pixel % 32)};
   }
   __device__ __forceinline__ Block block(int64_t, int64_t) const { return {}; }
-  __device__ __forceinline__ float coefficient(const Row& row, int64_t, const DescribedQuery& query, float logit) const {
+  __device__ __forceinline__ float coefficient(const Row& row, int64_t, const DescribedQuery& query,
+                                               float logit) const {
     const auto offset = static_cast<uint32_t>(query.row - row.frame_begin);
     if (offset < static_cast<uint32_t>(pairs.area) && (row.near[int64_t{offset} * pairs.words] >> row.bit & 1) != 0) {
       // p - r, without the difference
@@ -122,7 +129,8 @@ __global__ void __launch_bounds__(kMergeThreads, 4) pixel_contrast_merge_kernel(
       merge.log_sum_exp_positives[row] = 0.0f;
     }
     if (merge.expected_difference != nullptr) {
-      for (int64_t d = threadIdx.x; d < merge.dim; d += kMergeThreads) merge.expected_difference[row * merge.dim + d] = 0.0f;
+      for (int64_t d = threadIdx.x; d < merge.dim; d += kMergeThreads)
+        merge.expected_difference[row * merge.dim + d] = 0.0f;
     }
   } else {
     const int64_t listed = merge.pairs.header->listed, block = place / kTileRows;
@@ -168,19 +176,21 @@ __global__ void __launch_bounds__(kMergeThreads, 4) pixel_contrast_merge_kernel(
 }
 
 __global__ void __launch_bounds__(256)
-    describe_queries_kernel(const __grid_constant__ PixelContrastBackward args, const __grid_constant__ PixelPairs pairs,
-                            DescribedQuery* out) {
+    describe_queries_kernel(const __grid_constant__ PixelContrastBackward args,
+                            const __grid_constant__ PixelPairs pairs, DescribedQuery* out) {
   const int64_t index = blockIdx.x * int64_t{blockDim.x} + threadIdx.x;
   if (index >= pairs.header->listed) return;
   const int32_t row = pairs.list[index];
-  out[index] = {static_cast<const float*>(args.log_sum_exp)[row], static_cast<const float*>(args.log_sum_exp_positives)[row],
+  out[index] = {static_cast<const float*>(args.log_sum_exp)[row],
+                static_cast<const float*>(args.log_sum_exp_positives)[row],
                 static_cast<const float*>(args.weight)[row] / pairs.header->maximum_weight, row};
 }
 
 // grad_key = g / tau * (sum over the slots), a block per key row.
 __global__ void __launch_bounds__(kMergeThreads)
-    pixel_contrast_key_merge_kernel(const __grid_constant__ PixelContrastBackward args, const __grid_constant__ Partials partials,
-                                    const PixelHeader* header, int64_t maximum_workers) {
+    pixel_contrast_key_merge_kernel(const __grid_constant__ PixelContrastBackward args,
+                                    const __grid_constant__ Partials partials, const PixelHeader* header,
+                                    int64_t maximum_workers) {
   const int64_t row = blockIdx.x, block = row / kTileRows;
   const Partition partition(gridDim.x, column_tiles(header->listed), maximum_workers);
   // without a row that counts the gradient is zero even if g is not finite
@@ -188,8 +198,8 @@ __global__ void __launch_bounds__(kMergeThreads)
                                           : *static_cast<const float*>(args.grad_loss) * header->maximum_weight /
                                                 (static_cast<float>(args.temperature) * partials.weight_scale);
   float* out = static_cast<float*>(args.grad_key) + row * args.dim;
-  combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block), static_cast<int>(row % kTileRows),
-                          0.0f, [&](int64_t d, float total) {
+  combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block),
+                          static_cast<int>(row % kTileRows), 0.0f, [&](int64_t d, float total) {
                             if (d < args.dim) out[d] = scale * total;
                           });
 }
@@ -294,7 +304,8 @@ BackwardPlan make_plan(const PixelContrastBackward& args, Workspace& workspace) 
 
 // Rows and pixels are numbered in 32 bits on the device.
 bool too_large(const PixelContrastPairs& pairs) {
-  return pairs.batch * pairs.frames * pairs.height * pairs.width > INT32_MAX || pairs.height * pairs.width > INT32_MAX - 31;
+  return pairs.batch * pairs.frames * pairs.height * pairs.width > INT32_MAX ||
+         pairs.height * pairs.width > INT32_MAX - 31;
 }
 
 bool is_empty(const PixelContrastPairs& pairs) { return pairs.batch * pairs.frames * pairs.height * pairs.width == 0; }
@@ -323,14 +334,14 @@ cudaError_t pixel_contrast_forward_cuda(const PixelContrastForward& args, void* 
   const Merge& merge = plan.merge;
   cudaError_t error = find_pixel_pairs(args.pairs, merge.pairs, static_cast<float*>(args.weight), stream);
   if (error != cudaSuccess) return error;
-  error = launch_streaming_softmax(args.dtype, args.tf32, plan.others, QueryPixels{merge.pairs, false}, merge.other_workers,
-                                   stream);
+  error = launch_streaming_softmax(args.dtype, args.tf32, plan.others, QueryPixels{merge.pairs, false},
+                                   merge.other_workers, stream);
   if (error != cudaSuccess) return error;
   error = launch_streaming_softmax(args.dtype, args.tf32, plan.positives, QueryPixels{merge.pairs, true},
                                    merge.positive_workers, stream);
   if (error != cudaSuccess) return error;
-  return launch(pixel_contrast_merge_kernel, dim3(static_cast<unsigned>(merge.pairs.rows())), dim3(kMergeThreads), 0, stream,
-                merge);
+  return launch(pixel_contrast_merge_kernel, dim3(static_cast<unsigned>(merge.pairs.rows())), dim3(kMergeThreads), 0,
+                stream, merge);
 }
 
 cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void* workspace, cudaStream_t stream) {
@@ -338,8 +349,7 @@ cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void
   if (too_large(args.pairs)) return cudaErrorInvalidValue;
   const auto rows = static_cast<unsigned>(args.pairs.batch * args.pairs.frames * args.pairs.height * args.pairs.width);
   if (args.grad_query != nullptr) {
-    const cudaError_t error =
-        launch(pixel_contrast_query_gradient_kernel, dim3(rows), dim3(128), 0, stream, args);
+    const cudaError_t error = launch(pixel_contrast_query_gradient_kernel, dim3(rows), dim3(128), 0, stream, args);
     if (error != cudaSuccess) return error;
   }
   if (args.grad_key == nullptr) return cudaSuccess;
@@ -347,9 +357,11 @@ cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void
   const BackwardPlan plan = make_plan(args, memory);
   cudaError_t error = find_pixel_pairs(args.pairs, plan.pairs, nullptr, stream);
   if (error != cudaSuccess) return error;
-  error = launch(describe_queries_kernel, dim3((rows + 255) / 256), dim3(256), 0, stream, args, plan.pairs, plan.queries);
+  error =
+      launch(describe_queries_kernel, dim3((rows + 255) / 256), dim3(256), 0, stream, args, plan.pairs, plan.queries);
   if (error != cudaSuccess) return error;
-  error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, KeyPixels{plan.pairs, plan.queries}, plan.workers, stream);
+  error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, KeyPixels{plan.pairs, plan.queries},
+                                   plan.workers, stream);
   if (error != cudaSuccess) return error;
   return launch(pixel_contrast_key_merge_kernel, dim3(rows), dim3(kMergeThreads), 0, stream, args, plan.stream.partials,
                 plan.pairs.header, plan.workers);

@@ -1,5 +1,5 @@
-// Which pixels are positives of which, found on the device: one bit per pair of pixels of a sample (its frames share them), and
-// the list of the query pixels that have any.
+// Which pixels are positives of which, found on the device: one bit per pair of pixels of a sample (its frames share
+// them), and the list of the query pixels that have any.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,18 +14,18 @@
 namespace motionops {
 
 struct PixelHeader {
-  int32_t listed;          // rows with a positive
-  float maximum_weight;    // the largest weight of a row; 1 where there is no row
+  int32_t listed;        // rows with a positive
+  float maximum_weight;  // the largest weight of a row; 1 where there is no row
 };
 
 // All in workspace; pixel = y * W + x, area = H * W, row = (b * T + t) * area + pixel.
 struct PixelPairs {
-  uint32_t* near;       // [B, area, words]: bit k of word w of a query pixel: key pixel 32 w + k is a positive
-  uint8_t* has;         // [B, area]: the query pixel has a positive
-  int32_t* counts;      // [B]: how many have
+  uint32_t* near;   // [B, area, words]: bit k of word w of a query pixel: key pixel 32 w + k is a positive
+  uint8_t* has;     // [B, area]: the query pixel has a positive
+  int32_t* counts;  // [B]: how many have
   PixelHeader* header;
-  int32_t* list;        // [rows]: rows with a positive, ascending; header->listed of them
-  int32_t* place;       // [rows]: where in the list, or -1
+  int32_t* list;   // [rows]: rows with a positive, ascending; header->listed of them
+  int32_t* place;  // [rows]: where in the list, or -1
   int32_t batch, frames, area, words;
 
   int64_t rows() const { return int64_t{batch} * frames * area; }
@@ -48,8 +48,8 @@ inline PixelPairs take_pixel_pairs(const PixelContrastPairs& pairs, Workspace& w
 
 namespace pixel_pairs {
 
-// Cells of one view in its source. Products and sums are rounded one by one, as on the CPU: a fused one could put a pair that
-// lies on the radius on its other side.
+// Cells of one view in its source. Products and sums are rounded one by one, as on the CPU: a fused one could put a
+// pair that lies on the radius on its other side.
 struct Placement {
   double start_y, start_x, step_y, step_x;
 
@@ -58,11 +58,13 @@ struct Placement {
         start_x(extent[4]),
         step_y((extent[3] - extent[2]) / static_cast<double>(height)),
         step_x((extent[5] - extent[4]) / static_cast<double>(width)) {}
-  __device__ double diagonal() const {
-    return sqrt(__dadd_rn(__dmul_rn(step_y, step_y), __dmul_rn(step_x, step_x)));
+  __device__ double diagonal() const { return sqrt(__dadd_rn(__dmul_rn(step_y, step_y), __dmul_rn(step_x, step_x))); }
+  __device__ double centre_y(int64_t y) const {
+    return __dadd_rn(__dmul_rn(static_cast<double>(y) + 0.5, step_y), start_y);
   }
-  __device__ double centre_y(int64_t y) const { return __dadd_rn(__dmul_rn(static_cast<double>(y) + 0.5, step_y), start_y); }
-  __device__ double centre_x(int64_t x) const { return __dadd_rn(__dmul_rn(static_cast<double>(x) + 0.5, step_x), start_x); }
+  __device__ double centre_x(int64_t x) const {
+    return __dadd_rn(__dmul_rn(static_cast<double>(x) + 0.5, step_x), start_x);
+  }
 };
 
 inline constexpr int kNearWarps = 4;
@@ -153,8 +155,9 @@ __global__ void __launch_bounds__(kListThreads)
   if (threadIdx.x == 0) {
     pairs.header->listed = before;
     pairs.header->maximum_weight =
-        samples > 0 ? 1.0f / (static_cast<float>(samples) * static_cast<float>(pairs.frames) * static_cast<float>(fewest))
-                    : 1.0f;
+        samples > 0
+            ? 1.0f / (static_cast<float>(samples) * static_cast<float>(pairs.frames) * static_cast<float>(fewest))
+            : 1.0f;
   }
 }
 
@@ -165,8 +168,8 @@ inline cudaError_t find_pixel_pairs(const PixelContrastPairs& pairs, const Pixel
                                     cudaStream_t stream) {
   const int64_t queries = int64_t{out.batch} * out.area;
   const auto blocks = static_cast<unsigned>((queries + pixel_pairs::kNearWarps - 1) / pixel_pairs::kNearWarps);
-  const cudaError_t error = launch(pixel_pairs::near_pixels_kernel, dim3(blocks), dim3(32 * pixel_pairs::kNearWarps), 0,
-                                   stream, pairs, out);
+  const cudaError_t error =
+      launch(pixel_pairs::near_pixels_kernel, dim3(blocks), dim3(32 * pixel_pairs::kNearWarps), 0, stream, pairs, out);
   if (error != cudaSuccess) return error;
   return launch(pixel_pairs::list_rows_kernel, dim3(1), dim3(pixel_pairs::kListThreads), 0, stream, out, weight);
 }

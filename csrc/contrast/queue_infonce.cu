@@ -1,8 +1,8 @@
 // queue_infonce on the GPU: the streaming softmax with one own key per row, and video ids that strike out columns.
 //
-// Two kernels. The main loop (streaming_softmax.cuh) reads the queue once. The merge gives each row a block: it folds the
-// CTAs' partial results, adds the own key in float32 - E_i - k_i nearly cancels once the model is confident, so the own key
-// must not pass through rounded weights - and the last block to finish adds up the loss, in a fixed order.
+// Two kernels. The main loop (streaming_softmax.cuh) reads the queue once. The merge gives each row a block: it folds
+// the CTAs' partial results, adds the own key in float32 - E_i - k_i nearly cancels once the model is confident, so the
+// own key must not pass through rounded weights - and the last block to finish adds up the loss, in a fixed order.
 #include "contrast/queue_infonce.h"
 
 #include "contrast/streaming_softmax.cuh"
@@ -86,7 +86,8 @@ __global__ void __launch_bounds__(kMergeThreads) queue_infonce_merge_kernel(cons
   if (last_block(merge.counter)) {
     __shared__ float scratch[kMergeWarps];
     float total = 0.0f;
-    for (int64_t index = threadIdx.x; index < merge.rows; index += kMergeThreads) total += __ldcg(merge.row_loss + index);
+    for (int64_t index = threadIdx.x; index < merge.rows; index += kMergeThreads)
+      total += __ldcg(merge.row_loss + index);
     total = block_sum(total, scratch);
     if (threadIdx.x == 0) *merge.loss = total / static_cast<float>(merge.rows);
   }
@@ -94,17 +95,19 @@ __global__ void __launch_bounds__(kMergeThreads) queue_infonce_merge_kernel(cons
 
 // grad_query = g / (B tau) (E - k), grad_key = g / (B tau) (p - 1) q; a block per row.
 template <typename Element>
-__global__ void __launch_bounds__(128) queue_infonce_backward_kernel(const __grid_constant__ QueueInfonceBackward args) {
+__global__ void __launch_bounds__(128)
+    queue_infonce_backward_kernel(const __grid_constant__ QueueInfonceBackward args) {
   const int64_t row = blockIdx.x;
   const float scale = *static_cast<const float*>(args.grad_loss) /
                       (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
-  const float share =
-      scale * expm1f(static_cast<const float*>(args.positive_logit)[row] - static_cast<const float*>(args.log_sum_exp)[row]);
+  const float share = scale * expm1f(static_cast<const float*>(args.positive_logit)[row] -
+                                     static_cast<const float*>(args.log_sum_exp)[row]);
   for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
     const int64_t place = row * args.dim + d;
     if (args.grad_query != nullptr) {
       static_cast<float*>(args.grad_query)[place] =
-          scale * (static_cast<const float*>(args.expected_key)[place] - device_widen(static_cast<const Element*>(args.key)[place]));
+          scale * (static_cast<const float*>(args.expected_key)[place] -
+                   device_widen(static_cast<const Element*>(args.key)[place]));
     }
     if (args.grad_key != nullptr) {
       static_cast<float*>(args.grad_key)[place] = share * device_widen(static_cast<const Element*>(args.query)[place]);
@@ -116,10 +119,14 @@ __global__ void __launch_bounds__(128) queue_infonce_backward_kernel(const __gri
 template <typename Start>
 cudaError_t with_element(Dtype dtype, const Start& start) {
   switch (dtype) {
-    case Dtype::kBFloat16: return start(__nv_bfloat16{});
-    case Dtype::kFloat16: return start(__half{});
-    case Dtype::kFloat32: return start(float{});
-    default: return cudaErrorInvalidValue;
+    case Dtype::kBFloat16:
+      return start(__nv_bfloat16{});
+    case Dtype::kFloat16:
+      return start(__half{});
+    case Dtype::kFloat32:
+      return start(float{});
+    default:
+      return cudaErrorInvalidValue;
   }
 }
 

@@ -36,8 +36,9 @@ __host__ __device__ __forceinline__ int64_t column_tiles(int64_t columns) {
   return columns > 0 ? (columns + kTileRows - 1) / kTileRows : 1;  // rows are visited even if there is no column
 }
 
-// Rows x columns, cut into tiles; the tiles, row block after row block, are dealt to the workers in equal runs. A worker's run
-// may touch several row blocks; what it finds for row block b goes to slot `worker + b`, which no other pair shares.
+// Rows x columns, cut into tiles; the tiles, row block after row block, are dealt to the workers in equal runs. A
+// worker's run may touch several row blocks; what it finds for row block b goes to slot `worker + b`, which no other
+// pair shares.
 struct Partition {
   int64_t blocks;   // of kTileRows rows
   int64_t tiles;    // of columns, per row block; at least one
@@ -61,12 +62,12 @@ struct Partition {
 
 // Partial results, [slots, 64] each, in workspace.
 struct Partials {
-  float* maximum;       // of the logits
-  float* sum;           // of e^(logit - maximum)
-  float* positive;      // q . own key, not divided by the temperature; where the policy has own keys
-  int32_t* rank;        // columns above the positive; where the policy has own keys
-  float* expected;      // [slots, 64, padded_dim]: sum of e^(logit - maximum) key, times weight_scale; null: not wanted
-  int64_t padded_dim;   // D, rounded up to 8
+  float* maximum;      // of the logits
+  float* sum;          // of e^(logit - maximum)
+  float* positive;     // q . own key, not divided by the temperature; where the policy has own keys
+  int32_t* rank;       // columns above the positive; where the policy has own keys
+  float* expected;     // [slots, 64, padded_dim]: sum of e^(logit - maximum) key, times weight_scale; null: not wanted
+  int64_t padded_dim;  // D, rounded up to 8
   float weight_scale;
 };
 
@@ -77,7 +78,8 @@ struct RowStatistics {
 };
 
 // Folds the slots first .. last of one row. Called by whole warps; every lane gets the result.
-__device__ __forceinline__ RowStatistics combine_statistics(const Partials& partials, int64_t first, int64_t last, int row) {
+__device__ __forceinline__ RowStatistics combine_statistics(const Partials& partials, int64_t first, int64_t last,
+                                                            int row) {
   const int lane = threadIdx.x % 32;
   RowStatistics total{-INFINITY, 0.0f, 0};
   for (int64_t slot = first + lane; slot <= last; slot += 32) {
@@ -88,7 +90,8 @@ __device__ __forceinline__ RowStatistics combine_statistics(const Partials& part
   total.rank = warp_sum(total.rank);
   const float base = finite_base(total.maximum);
   for (int64_t slot = first + lane; slot <= last; slot += 32) {
-    total.sum += partials.sum[slot * kTileRows + row] * exp_approximate(partials.maximum[slot * kTileRows + row] - base);
+    total.sum +=
+        partials.sum[slot * kTileRows + row] * exp_approximate(partials.maximum[slot * kTileRows + row] - base);
   }
   total.sum = warp_sum(total.sum);
   return total;
@@ -97,12 +100,12 @@ __device__ __forceinline__ RowStatistics combine_statistics(const Partials& part
 inline constexpr int kMergeThreads = 256;
 inline constexpr int kMergeWarps = kMergeThreads / 32;
 
-// Sums the vectors of one row over its slots, each times e^(maximum - base) where `weighted`, and calls emit(d, sum) for
-// every d < padded_dim. Called by a block of kMergeThreads; the same d always comes to the same thread. A warp takes every
-// kMergeWarps-th slot, 16 bytes a lane; the partial vectors were just written and mostly come from L2.
+// Sums the vectors of one row over its slots, each times e^(maximum - base) where `weighted`, and calls emit(d, sum)
+// for every d < padded_dim. Called by a block of kMergeThreads; the same d always comes to the same thread. A warp
+// takes every kMergeWarps-th slot, 16 bytes a lane; the partial vectors were just written and mostly come from L2.
 template <bool kWeighted, typename Emit>
-__device__ __forceinline__ void combine_expected(const Partials& partials, int64_t first, int64_t last, int row, float base,
-                                                 Emit emit) {
+__device__ __forceinline__ void combine_expected(const Partials& partials, int64_t first, int64_t last, int row,
+                                                 float base, Emit emit) {
   __shared__ float4 scratch[kMergeWarps][32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   for (int64_t begin = 0; begin < partials.padded_dim; begin += 128) {
@@ -134,8 +137,8 @@ __device__ __forceinline__ void combine_expected(const Partials& partials, int64
   }
 }
 
-// True in every thread of exactly one block of a grid: the last to call it. What the other blocks wrote to global memory
-// before they called is then visible through __ldcg. `counter` must be zero when the grid starts.
+// True in every thread of exactly one block of a grid: the last to call it. What the other blocks wrote to global
+// memory before they called is then visible through __ldcg. `counter` must be zero when the grid starts.
 __device__ __forceinline__ bool last_block(int32_t* counter) {
   __shared__ bool last;
   __syncthreads();

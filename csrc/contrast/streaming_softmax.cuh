@@ -1,33 +1,37 @@
 // The main loop of every contrastive loss on the GPU: rows against columns, the logits never stored.
 //
 // How it is parallelised. A CTA of four warps takes 64 rows and a run of 64-column tiles (Partition in
-// streaming_partials.cuh: the tiles of all row blocks are dealt evenly to 2 CTAs per multiprocessor, so the columns are split
-// as far as there are multiprocessors to fill). Per tile:
+// streaming_partials.cuh: the tiles of all row blocks are dealt evenly to 2 CTAs per multiprocessor, so the columns are
+// split as far as there are multiprocessors to fill). Per tile:
 //   scores   = rows . columns^T on the matrix units, 16x64 per warp, in registers
-//   weights  = e^(logit - running maximum), after the policy has struck out columns; maximum, sum and rank stay in registers
-//   expected = expected * correction + weights . columns, accumulated in registers, from the tile that is in shared memory
-// so one read of the columns gives the loss and the rows' gradient. What a CTA found goes to workspace; a merge kernel of the
-// operator folds the CTAs together.
-// Embeddings are worked on in chunks of 256 bytes (128 16-bit, 64 32-bit elements). With one chunk, the rows stay in shared
-// memory and the columns pass through three buffers; with more, chunks of both pass through two buffers, and grid.z CTAs each
-// own one chunk of `expected`: each visits all chunks for the scores and its own last, when it is at hand for the second product.
+//   weights  = e^(logit - running maximum), after the policy has struck out columns; maximum, sum and rank stay in
+//              registers
+//   expected = expected * correction + weights . columns, accumulated in registers, from the tile that is in shared
+//              memory
+// so one read of the columns gives the loss and the rows' gradient. What a CTA found goes to workspace; a merge kernel
+// of the operator folds the CTAs together.
+// Embeddings are worked on in chunks of 256 bytes (128 16-bit, 64 32-bit elements). With one chunk, the rows stay in
+// shared memory and the columns pass through three buffers; with more, chunks of both pass through two buffers, and
+// grid.z CTAs each own one chunk of `expected`: each visits all chunks for the scores and its own last, when it is at
+// hand for the second product.
 //
-// What limits it on Hopper (predicted). queue_infonce, B = 64, K = 65536, D = 128, bfloat16: 16.8 MB of queue read once,
-// 3.9 us at 4.3 TB/s; 2 * 2 * B K D = 2.1 GFLOP, 2.7 us at the full matrix rate, and about twice that with mma.sync. The
-// partials are 264 CTAs * 64 rows * 128 floats = 8.7 MB, written and read within L2. With 70 KB of shared memory two CTAs are
-// resident, and keep up to 4 tiles (64 KB) in flight per multiprocessor against the 33 KB that bandwidth times latency asks for.
-// Larger B only adds arithmetic: from B = 128 on it is bound by the matrix units. tf32 runs at half the 16-bit rate and, from
-// D > 64, computes the scores once per chunk; full float32 is bound by the ordinary units (67 TFLOP/s at most).
+// What limits it on Hopper (predicted). queue_infonce, B = 64, K = 65536, D = 128, bfloat16: 16.8 MB of queue read
+// once, 3.9 us at 4.3 TB/s; 2 * 2 * B K D = 2.1 GFLOP, 2.7 us at the full matrix rate, and about twice that with
+// mma.sync. The partials are 264 CTAs * 64 rows * 128 floats = 8.7 MB, written and read within L2. With 70 KB of shared
+// memory two CTAs are resident, and keep up to 4 tiles (64 KB) in flight per multiprocessor against the 33 KB that
+// bandwidth times latency asks for. Larger B only adds arithmetic: from B = 128 on it is bound by the matrix units.
+// tf32 runs at half the 16-bit rate and, from D > 64, computes the scores once per chunk; full float32 is bound by the
+// ordinary units (67 TFLOP/s at most).
 //
 // A policy is a struct passed by value:
-//   kOwnKey        each row has a key of its own (stream.own_keys), which is no column: its product is found first, by the same
-//                  instructions as every other, and columns above it are counted
-//   kSoftmax       weights are e^(logit - maximum); otherwise coefficient(row, column, info, logit) gives them, in [-1, 1], and
-//                  only `expected` is left behind: the transposed pass, where log-sum-exps are known
-//   kRanges        where policy.local() says so, a row block needs only the columns that policy.range(block) names, and one
-//                  worker takes them all
-//   Column         what counts() and coefficient() want to know of a column, 8 or 16 bytes; policy.columns() is the array, or
-//                  null, and policy.described_columns() its length. It travels with the tile.
+//   kOwnKey        each row has a key of its own (stream.own_keys), which is no column: its product is found first, by
+//                  the same instructions as every other, and columns above it are counted
+//   kSoftmax       weights are e^(logit - maximum); otherwise coefficient(row, column, info, logit) gives them, in [-1,
+//                  1], and only `expected` is left behind: the transposed pass, where log-sum-exps are known
+//   kRanges        where policy.local() says so, a row block needs only the columns that policy.range(block) names, and
+//                  one worker takes them all
+//   Column         what counts() and coefficient() want to know of a column, 8 or 16 bytes; policy.columns() is the
+//                  array, or null, and policy.described_columns() its length. It travels with the tile.
 //   Row, row(r)    what they want to know of row number r
 //   Block, block(first, last)     what is known of the rows first .. last, the ends of a row block, in ascending order
 //   masks(block, begin, end)      may counts() be false for some of these columns?
@@ -54,12 +58,12 @@ struct Streaming {
   RowSource columns;         // the first columns
   const void* more_columns;  // [more_rows, D], the others, or null
   int64_t more_rows;
-  const void* own_keys;      // [rows, D], where the policy has own keys
-  int64_t dim;               // D
+  const void* own_keys;  // [rows, D], where the policy has own keys
+  int64_t dim;           // D
   float inverse_temperature;
-  bool vectors;              // every row starts on 16 bytes
-  int stages;                // buffers for columns
-  int32_t* counter;          // set to zero for the merge kernel's last_block, or null
+  bool vectors;      // every row starts on 16 bytes
+  int stages;        // buffers for columns
+  int32_t* counter;  // set to zero for the merge kernel's last_block, or null
   Partials partials;
 };
 
@@ -72,11 +76,13 @@ namespace streaming {
 inline constexpr int kStagesOneChunk = 3;
 inline constexpr int kStagesManyChunks = 2;
 
-// Asks for 64 rows, elements first .. first + elements of each, zeros where there is no row (pointer null) or no element.
-// `together` is row 0 where all 64 follow each other in memory, which makes the addresses cheap; otherwise null.
+// Asks for 64 rows, elements first .. first + elements of each, zeros where there is no row (pointer null) or no
+// element. `together` is row 0 where all 64 follow each other in memory, which makes the addresses cheap; otherwise
+// null.
 template <typename Element, typename RowPointer>
 __device__ __forceinline__ void load_tile(unsigned char* tile, RowPointer row_pointer, const void* together,
-                                          const void* anything, int64_t first, int elements, int64_t dim, bool vectors) {
+                                          const void* anything, int64_t first, int elements, int64_t dim,
+                                          bool vectors) {
   constexpr int kPerPiece = 16 / sizeof(Element), kPieces = kTileRowBytes / 16, kRowStep = kTileThreads / kPieces;
   if (vectors && together != nullptr) {
     const int piece = threadIdx.x % kPieces, offset = piece * kPerPiece, row = threadIdx.x / kPieces;
@@ -113,8 +119,8 @@ __device__ __forceinline__ void load_tile(unsigned char* tile, RowPointer row_po
   }
 }
 
-// The barrier that makes a loaded tile visible to all warps, and lets the buffer of the tile before it be filled again. Tests
-// take it away to see that its absence is noticed.
+// The barrier that makes a loaded tile visible to all warps, and lets the buffer of the tile before it be filled again.
+// Tests take it away to see that its absence is noticed.
 __device__ __forceinline__ void tile_barrier() {
 #ifndef MOTIONOPS_TEST_WITHOUT_TILE_BARRIER
   __syncthreads();
@@ -257,8 +263,8 @@ class RowBlock {
       if (index >= row_count_) return nullptr;
       return static_cast<const Element*>(stream_.rows.data) + stream_.rows.row(index) * stream_.dim;
     };
-    load_tile<Element>(tile, pointer, nullptr, stream_.rows.data, int64_t{chunk} * Arithmetic::kElements, chunk_elements(chunk),
-                       stream_.dim, stream_.vectors);
+    load_tile<Element>(tile, pointer, nullptr, stream_.rows.data, int64_t{chunk} * Arithmetic::kElements,
+                       chunk_elements(chunk), stream_.dim, stream_.vectors);
   }
 
   __device__ __forceinline__ void load_step(const Position& position, ColumnRange range) const {
@@ -282,7 +288,8 @@ class RowBlock {
       const bool second = first_column >= first_rows;
       if (first_column + kTileRows <= (second ? end : min(end, first_rows))) together = pointer(0);
     }
-    load_tile<Element>(key_tiles_ + position.buffer * kTileBytes, pointer, together, stream_.rows.data, int64_t{chunk} * Arithmetic::kElements, chunk_elements(chunk), stream_.dim, stream_.vectors);
+    load_tile<Element>(key_tiles_ + position.buffer * kTileBytes, pointer, together, stream_.rows.data,
+                       int64_t{chunk} * Arithmetic::kElements, chunk_elements(chunk), stream_.dim, stream_.vectors);
     const Column* columns = policy_.columns();
     if (columns != nullptr && !own && threadIdx.x < kTileRows) {
       const int64_t column = first_column + threadIdx.x;
@@ -459,8 +466,8 @@ inline Shape shape_of(Dtype dtype, int64_t dim, size_t column_bytes) {
 
 inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
 
-// How many CTAs, per chunk of the output, share `tiles` tiles, of all row blocks together: as many as are resident at once, but
-// no more than leaves each `least` of them.
+// How many CTAs, per chunk of the output, share `tiles` tiles, of all row blocks together: as many as are resident at
+// once, but no more than leaves each `least` of them.
 inline int64_t streaming_workers(int64_t tiles, int64_t least, int64_t dim, Dtype dtype, bool expected) {
   const int chunks = expected ? streaming::shape_of(dtype, dim, 0).chunks : 1;
   const int64_t resident = std::max<int64_t>(2 * multiprocessor_count() / chunks, 1);
@@ -473,9 +480,7 @@ inline constexpr int64_t kLeastTiles = 2;
 // Slots of partial results that `workers` may fill.
 inline int64_t streaming_slots(int64_t rows, int64_t workers) { return workers + row_blocks(rows); }
 
-inline float weight_scale_of(Dtype dtype) {
-  return dtype == Dtype::kFloat16 ? Float16Arithmetic::kWeightScale : 1.0f;
-}
+inline float weight_scale_of(Dtype dtype) { return dtype == Dtype::kFloat16 ? Float16Arithmetic::kWeightScale : 1.0f; }
 
 // Whether rows of `dim` elements can be copied 16 bytes at a time from each of these addresses (null is no address).
 template <typename... Pointers>
@@ -497,10 +502,14 @@ cudaError_t launch_streaming_softmax(Dtype dtype, bool tf32, Streaming stream, c
                   shape.shared_bytes, cuda_stream, stream, policy);
   };
   switch (dtype) {
-    case Dtype::kBFloat16: return start(Bfloat16Arithmetic{});
-    case Dtype::kFloat16: return start(Float16Arithmetic{});
-    case Dtype::kFloat32: return tf32 ? start(Tf32Arithmetic{}) : start(Float32Arithmetic{});
-    default: return cudaErrorInvalidValue;  // float64 is for the CPU
+    case Dtype::kBFloat16:
+      return start(Bfloat16Arithmetic{});
+    case Dtype::kFloat16:
+      return start(Float16Arithmetic{});
+    case Dtype::kFloat32:
+      return tf32 ? start(Tf32Arithmetic{}) : start(Float32Arithmetic{});
+    default:
+      return cudaErrorInvalidValue;  // float64 is for the CPU
   }
 }
 

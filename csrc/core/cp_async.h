@@ -1,8 +1,9 @@
-// cp.async: copies from global to shared memory that pass no register and end some time before the wait that covers them.
+// cp.async: copies from global to shared memory that pass no register and end some time before the wait that covers
+// them.
 //
-// copy_async<bytes>(target, source, valid): `bytes` is 4, 8 or 16 and both addresses are aligned to it; where `valid` is
-// false nothing is read and zeros are written. commit_copies() closes a group; wait_copies<n>() returns when all but this
-// thread's n latest groups have ended. Other threads see the data after a barrier that follows the wait.
+// copy_async<bytes>(target, source, valid): `bytes` is 4, 8 or 16 and both addresses are aligned to it; where `valid`
+// is false nothing is read and zeros are written. commit_copies() closes a group; wait_copies<n>() returns when all but
+// this thread's n latest groups have ended. Other threads see the data after a barrier that follows the wait.
 // The host twin does nothing until that wait: code that forgets it reads what was there before.
 #pragma once
 

@@ -1,5 +1,6 @@
-// The one way a kernel is started, and the one way it finds its dynamic shared memory: the two pieces of CUDA syntax that an
-// ordinary C++ compiler cannot read. With nvcc they are CUDA; in the emulator's build (tests/emulator) they run on the host.
+// The one way a kernel is started, and the one way it finds its dynamic shared memory: the two pieces of CUDA syntax
+// that an ordinary C++ compiler cannot read. With nvcc they are CUDA; in the emulator's build (tests/emulator) they run
+// on the host.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -27,9 +28,9 @@ template <typename... Parameters>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    std::type_identity_t<Parameters>... arguments) {
   if (shared_bytes > kSharedBytesWithoutAsking) {
-    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                   static_cast<int>(shared_bytes));
+    const cudaError_t error =
+        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(shared_bytes));
     if (error != cudaSuccess) return error;
   }
   kernel<<<grid, block, shared_bytes, stream>>>(arguments...);
@@ -49,8 +50,8 @@ template <typename... Parameters>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
                    std::type_identity_t<Parameters>... arguments) {
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
-  const bool grid_fits = grid.x != 0 && grid.y != 0 && grid.z != 0 && grid.x <= 0x7fffffffu && grid.y <= 65535u &&
-                         grid.z <= 65535u;
+  const bool grid_fits =
+      grid.x != 0 && grid.y != 0 && grid.z != 0 && grid.x <= 0x7fffffffu && grid.y <= 65535u && grid.z <= 65535u;
   if (threads == 0 || threads > emulator::kMaximumThreads || !grid_fits) return cudaErrorInvalidConfiguration;
   if (shared_bytes > emulator::kMaximumSharedBytes) return cudaErrorInvalidValue;
   auto body = [&] { kernel(arguments...); };
@@ -59,7 +60,9 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
   return cudaSuccess;
 }
 
-inline unsigned char* dynamic_shared_memory() { return static_cast<unsigned char*>(emulator::current().dynamic_shared); }
+inline unsigned char* dynamic_shared_memory() {
+  return static_cast<unsigned char*>(emulator::current().dynamic_shared);
+}
 
 #endif
 

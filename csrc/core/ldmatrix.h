@@ -1,8 +1,8 @@
 // ldmatrix: four 8x8 matrices of 16-bit elements from shared memory into the fragment layout of the matrix units.
 //
-// Lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, 16-byte aligned). Of matrix i, lane l receives in out[i]
-// the word l % 4 of row l / 4 - or, transposed, the elements (2 (l % 4), l / 4) and (2 (l % 4) + 1, l / 4). A row of 32-bit
-// elements is four words, so the plain form also loads tf32 fragments.
+// Lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, 16-byte aligned). Of matrix i, lane l receives in
+// out[i] the word l % 4 of row l / 4 - or, transposed, the elements (2 (l % 4), l / 4) and (2 (l % 4) + 1, l / 4). A
+// row of 32-bit elements is four words, so the plain form also loads tf32 fragments.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,14 +1,16 @@
 // Products of 64x64 tiles, four warps, for each kind of arithmetic behind the same layout.
 //
-// A tile in shared memory is 64 rows of 256 bytes (128 16-bit or 64 32-bit elements), kTileStride bytes apart: the 16 bytes
-// between them let eight rows that ldmatrix reads fall on different banks. Warp w owns rows 16w .. 16w+15 of the results; its
-// lanes hold them as accumulators of the matrix units do (core/mma.h): scores[j] is the 16x8 tile of columns 8j ...
+// A tile in shared memory is 64 rows of 256 bytes (128 16-bit or 64 32-bit elements), kTileStride bytes apart: the 16
+// bytes between them let eight rows that ldmatrix reads fall on different banks. Warp w owns rows 16w .. 16w+15 of the
+// results; its lanes hold them as accumulators of the matrix units do (core/mma.h): scores[j] is the 16x8 tile of
+// columns 8j ...
 //
 // A kind of arithmetic gives
-//   scores(queries, keys, elements, scores)     scores[i][n] += sum over the first `elements` of queries[i][d] keys[n][d]
-//   accumulate(weights, keys, elements, out)    out[i][d] += sum over n of weights[i][n] keys[n][d], d < elements
-// `elements` is a multiple of 16; out beyond it is undefined. Every score is the same function of its two rows wherever it stands in the tile, bit for
-// bit: ranks rely on it. kWeightScale brings weights in [0, 1] to where the operand type has precision.
+//   scores(queries, keys, elements, scores)      scores[i][n] += sum of queries[i][d] keys[n][d], d < elements
+//   accumulate(weights, keys, elements, out)     out[i][d] += sum over n of weights[i][n] keys[n][d], d < elements
+// `elements` is a multiple of 16; out beyond it is undefined. Every score is the same function of its two rows wherever
+// it stands in the tile, bit for bit: ranks rely on it. kWeightScale brings weights in [0, 1] to where the operand type
+// has precision.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -33,8 +35,9 @@ inline constexpr int kScoreTiles = kTileRows / 8;  // 16x8 accumulators across a
 
 using Scores = float[kScoreTiles][4];
 
-// Calls body(j) for the kTiles output accumulators, kStep apart, leaving the second half out where `elements` ends before it. Finer
-// branches would keep the compiler from overlapping the loads of one accumulator with the products of another.
+// Calls body(j) for the kTiles output accumulators, kStep apart, leaving the second half out where `elements` ends
+// before it. Finer branches would keep the compiler from overlapping the loads of one accumulator with the products of
+// another.
 template <int kTiles, int kStep, typename Body>
 __device__ __forceinline__ void for_output_tiles(int elements, Body body) {
 #pragma unroll
@@ -126,15 +129,14 @@ struct Tf32Arithmetic {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
     for (int step = 0; step < kScoreTiles; ++step) {
-      // The order of the summed index is free: operand columns t and t + 4 stand for keys 2t and 2t + 1, which is where the
-      // accumulator has them, so no lane needs another's weights.
+      // The order of the summed index is free: operand columns t and t + 4 stand for keys 2t and 2t + 1, which is where
+      // the accumulator has them, so no lane needs another's weights.
       const uint32_t a[4] = {to_tf32(weights[step][0]), to_tf32(weights[step][2]), to_tf32(weights[step][1]),
                              to_tf32(weights[step][3])};
       const auto* even = reinterpret_cast<const float*>(keys + (8 * step + 2 * t) * kTileStride) + g;
       const auto* odd = reinterpret_cast<const float*>(keys + (8 * step + 2 * t + 1) * kTileStride) + g;
-      for_output_tiles<kOutputTiles, 1>(elements, [&](int j) {
-        mma(Tf32Operand{}, out[j], a, to_tf32(even[8 * j]), to_tf32(odd[8 * j]));
-      });
+      for_output_tiles<kOutputTiles, 1>(
+          elements, [&](int j) { mma(Tf32Operand{}, out[j], a, to_tf32(even[8 * j]), to_tf32(odd[8 * j])); });
     }
   }
 };
@@ -173,7 +175,8 @@ struct Float32Arithmetic {
                                                     float (&out)[kOutputTiles][4]) {
     const int lane = threadIdx.x % 32, t = lane % 4;
 #pragma unroll 1  // unrolled, it spills
-    for (int owner = 0; owner < 4; ++owner) {  // the lane of the quad that has the weights of keys 8i + 2 owner and the next
+    for (int owner = 0; owner < 4;
+         ++owner) {  // the lane of the quad that has the weights of keys 8i + 2 owner and the next
 #pragma unroll
       for (int n = 0; n < 2 * kScoreTiles; ++n) {
         const int step = n / 2, side = n % 2;

@@ -1,8 +1,8 @@
 // The matrix units, one instruction at a time: D += A · B for a warp, accumulated in float32.
 //
-// With g = lane / 4 and t = lane % 4, the accumulator d[0..3] of a 16x8 tile holds (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1).
-//   16-bit, 16x8x16: a[0..3] are the pairs of columns 2t, 2t+1 of rows g and g+8, then columns 2t+8, 2t+9 of both;
-//                    b[0..1] are the pairs of rows 2t, 2t+1 and 2t+8, 2t+9 of column g.
+// With g = lane / 4 and t = lane % 4, the accumulator d[0..3] of a 16x8 tile holds (g, 2t), (g, 2t+1), (g+8, 2t), (g+8,
+//   2t+1). 16-bit, 16x8x16: a[0..3] are the pairs of columns 2t, 2t+1 of rows g and g+8, then columns 2t+8, 2t+9 of
+//                    both; b[0..1] are the pairs of rows 2t, 2t+1 and 2t+8, 2t+9 of column g.
 //   tf32, 16x8x8:    a[0..3] are (g, t), (g+8, t), (g, t+4), (g+8, t+4); b[0..1] are (t, g), (t+4, g).
 #pragma once
 
@@ -24,19 +24,22 @@ struct Tf32Operand {};
 #ifdef __CUDACC__
 
 __device__ __forceinline__ void mma(Bfloat16Operand, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 __device__ __forceinline__ void mma(Float16Operand, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 __device__ __forceinline__ void mma(Tf32Operand, float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -86,7 +89,8 @@ void combine(void* const records[32]) {
       for (int i = 0; i < 2; ++i) b[g][t + 4 * i] = __uint_as_float(mine->b[i] & 0xffffe000u);
     } else {
       for (int half = 0; half < 2; ++half) {
-        for (int i = 0; i < 4; ++i) a[g + 8 * (i % 2)][2 * t + half + 8 * (i / 2)] = half_of(Operand{}, mine->a[i], half);
+        for (int i = 0; i < 4; ++i)
+          a[g + 8 * (i % 2)][2 * t + half + 8 * (i / 2)] = half_of(Operand{}, mine->a[i], half);
         for (int i = 0; i < 2; ++i) b[g][2 * t + half + 8 * i] = half_of(Operand{}, mine->b[i], half);
       }
     }

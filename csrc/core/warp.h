@@ -33,8 +33,8 @@ __device__ __forceinline__ float warp_max(float value) {
   return value;
 }
 
-// Over a block of a multiple of 32 threads, in a fixed order. Every thread gets the result. `scratch` holds one value per
-// warp and may be used again after the next barrier of the block.
+// Over a block of a multiple of 32 threads, in a fixed order. Every thread gets the result. `scratch` holds one value
+// per warp and may be used again after the next barrier of the block.
 template <typename T>
 __device__ __forceinline__ T block_sum(T value, T* scratch) {
   value = warp_sum(value);

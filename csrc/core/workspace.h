@@ -1,5 +1,5 @@
-// Cuts one allocation into aligned arrays. Built on null it only counts, so that the size that is asked for and the layout that
-// is used come from the same code.
+// Cuts one allocation into aligned arrays. Built on null it only counts, so that the size that is asked for and the
+// layout that is used come from the same code.
 #pragma once
 
 #include <cstddef>

@@ -23,7 +23,8 @@ struct Features {
 };
 
 // Rows of a normal distribution, of length about `length`.
-inline Features random_features(motionops::Dtype dtype, int64_t rows, int64_t dim, double length, std::mt19937& generator) {
+inline Features random_features(motionops::Dtype dtype, int64_t rows, int64_t dim, double length,
+                                std::mt19937& generator) {
   using motionops::Dtype;
   const size_t bytes = dtype == Dtype::kFloat32 ? 4 : 2;
   Features features;

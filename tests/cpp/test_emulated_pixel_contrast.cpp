@@ -42,18 +42,48 @@ void run(Dtype dtype, bool tf32, const Case& c) {
   }
 
   float loss = NAN, grad_loss = 1.5;
-  std::vector<float> log_sum_exp(rows, NAN), log_sum_exp_positives(rows, NAN), weight(rows, NAN), difference(rows * c.dim, NAN);
-  const PixelContrastPairs pairs{query_extent.data(), key_extent.data(), c.masks ? query_mask.get() : nullptr,
-                                 c.masks ? key_mask.get() : nullptr, c.batch, c.frames, c.height, c.width, c.radius};
-  const PixelContrastForward forward{dtype, query.data(), key.data(), negatives.data(), pairs, c.dim, c.negatives, kTemperature,
-                                     tf32, &loss, log_sum_exp.data(), log_sum_exp_positives.data(), weight.data(),
+  std::vector<float> log_sum_exp(rows, NAN), log_sum_exp_positives(rows, NAN), weight(rows, NAN),
+      difference(rows * c.dim, NAN);
+  const PixelContrastPairs pairs{query_extent.data(),
+                                 key_extent.data(),
+                                 c.masks ? query_mask.get() : nullptr,
+                                 c.masks ? key_mask.get() : nullptr,
+                                 c.batch,
+                                 c.frames,
+                                 c.height,
+                                 c.width,
+                                 c.radius};
+  const PixelContrastForward forward{dtype,
+                                     query.data(),
+                                     key.data(),
+                                     negatives.data(),
+                                     pairs,
+                                     c.dim,
+                                     c.negatives,
+                                     kTemperature,
+                                     tf32,
+                                     &loss,
+                                     log_sum_exp.data(),
+                                     log_sum_exp_positives.data(),
+                                     weight.data(),
                                      difference.data()};
   std::vector<float> workspace(pixel_contrast_workspace_bytes(forward) / sizeof(float) + 1, NAN);
   CHECK(pixel_contrast_forward_cuda(forward, workspace.data(), nullptr) == cudaSuccess, "forward");
   std::vector<float> grad_query(rows * c.dim, NAN), grad_key(rows * c.dim, NAN);
-  const PixelContrastBackward backward{dtype, query.data(), key.data(), pairs, c.dim, kTemperature, tf32, &grad_loss,
-                                       log_sum_exp.data(), log_sum_exp_positives.data(), weight.data(), difference.data(),
-                                       grad_query.data(), grad_key.data()};
+  const PixelContrastBackward backward{dtype,
+                                       query.data(),
+                                       key.data(),
+                                       pairs,
+                                       c.dim,
+                                       kTemperature,
+                                       tf32,
+                                       &grad_loss,
+                                       log_sum_exp.data(),
+                                       log_sum_exp_positives.data(),
+                                       weight.data(),
+                                       difference.data(),
+                                       grad_query.data(),
+                                       grad_key.data()};
   workspace.assign(pixel_contrast_backward_workspace_bytes(backward) / sizeof(float) + 1, NAN);
   CHECK(pixel_contrast_backward_cuda(backward, workspace.data(), nullptr) == cudaSuccess, "backward");
 
@@ -66,10 +96,10 @@ void run(Dtype dtype, bool tf32, const Case& c) {
     if (c.masks && !query_mask[b * area + pixel]) continue;
     for (int64_t other = 0; other < area; ++other) {
       if (c.masks && !key_mask[b * area + other]) continue;
-      const double dy = of_query.start_y + (static_cast<double>(pixel / c.width) + 0.5) * of_query.step_y - of_key.start_y -
-                        (static_cast<double>(other / c.width) + 0.5) * of_key.step_y;
-      const double dx = of_query.start_x + (static_cast<double>(pixel % c.width) + 0.5) * of_query.step_x - of_key.start_x -
-                        (static_cast<double>(other % c.width) + 0.5) * of_key.step_x;
+      const double dy = of_query.start_y + (static_cast<double>(pixel / c.width) + 0.5) * of_query.step_y -
+                        of_key.start_y - (static_cast<double>(other / c.width) + 0.5) * of_key.step_y;
+      const double dx = of_query.start_x + (static_cast<double>(pixel % c.width) + 0.5) * of_query.step_x -
+                        of_key.start_x - (static_cast<double>(other % c.width) + 0.5) * of_key.step_x;
       if (std::hypot(dy, dx) / std::max(of_query.diagonal(), of_key.diagonal()) < c.radius) {
         positives[row].push_back(frame * area + other);
       }
@@ -84,21 +114,23 @@ void run(Dtype dtype, bool tf32, const Case& c) {
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t b = row / (c.frames * area);
     if (positives[row].empty()) {
-      CHECK(weight[row] == 0 && log_sum_exp[row] == 0 && log_sum_exp_positives[row] == 0, "row %ld does not count", row);
+      CHECK(weight[row] == 0 && log_sum_exp[row] == 0 && log_sum_exp_positives[row] == 0, "row %ld does not count",
+            row);
       for (int64_t d = 0; d < c.dim; ++d) CHECK(grad_query[row * c.dim + d] == 0, "row %ld does not count", row);
       continue;
     }
     const auto column = [&](int64_t n) { return n < rows ? key.row(n) : negatives.row(n - rows); };
     double sum = 0, sum_positives = 0;
     std::vector<double> all(columns), near(columns);
-    for (int64_t n = 0; n < columns; ++n) sum += all[n] = std::exp(dot(query.row(row), column(n), c.dim) / kTemperature);
+    for (int64_t n = 0; n < columns; ++n)
+      sum += all[n] = std::exp(dot(query.row(row), column(n), c.dim) / kTemperature);
     for (const int64_t n : positives[row]) sum_positives += near[n] = all[n];
     const double share = 1 / (samples * counts[b]);
     total += share * (std::log(sum) - std::log(sum_positives));
-    CHECK(close_to(log_sum_exp[row], std::log(sum), scalar_tolerance(tf32)), "row %ld: %g for %g", row, log_sum_exp[row],
-          std::log(sum));
-    CHECK(close_to(log_sum_exp_positives[row], std::log(sum_positives), scalar_tolerance(tf32) * 4), "row %ld: %g for %g", row,
-          log_sum_exp_positives[row], std::log(sum_positives));
+    CHECK(close_to(log_sum_exp[row], std::log(sum), scalar_tolerance(tf32)), "row %ld: %g for %g", row,
+          log_sum_exp[row], std::log(sum));
+    CHECK(close_to(log_sum_exp_positives[row], std::log(sum_positives), scalar_tolerance(tf32) * 4),
+          "row %ld: %g for %g", row, log_sum_exp_positives[row], std::log(sum_positives));
     CHECK(close_to(weight[row], share, 1e-6 * share), "row %ld: %g for %g", row, weight[row], share);
     std::vector<double> gradient(c.dim);
     for (int64_t n = 0; n < columns; ++n) {

@@ -26,18 +26,40 @@ void run(Dtype dtype, bool tf32, const Case& c) {
   float loss = NAN, grad_loss = 1;
   std::vector<int32_t> rank(c.rows, -1);
   std::vector<float> positive(c.rows, NAN), log_sum_exp(c.rows, NAN), expected(c.rows * c.dim, NAN);
-  QueueInfonceForward forward{dtype, query.data(), key.data(), queue.data(), extra.data(),
-                              c.ids ? query_ids.data() : nullptr, c.ids ? queue_ids.data() : nullptr,
-                              c.rows, c.dim, c.queue, c.extra, kTemperature, tf32,
-                              &loss, rank.data(), positive.data(), log_sum_exp.data(),
+  QueueInfonceForward forward{dtype,
+                              query.data(),
+                              key.data(),
+                              queue.data(),
+                              extra.data(),
+                              c.ids ? query_ids.data() : nullptr,
+                              c.ids ? queue_ids.data() : nullptr,
+                              c.rows,
+                              c.dim,
+                              c.queue,
+                              c.extra,
+                              kTemperature,
+                              tf32,
+                              &loss,
+                              rank.data(),
+                              positive.data(),
+                              log_sum_exp.data(),
                               c.expected ? expected.data() : nullptr};
   std::vector<float> workspace(queue_infonce_workspace_bytes(forward) / sizeof(float) + 1, NAN);
   CHECK(queue_infonce_forward_cuda(forward, workspace.data(), nullptr) == cudaSuccess, "forward");
 
   std::vector<float> grad_query(c.rows * c.dim, NAN), grad_key(c.rows * c.dim, NAN);
-  const QueueInfonceBackward backward{dtype, query.data(), key.data(), &grad_loss, positive.data(), log_sum_exp.data(),
-                                      c.expected ? expected.data() : nullptr, c.rows, c.dim, kTemperature,
-                                      c.expected ? grad_query.data() : nullptr, grad_key.data()};
+  const QueueInfonceBackward backward{dtype,
+                                      query.data(),
+                                      key.data(),
+                                      &grad_loss,
+                                      positive.data(),
+                                      log_sum_exp.data(),
+                                      c.expected ? expected.data() : nullptr,
+                                      c.rows,
+                                      c.dim,
+                                      kTemperature,
+                                      c.expected ? grad_query.data() : nullptr,
+                                      grad_key.data()};
   CHECK(queue_infonce_backward_cuda(backward, nullptr) == cudaSuccess, "backward");
 
   double mean = 0;

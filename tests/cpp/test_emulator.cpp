@@ -138,7 +138,8 @@ void check_conversions() {
   CHECK(__float2half_rn(std::ldexp(1.0f, -25)).bits == 0, "a tie with zero");
   CHECK(__float2half_rn(std::ldexp(1.5f, -25)).bits == 1, "a subnormal");
   CHECK(__float2bfloat16_rn(1.00390625f).bits == 0x3f80, "a tie goes to even");
-  CHECK(__uint_as_float(to_tf32(1.0f + std::ldexp(1.0f, -11))) == 1.0f + std::ldexp(1.0f, -10), "a tie goes away from zero");
+  CHECK(__uint_as_float(to_tf32(1.0f + std::ldexp(1.0f, -11))) == 1.0f + std::ldexp(1.0f, -10),
+        "a tie goes away from zero");
 }
 
 }  // namespace
@@ -167,7 +168,8 @@ int main() {
   int words[5] = {};
   CHECK(launch(copies_kernel, dim3(1), dim3(1), 8, nullptr, source, words) == cudaSuccess, "launch");
   CHECK(words[0] == -1 && words[1] == 7, "a copy ends at its wait: %d, %d", words[0], words[1]);
-  CHECK(words[2] == 8 && words[3] == -1 && words[4] == 0, "the latest group stays open: %d, %d, %d", words[2], words[3], words[4]);
+  CHECK(words[2] == 8 && words[3] == -1 && words[4] == 0, "the latest group stays open: %d, %d, %d", words[2], words[3],
+        words[4]);
 
   check_product<Bfloat16Operand, 16>();
   check_product<Float16Operand, 16>();

@@ -1,5 +1,5 @@
-// CUDA threads as fibers of one host thread, taken in turns. A switch costs some nanoseconds, so whole test lists run in
-// seconds; the order of execution is fixed, so a failure repeats.
+// CUDA threads as fibers of one host thread, taken in turns. A switch costs some nanoseconds, so whole test lists run
+// in seconds; the order of execution is fixed, so a failure repeats.
 #include <sys/mman.h>
 #include <ucontext.h>
 

@@ -1,7 +1,7 @@
-"""The CUDA sources, compiled for the host, under the sanitizers - and proof that the sanitizers see what they are there for.
+"""The CUDA sources, compiled for the host, under the sanitizers, and proof that these see what they are there for.
 
-A CUDA thread is a host thread here (thread_executor.cpp). The programs are those of tests/cpp; they are compiled once and again
-when a source has changed.
+A CUDA thread is a host thread here (thread_executor.cpp). The programs are those of tests/cpp; they are compiled once,
+and again when a source has changed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Program:
 
 
 def run(program: Path, *arguments: str) -> tuple[int, str]:
-    """Exit status and output. The address space is laid out plainly: ThreadSanitizer fails at start on some kernels otherwise."""
+    """Exit status and output."""
+    # ThreadSanitizer of older compilers does not start under the wide address randomisation of newer systems
     prefix = ["setarch", "--addr-no-randomize"] if which("setarch") else []
     # halt at the first race: a missing barrier makes thousands
     environment = os.environ | {"TSAN_OPTIONS": "halt_on_error=1", "ASAN_OPTIONS": "detect_leaks=0"}
@@ -117,11 +118,10 @@ def test_fibers_do_what_threads_do() -> None:
     """The executor that the Python tests run on, through the same program."""
     target = BUILD / "emulator_fibers"
     BUILD.mkdir(parents=True, exist_ok=True)
-    command = f"{COMPILER} -std=c++20 -O1 -DMOTIONOPS_EMULATED -I tests/emulator/include -I csrc tests/cpp/test_emulator.cpp"
-    compiled = subprocess.run(
-        [*command.split(), "-Wno-unknown-pragmas", "tests/emulator/fiber_executor.cpp", "-o", str(target)],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    flags = "-std=c++20 -O1 -Wno-unknown-pragmas -DMOTIONOPS_EMULATED -I tests/emulator/include -I csrc"
+    sources = "tests/cpp/test_emulator.cpp tests/emulator/fiber_executor.cpp"
+    command = [COMPILER, *flags.split(), *sources.split(), "-o", str(target)]
+    compiled = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert compiled.returncode == 0, compiled.stderr[-4000:]
     code, output = run(target)
     assert code == 0, output[-4000:]

@@ -1,8 +1,9 @@
-// CUDA threads as host threads, for the sanitizers: ThreadSanitizer sees exactly the order that the kernel's own barriers
-// give, AddressSanitizer sees shared memory that ends at its last byte.
+// CUDA threads as host threads, for the sanitizers: ThreadSanitizer sees exactly the order that the kernel's own
+// barriers give, AddressSanitizer sees shared memory that ends at its last byte.
 //
-// Each warp has its own lock, and the block's barrier another, so that two warps that do not meet are not ordered by accident: an order made by the
-// emulator would hide a missing barrier. The count that finds deadlocks is relaxed for the same reason.
+// Each warp has its own lock, and the block's barrier another, so that two warps that do not meet are not ordered by
+// accident: an order made by the emulator would hide a missing barrier. The count that finds deadlocks is relaxed for
+// the same reason.
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -48,8 +49,8 @@ struct Block {
   std::mutex barrier_mutex;
   Meeting barrier;
   std::unique_ptr<Warp[]> warps;
-  // low half: threads that have not returned; high half: those of them that wait. Equal halves are a deadlock: a waiting
-  // thread is taken off the count by whoever releases it, before it is released.
+  // low half: threads that have not returned; high half: those of them that wait. Equal halves are a deadlock: a
+  // waiting thread is taken off the count by whoever releases it, before it is released.
   std::atomic<std::uint64_t> population{0};
   std::atomic<bool> failed{false};
   std::mutex failure_mutex;

@@ -33,7 +33,7 @@ inline __half __float2half_rn(float value) {
   if (magnitude >= 65520.0f) return {static_cast<std::uint16_t>(sign | 0x7c00)};
   if (magnitude == 0.0f) return {sign};
   int exponent = 0;
-  std::frexp(magnitude, &exponent);  // magnitude in [0.5, 1) * 2^exponent
+  std::frexp(magnitude, &exponent);                // magnitude in [0.5, 1) * 2^exponent
   const int scale = std::max(exponent - 11, -24);  // weight of the last kept bit
   // nearbyint rounds to even; a carry into the next exponent falls out of the addition below
   const int kept = static_cast<int>(std::nearbyint(std::ldexp(magnitude, -scale)));

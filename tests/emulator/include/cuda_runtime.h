@@ -1,5 +1,5 @@
-// Stands in for CUDA's header of this name when a .cu file is compiled by an ordinary C++ compiler. Only what the kernels of
-// this repository use is here; what is missing fails to compile.
+// Stands in for CUDA's header of this name when a .cu file is compiled by an ordinary C++ compiler. Only what the
+// kernels of this repository use is here; what is missing fails to compile.
 #pragma once
 
 #include <algorithm>
@@ -44,11 +44,16 @@ using cudaStream_t = void*;
 
 inline const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
-    case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
   }
   return "unknown error";
 }
@@ -76,14 +81,10 @@ inline cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t byte
 
 // ---- vector types ----
 
-#define MOTIONOPS_EMULATED_VECTORS(type, name)                                                            \
-  struct alignas(2 * sizeof(type)) name##2 {                                                              \
-    type x, y;                                                                                            \
-  };                                                                                                      \
-  struct alignas(4 * sizeof(type) > 16 ? 16 : 4 * sizeof(type)) name##4 {                                 \
-    type x, y, z, w;                                                                                      \
-  };                                                                                                      \
-  inline name##2 make_##name##2(type x, type y) { return {x, y}; }                                        \
+#define MOTIONOPS_EMULATED_VECTORS(type, name)                                                \
+  struct alignas(2 * sizeof(type)) name##2 { type x, y; };                                    \
+  struct alignas(4 * sizeof(type) > 16 ? 16 : 4 * sizeof(type)) name##4 { type x, y, z, w; }; \
+  inline name##2 make_##name##2(type x, type y) { return {x, y}; }                            \
   inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
 MOTIONOPS_EMULATED_VECTORS(float, float)
 MOTIONOPS_EMULATED_VECTORS(double, double)
@@ -113,8 +114,8 @@ using std::isnan;
 inline int __popc(unsigned value) { return std::popcount(value); }
 inline int __ffs(int value) { return value == 0 ? 0 : std::countr_zero(static_cast<unsigned>(value)) + 1; }
 inline int __clz(int value) { return std::countl_zero(static_cast<unsigned>(value)); }
-#define MOTIONOPS_EMULATED_MINMAX(type)                                 \
-  inline type min(type a, type b) { return b < a ? b : a; }            \
+#define MOTIONOPS_EMULATED_MINMAX(type)                     \
+  inline type min(type a, type b) { return b < a ? b : a; } \
   inline type max(type a, type b) { return a < b ? b : a; }
 MOTIONOPS_EMULATED_MINMAX(int)
 MOTIONOPS_EMULATED_MINMAX(unsigned)
@@ -197,15 +198,21 @@ T fold(unsigned mask, T value, Fold) {
 
 struct Sum {
   template <typename T>
-  T operator()(T a, T b) const { return a + b; }
+  T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 struct Minimum {
   template <typename T>
-  T operator()(T a, T b) const { return b < a ? b : a; }
+  T operator()(T a, T b) const {
+    return b < a ? b : a;
+  }
 };
 struct Maximum {
   template <typename T>
-  T operator()(T a, T b) const { return a < b ? b : a; }
+  T operator()(T a, T b) const {
+    return a < b ? b : a;
+  }
 };
 struct BitOr {
   unsigned operator()(unsigned a, unsigned b) const { return a | b; }

@@ -2,8 +2,8 @@
 //
 // A kernel is an ordinary function. A launch runs its blocks one after another; inside a block every CUDA thread is a
 // fiber (fiber_executor.cpp, fast) or a host thread (thread_executor.cpp, for the sanitizers). Both give the same three
-// services: who am I, wait for my block, and meet the other lanes of my warp. Everything else (shuffles, votes, ldmatrix,
-// matrix-unit instructions) is made of the last one.
+// services: who am I, wait for my block, and meet the other lanes of my warp. Everything else (shuffles, votes,
+// ldmatrix, matrix-unit instructions) is made of the last one.
 #pragma once
 
 #include <cstddef>
@@ -50,22 +50,23 @@ struct Thread {
   unsigned lane;
   unsigned warp;
   void* dynamic_shared;
-  std::vector<PendingCopy> open_copies;                  // since the last commit
-  std::vector<std::vector<PendingCopy>> copy_groups;     // committed, oldest first
+  std::vector<PendingCopy> open_copies;               // since the last commit
+  std::vector<std::vector<PendingCopy>> copy_groups;  // committed, oldest first
 };
 
 // The CUDA thread that is running.
 Thread& current();
 
-// __syncthreads: returns when every thread of the block has called it. A thread that has returned from the kernel does not
-// count as having arrived: the remaining ones are reported as waiting for ever.
+// __syncthreads: returns when every thread of the block has called it. A thread that has returned from the kernel does
+// not count as having arrived: the remaining ones are reported as waiting for ever.
 void block_barrier();
 
 // __syncthreads_count and its kin: a barrier that also sums `value` over the block.
 int block_sum(int value);
 
-// Every lane in `mask` calls this with the address of its own record. The last one to arrive runs `combine(records)`, where
-// records[lane] is null for lanes outside the mask; then all return. Lanes that the block does not have are ignored.
+// Every lane in `mask` calls this with the address of its own record. The last one to arrive runs `combine(records)`,
+// where records[lane] is null for lanes outside the mask; then all return. Lanes that the block does not have are
+// ignored.
 using Combine = void (*)(void* const records[32]);
 void warp_collective(unsigned mask, void* record, Combine combine);
 
