@@ -1,5 +1,10 @@
 """Backbones and heads. Needs torchvision (extra `train`)."""
 
+import importlib.util
+
+if importlib.util.find_spec("torchvision") is None:
+    raise ImportError("motionops.models needs torchvision: pip install 'motionops[train]'")
+
 from motionops.models.backbones import (
     BACKBONES,
     build_backbone,
