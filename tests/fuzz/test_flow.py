@@ -1,0 +1,72 @@
+"""frame_difference under hostile inputs: what the reference returns, or an error of its own."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motionops.flow.frame_difference import frame_difference, frame_difference_reference
+from tests.fuzz.hostile import (
+    FLOATING,
+    any_meta,
+    assert_agrees,
+    assert_own_error,
+    features,
+    fuzz_settings,
+    outcome,
+    spoil,
+)
+
+EXAMPLES = [200, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+
+
+@st.composite
+def clip_arguments(draw):
+    shape = tuple(draw(st.one_of(st.integers(0, 4), st.integers(0, 9))) for _ in range(5))
+    return {
+        "clip": draw(features(shape, draw(st.sampled_from(FLOATING)), draw(st.booleans()))),
+        "first": draw(st.sampled_from(["wrap", "repeat"])),
+    }
+
+
+def on(backend, arguments):
+    return {
+        name: value.to(backend.device) if isinstance(value, torch.Tensor) and value.device.type == "cpu" else value
+        for name, value in arguments.items()
+    }
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_frame_difference(backend, examples):
+    @fuzz_settings(examples // (8 if backend.name == "emulated" else 1))
+    @given(clip_arguments())
+    def check(arguments):
+        arguments = on(backend, arguments)
+        clip = arguments["clip"].requires_grad_()
+        ours = frame_difference(clip, first=arguments["first"])
+        theirs = frame_difference_reference(clip, first=arguments["first"])
+        tolerance = 4 * torch.finfo(clip.dtype).eps
+        assert ours.dtype == clip.dtype
+        assert_agrees(ours, theirs, tolerance)
+        weight = torch.linspace(-1, 1, clip.numel(), dtype=clip.dtype, device=clip.device).view(clip.shape)
+        (our_gradient,) = torch.autograd.grad(ours, clip, weight)
+        (their_gradient,) = torch.autograd.grad(theirs, clip, weight)
+        assert_agrees(our_gradient, their_gradient, tolerance)
+
+    check()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_frame_difference_refuses(backend, examples):
+    @fuzz_settings(examples // (8 if backend.name == "emulated" else 1))
+    @given(clip_arguments().flatmap(spoil))
+    def check(arguments):
+        result = outcome(frame_difference, on(backend, arguments))
+        if any_meta(arguments):
+            return
+        if isinstance(result, Exception):
+            assert_own_error(result, "frame_difference")
+        else:
+            assert_agrees(result, frame_difference_reference(**on(backend, arguments)), 0.02)
+
+    check()
