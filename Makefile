@@ -29,7 +29,12 @@ test-python: build build-emulated
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -q
 
 test-cpp: $(STAMP)
-	@$(PY) -m build_support.cpp_tests
+	@for kind in address thread; do \
+	  $(VENV)/bin/cmake -S . -B build/cpp-$$kind -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV))/bin/ninja \
+	    -DMOTIONOPS_SANITIZE=$$kind -DMOTIONOPS_CUDA=OFF --log-level=WARNING && \
+	  $(VENV)/bin/cmake --build build/cpp-$$kind && \
+	  $(VENV)/bin/ctest --test-dir build/cpp-$$kind --output-on-failure -j 2 || exit 1; \
+	done
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

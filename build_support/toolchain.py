@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_ARCHITECTURES = "8.0 9.0+PTX"
+DEFAULT_NVCC = "/usr/local/cuda/bin/nvcc"
 
 
 class BuildError(Exception):
@@ -116,7 +117,7 @@ def _look_for_cuda(torch_cuda: str | None) -> tuple[Cuda | None, str]:
 def _find_nvcc() -> str | None:
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     candidates = [str(Path(home) / "bin" / "nvcc") for home in homes]
-    candidates += ["nvcc", "/usr/local/cuda/bin/nvcc"]
+    candidates += ["nvcc", DEFAULT_NVCC]
     return next((found for found in map(shutil.which, candidates) if found), None)
 
 

@@ -5,7 +5,7 @@
 int main() {
   for (const int threads : {1, 3}) {
     const ThreadParallel parallel(threads);
-    frame_difference_cases::run_all([&](const motionops::FrameDifference& args, bool forward) {
+    frame_difference_cases::run_all(false, [&](const motionops::FrameDifference& args, bool forward) {
       if (forward) {
         motionops::frame_difference_forward_cpu(args, parallel);
       } else {

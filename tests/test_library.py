@@ -1,0 +1,102 @@
+"""Loading the operators, taking arrays, and what the build says of itself."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import motionops
+from motionops import info, library
+from motionops.arrays import as_tensor
+
+
+def test_the_public_names_are_there():
+    for name in motionops.__all__:
+        assert getattr(motionops, name) is not None
+
+
+def test_import_needs_torch_and_numpy_only():
+    heavy = ("torchvision", "av", "lightning", "tyro", "sklearn", "matplotlib", "nvidia.dali", "cupy", "scipy")
+    program = f"import sys, motionops; print([name for name in {heavy!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_namespaces_change_back():
+    before = library.ops()
+    with pytest.raises(KeyError), library.use_namespace("motionops_other"):
+        assert library.ops().name == "motionops_other"
+        raise KeyError
+    assert library.ops() is before
+
+
+def test_an_extension_that_does_not_load_says_what_to_do(tmp_path):
+    program = (
+        "import sys\n"
+        "class Broken:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'motionops._C': raise ImportError('undefined symbol')\n"
+        "sys.meta_path.insert(0, Broken())\n"
+        "import motionops\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode == 1
+    assert "motionops._C, the compiled operators, does not load" in last
+    assert "undefined symbol" in last
+    assert "make build" in last
+
+
+def test_arrays_share_memory():
+    array = np.arange(6.0).reshape(2, 3)
+    tensor = as_tensor("op", "x", array)
+    array[0, 0] = 5
+    assert tensor[0, 0] == 5
+    assert as_tensor("op", "x", tensor) is tensor
+
+
+class Exporter:
+    """An array of a library of its own."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def __dlpack__(self, **arguments):
+        return self.tensor.__dlpack__(**arguments)
+
+    def __dlpack_device__(self):
+        return self.tensor.__dlpack_device__()
+
+
+def test_arrays_of_other_libraries():
+    tensor = torch.rand(1, 1, 2, 2, 2)
+    shared = as_tensor("op", "x", Exporter(tensor))
+    assert shared.data_ptr() == tensor.data_ptr()
+    torch.testing.assert_close(motionops.frame_difference(Exporter(tensor)), motionops.frame_difference(tensor))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "op: x must be a tensor or an array with __dlpack__ .*, got NoneType"),
+        ([1.0], "got list"),
+        (np.array(["text"]), "op: x must be an array that torch can share, got numpy.ndarray"),
+    ],
+)
+def test_no_arrays(value, message):
+    with pytest.raises(TypeError, match=message):
+        as_tensor("op", "x", value)
+
+
+def test_info_prints_build_machine_and_parts(capsys):
+    assert info.main() == 0
+    printed = capsys.readouterr().out
+    for expected in ("build", "machine", "parts", motionops.__version__, torch.__version__, "torchvision", "lightning"):
+        assert expected in printed
+    assert ("CUDA operators        no (" in printed) != motionops.has_cuda()
+
+
+def test_the_build_is_for_this_torch():
+    assert info.build_info()["built against torch"] == torch.__version__
