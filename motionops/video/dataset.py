@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from motionops.video.lists import Video, class_names
 from motionops.video.reading import VideoError, count_frames, read_frames, read_video_if_small
 
 CACHE_BYTES = 512 << 20
+CACHE_SHARE = 16  # a video that would take more than this part of the cache is not kept
 MOST_REPLACEMENTS = 16
 
 Sample = Callable[[int, torch.Generator], torch.Tensor]
@@ -32,8 +32,8 @@ class VideoDataset(Dataset):
         sample: ``(frame_count, generator) -> int64 [V, T]``, the frames of V views.
         seed: of everything random.
         draw: ``(frame_numbers [V, T], (H, W), generator) -> dict``, what else an item holds (extents, appearance).
-        cache_bytes: memory for decoded videos, of all workers together. Videos that would take more than a
-            sixteenth of a worker's part are read from disk each time.
+        cache_bytes: memory for decoded videos, of all workers together. It fills with the first videos that are
+            asked for, none of more than a sixteenth of a worker's part; the others are read from disk each time.
         classes: label names in the order of their numbers; by default :func:`class_names` of ``videos``.
 
     ``dataset[epoch, index]`` (``dataset[index]`` is epoch 0) is a dict:
@@ -73,9 +73,9 @@ class VideoDataset(Dataset):
         self.labels = np.array([-1 if video.label is None else numbers[video.label] for video in videos])
         self.frame_counts = np.array([-1 if video.frames is None else video.frames for video in videos])
         self.sample, self.draw, self.seed, self.cache_bytes = sample, draw, seed, cache_bytes
-        self._cache: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._cache: dict[int, torch.Tensor] = {}
         self._cached_bytes = 0
-        self._large: set[int] = set()
+        self._not_cached: set[int] = set()  # too large, or there was no room
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -124,23 +124,21 @@ class VideoDataset(Dataset):
         return item
 
     def _whole_video(self, index: int) -> torch.Tensor | None:
-        """The decoded video where it is small, from the cache if it is there; the least recently used ones leave."""
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        if index in self._large or self.cache_bytes <= 0:
-            return None
+        """The decoded video where it is kept or there is room to keep it.
+
+        Nothing leaves: every epoch asks for every video once, and then the one not used for longest is the next.
+        """
+        if index in self._cache or index in self._not_cached:
+            return self._cache.get(index)
         worker = get_worker_info()
         budget = self.cache_bytes // (worker.num_workers if worker else 1)
-        video = read_video_if_small(self.path(index), int(self.frame_counts[index]), budget // 16)
+        most = min(budget // CACHE_SHARE, budget - self._cached_bytes)
+        video = read_video_if_small(self.path(index), int(self.frame_counts[index]), most) if most > 0 else None
         if video is None:
-            self._large.add(index)
+            self._not_cached.add(index)
             return None
         self._cache[index] = video
         self._cached_bytes += video.nbytes
-        while self._cached_bytes > budget:
-            _, dropped = self._cache.popitem(last=False)
-            self._cached_bytes -= dropped.nbytes
         return video
 
 

@@ -143,21 +143,21 @@ def test_cache_is_bounded(videos):
     for index in (0, 1, 2, 3, 4, 5):
         dataset[index]
     assert dataset._cached_bytes == 6 * size
-    dataset.cache_bytes = 16 * size - 1  # now each is more than a sixteenth
-    fresh = VideoDataset(videos, sample, cache_bytes=16 * size - 1)
+    fresh = VideoDataset(videos, sample, cache_bytes=16 * size - 1)  # each is more than a sixteenth
     assert equal(fresh[0], dataset[0])
     assert fresh._cached_bytes == 0
 
 
-def test_cache_drops_the_least_recently_used(tmp_path):
+def test_a_full_cache_keeps_what_it_has(tmp_path):
     for number in range(20):
         write_video(tmp_path / f"{number}.mp4", numbered_frames(8))
     videos = [Video(str(tmp_path / f"{number}.mp4"), None, 8) for number in range(20)]
     size = read_video(videos[0].path).nbytes
-    dataset = VideoDataset(videos, sample, cache_bytes=16 * size)
-    for index in [*range(16), 0, 16, 17]:
-        dataset[index]
-    assert set(dataset._cache) == {0, *range(3, 18)}
+    dataset, without = VideoDataset(videos, sample, cache_bytes=16 * size), VideoDataset(videos, sample, cache_bytes=0)
+    for _ in range(2):
+        for index in reversed(range(20)):
+            assert equal(dataset[index], without[index])
+    assert set(dataset._cache) == set(range(4, 20))
     assert dataset._cached_bytes == 16 * size
 
 
