@@ -10,13 +10,12 @@ namespace motionops {
 
 // A temperature or a radius.
 inline void check_positive(const char* op, const char* argument, double value) {
-  TORCH_CHECK_VALUE(std::isfinite(value) && value > 0, op, ": ", argument,
-                    " must be finite and above 0, got ", value);
+  TORCH_CHECK_VALUE(std::isfinite(value) && value > 0, op, ": ", argument, " must be finite and above 0, got ", value);
 }
 
 // The CUDA kernels accumulate in float32: float64 is for the CPU.
-inline void check_products(const char* op, const char* argument,
-                           [[maybe_unused]] const at::Tensor& query, at::ScalarType products) {
+inline void check_products(const char* op, const char* argument, [[maybe_unused]] const at::Tensor& query,
+                           at::ScalarType products) {
 #if defined(MOTIONOPS_EMULATED)
   constexpr bool cuda = true;
 #else

@@ -58,17 +58,15 @@ struct PixelContrastForward {
   const void* key;        // [B, T, H, W, D]
   const void* negatives;  // [K, D], null where K = 0
   PixelContrastPairs pairs;
-  int64_t dim;            // D
-  int64_t negative_rows;  // K
-  double temperature;     // > 0
-  bool tf32;              // CUDA: float32 products may be taken in TF32; the CPU ignores it
-  void* loss;             // [] accumulation
-  void* log_sum_exp;  // [B, T, H, W] accumulation, over all columns; 0 for rows with no positive
-  void*
-      log_sum_exp_positives;  // [B, T, H, W] accumulation, over the positives; 0 for rows with no positive
-  void* weight;               // [B, T, H, W] accumulation
-  void*
-      expected_difference;  // [B, T, H, W, D] accumulation, D_i; 0 for rows with no positive; null: not wanted
+  int64_t dim;                  // D
+  int64_t negative_rows;        // K
+  double temperature;           // > 0
+  bool tf32;                    // CUDA: float32 products may be taken in TF32; the CPU ignores it
+  void* loss;                   // [] accumulation
+  void* log_sum_exp;            // [B, T, H, W] accumulation, over all columns; 0 for rows with no positive
+  void* log_sum_exp_positives;  // [B, T, H, W] accumulation, over the positives; 0 for rows with no positive
+  void* weight;                 // [B, T, H, W] accumulation
+  void* expected_difference;    // [B, T, H, W, D] accumulation, D_i; 0 for rows with no positive; null: not wanted
 };
 
 struct PixelContrastBackward {
@@ -83,9 +81,9 @@ struct PixelContrastBackward {
   const void* log_sum_exp;            // [B, T, H, W] accumulation
   const void* log_sum_exp_positives;  // [B, T, H, W] accumulation
   const void* weight;                 // [B, T, H, W] accumulation
-  const void* expected_difference;  // [B, T, H, W, D] accumulation; may be null where grad_query is
-  void* grad_query;                 // [B, T, H, W, D] accumulation, or null: not wanted
-  void* grad_key;                   // [B, T, H, W, D] accumulation, or null: not wanted
+  const void* expected_difference;    // [B, T, H, W, D] accumulation; may be null where grad_query is
+  void* grad_query;                   // [B, T, H, W, D] accumulation, or null: not wanted
+  void* grad_key;                     // [B, T, H, W, D] accumulation, or null: not wanted
 };
 
 void pixel_contrast_forward_cpu(const PixelContrastForward& args, const Parallel& parallel);
@@ -96,10 +94,8 @@ void pixel_contrast_backward_cpu(const PixelContrastBackward& args, const Parall
 // aligned and need not be cleared. All other pointers are aligned to their element only.
 size_t pixel_contrast_workspace_bytes(const PixelContrastForward& args);
 size_t pixel_contrast_backward_workspace_bytes(const PixelContrastBackward& args);
-cudaError_t pixel_contrast_forward_cuda(const PixelContrastForward& args, void* workspace,
-                                        cudaStream_t stream);
-cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void* workspace,
-                                         cudaStream_t stream);
+cudaError_t pixel_contrast_forward_cuda(const PixelContrastForward& args, void* workspace, cudaStream_t stream);
+cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void* workspace, cudaStream_t stream);
 #endif
 
 }  // namespace motionops

@@ -21,12 +21,8 @@ class Placement {
         start_y_(extent[2]),
         start_x_(extent[4]) {}
   double diagonal() const { return std::sqrt(step_y_ * step_y_ + step_x_ * step_x_); }
-  double centre_y(int64_t pixel) const {
-    return (static_cast<double>(pixel / width_) + 0.5) * step_y_ + start_y_;
-  }
-  double centre_x(int64_t pixel) const {
-    return (static_cast<double>(pixel % width_) + 0.5) * step_x_ + start_x_;
-  }
+  double centre_y(int64_t pixel) const { return (static_cast<double>(pixel / width_) + 0.5) * step_y_ + start_y_; }
+  double centre_x(int64_t pixel) const { return (static_cast<double>(pixel % width_) + 0.5) * step_x_ + start_x_; }
 
  private:
   int64_t width_;
@@ -57,8 +53,7 @@ struct Sample {
   }
 };
 
-std::vector<Pixel> foreground(const double* extent, const bool* mask, int64_t height,
-                              int64_t width) {
+std::vector<Pixel> foreground(const double* extent, const bool* mask, int64_t height, int64_t width) {
   const Placement placement(extent, height, width);
   std::vector<Pixel> pixels;
   for (int64_t pixel = 0; pixel < height * width; ++pixel) {
@@ -82,11 +77,10 @@ std::vector<Sample> find_samples(const PixelContrastPairs& pairs, const Parallel
       // A NaN in either extent must stay: it is near nothing.
       sample.diagonal = of_key > of_query || std::isnan(of_key) ? of_key : of_query;
       sample.radius = pairs.radius;
-      sample.keys = foreground(key_extent, pairs.key_mask ? pairs.key_mask + b * area : nullptr,
-                               pairs.height, pairs.width);
-      for (const Pixel& query :
-           foreground(query_extent, pairs.query_mask ? pairs.query_mask + b * area : nullptr,
-                      pairs.height, pairs.width)) {
+      sample.keys =
+          foreground(key_extent, pairs.key_mask ? pairs.key_mask + b * area : nullptr, pairs.height, pairs.width);
+      for (const Pixel& query : foreground(query_extent, pairs.query_mask ? pairs.query_mask + b * area : nullptr,
+                                           pairs.height, pairs.width)) {
         for (const Pixel& key : sample.keys) {
           if (sample.near(query, key)) {
             sample.queries.push_back(query);
@@ -123,8 +117,7 @@ Rows number_rows(const PixelContrastPairs& pairs, const std::vector<Sample>& sam
   Rows rows;
   rows.begin.push_back(0);
   for (int64_t b = 0; b < pairs.batch; ++b) {
-    const double count =
-        static_cast<double>(samples[b].queries.size()) * static_cast<double>(pairs.frames);
+    const double count = static_cast<double>(samples[b].queries.size()) * static_cast<double>(pairs.frames);
     for (int64_t t = 0; t < pairs.frames; ++t) {
       for (const Pixel& query : samples[b].queries) {
         rows.index.push_back((b * pairs.frames + t) * area + query.index);
@@ -198,9 +191,8 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
   std::vector<T> expected(features);
   std::vector<T> expected_positives(features);
 
-  const std::array<FeatureRows, 2> columns = {
-      FeatureRows{args.key, args.dtype, pixels, nullptr},
-      FeatureRows{args.negatives, args.dtype, args.negative_rows, nullptr}};
+  const std::array<FeatureRows, 2> columns = {FeatureRows{args.key, args.dtype, pixels, nullptr},
+                                              FeatureRows{args.negatives, args.dtype, args.negative_rows, nullptr}};
   StreamingSoftmax<T> problem;
   problem.rows = {args.query, args.dtype, count, rows.index.data()};
   problem.columns = columns;
@@ -215,13 +207,11 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
       const Sample& sample = samples[frame / pairs.frames];
       const int64_t first = rows.begin[frame];
       const std::vector<int64_t> keys = indices(sample.keys);
-      const std::array<FeatureRows, 1> own = {
-          FeatureRows{frame_features(args.key, args.dtype, frame * area * args.dim), args.dtype,
-                      static_cast<int64_t>(keys.size()), keys.data()}};
+      const std::array<FeatureRows, 1> own = {FeatureRows{frame_features(args.key, args.dtype, frame * area * args.dim),
+                                                          args.dtype, static_cast<int64_t>(keys.size()), keys.data()}};
       const NearPixels<T, false> policy(sample);
       StreamingSoftmax<T> part = problem;
-      part.rows = {args.query, args.dtype, rows.begin[frame + 1] - first,
-                   rows.index.data() + first};
+      part.rows = {args.query, args.dtype, rows.begin[frame + 1] - first, rows.index.data() + first};
       part.columns = own;
       part.policy = &policy;
       part.log_sum_exp = positives.data() + first;
@@ -239,8 +229,7 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
     weight[pixel] = static_cast<T>(rows.weight[row]);
     if (difference == nullptr) continue;
     for (int64_t d = 0; d < args.dim; ++d) {
-      difference[pixel * args.dim + d] =
-          expected[row * args.dim + d] - expected_positives[row * args.dim + d];
+      difference[pixel * args.dim + d] = expected[row * args.dim + d] - expected_positives[row * args.dim + d];
     }
   }
   *static_cast<T*>(args.loss) = static_cast<T>(loss);
@@ -258,8 +247,7 @@ void grad_query(const PixelContrastBackward& args, T scale, const Parallel& para
       const T factor = scale * weight[pixel];
       for (int64_t d = 0; d < args.dim; ++d) {
         // A row with no positive has exactly no gradient, whatever the gradient of the loss is.
-        gradient[pixel * args.dim + d] =
-            weight[pixel] == 0 ? T(0) : factor * difference[pixel * args.dim + d];
+        gradient[pixel * args.dim + d] = weight[pixel] == 0 ? T(0) : factor * difference[pixel * args.dim + d];
       }
     }
   });
@@ -303,10 +291,9 @@ void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& pa
       const std::vector<int64_t> keys = indices(sample.keys);
       const NearPixels<T, true> policy(sample);
       StreamingGradient<T> part = problem;
-      part.rows = {frame_features(args.key, args.dtype, offset), args.dtype,
-                   static_cast<int64_t>(keys.size()), keys.data()};
-      part.columns = {args.query, args.dtype, rows.begin[frame + 1] - first,
-                      rows.index.data() + first};
+      part.rows = {frame_features(args.key, args.dtype, offset), args.dtype, static_cast<int64_t>(keys.size()),
+                   keys.data()};
+      part.columns = {args.query, args.dtype, rows.begin[frame + 1] - first, rows.index.data() + first};
       part.policy = &policy;
       part.log_sum_exp = positives.data() + first;
       part.weight = weight.data() + first;

@@ -18,8 +18,7 @@ constexpr const char* kOp = "pixel_contrast";
 void check_extent(const char* argument, const Tensor& extent, const Tensor& query) {
   check_floating(kOp, argument, extent);
   check_shape(kOp, argument, extent,
-              extent.dim() == 3 && extent.size(0) == query.size(0) && extent.size(1) == 3 &&
-                  extent.size(2) == 2,
+              extent.dim() == 3 && extent.size(0) == query.size(0) && extent.size(1) == 3 && extent.size(2) == 2,
               "[B=", query.size(0), ", 3, 2]");
   check_same_device(kOp, argument, extent, "query", query);
 }
@@ -28,8 +27,8 @@ void check_mask(const char* argument, const OptionalTensor& mask, const Tensor& 
   if (!mask.has_value()) return;
   check_dtype(kOp, argument, *mask, at::kBool);
   check_shape(kOp, argument, *mask,
-              mask->dim() == 3 && mask->size(0) == query.size(0) &&
-                  mask->size(1) == query.size(2) && mask->size(2) == query.size(3),
+              mask->dim() == 3 && mask->size(0) == query.size(0) && mask->size(1) == query.size(2) &&
+                  mask->size(2) == query.size(3),
               "[B=", query.size(0), ", H=", query.size(2), ", W=", query.size(3), "]");
   check_same_device(kOp, argument, *mask, "query", query);
 }
@@ -38,15 +37,13 @@ void check_features(const Tensor& query, const Tensor& key, const OptionalTensor
   check_floating(kOp, "query", query);
   check_floating(kOp, "key", key);
   check_shape(kOp, "query", query, query.dim() == 5 && query.size(4) >= 1, "[B, T, H, W, D >= 1]");
-  check_shape(kOp, "key", key, key.sizes() == query.sizes(), "[B=", query.size(0),
-              ", T=", query.size(1), ", H=", query.size(2), ", W=", query.size(3),
-              ", D=", query.size(4), "]");
+  check_shape(kOp, "key", key, key.sizes() == query.sizes(), "[B=", query.size(0), ", T=", query.size(1),
+              ", H=", query.size(2), ", W=", query.size(3), ", D=", query.size(4), "]");
   check_same_device(kOp, "key", key, "query", query);
   if (!negatives.has_value()) return;
   check_floating(kOp, "negatives", *negatives);
-  check_shape(kOp, "negatives", *negatives,
-              negatives->dim() == 2 && negatives->size(1) == query.size(4), "[K, D=", query.size(4),
-              "]");
+  check_shape(kOp, "negatives", *negatives, negatives->dim() == 2 && negatives->size(1) == query.size(4),
+              "[K, D=", query.size(4), "]");
   check_same_device(kOp, "negatives", *negatives, "query", query);
 }
 
@@ -57,8 +54,7 @@ struct Pairs {
   OptionalTensor query_mask;
   OptionalTensor key_mask;
 
-  Pairs(const Tensor& query_view, const Tensor& key_view, const OptionalTensor& of_query,
-        const OptionalTensor& of_key)
+  Pairs(const Tensor& query_view, const Tensor& key_view, const OptionalTensor& of_query, const OptionalTensor& of_key)
       : query_extent(query_view.to(at::kDouble).contiguous()),
         key_extent(key_view.to(at::kDouble).contiguous()),
         query_mask(contiguous(of_query)),
@@ -79,19 +75,17 @@ struct Pairs {
   }
 };
 
-bool tf32_allowed() {
-  return at::globalContext().float32MatmulPrecision() != at::Float32MatmulPrecision::HIGHEST;
-}
+bool tf32_allowed() { return at::globalContext().float32MatmulPrecision() != at::Float32MatmulPrecision::HIGHEST; }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pixel_contrast(
-    const Tensor& query,               // [B, T, H, W, D]
-    const Tensor& key,                 // [B, T, H, W, D]
-    const Tensor& query_extent,        // [B, 3, 2]
-    const Tensor& key_extent,          // [B, 3, 2]
-    const OptionalTensor& query_mask,  // [B, H, W]
-    const OptionalTensor& key_mask,    // [B, H, W]
-    const OptionalTensor& negatives,   // [K, D]
-    double radius, double temperature, bool query_gradient) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pixel_contrast(const Tensor& query,               // [B, T, H, W, D]
+                                                                  const Tensor& key,                 // [B, T, H, W, D]
+                                                                  const Tensor& query_extent,        // [B, 3, 2]
+                                                                  const Tensor& key_extent,          // [B, 3, 2]
+                                                                  const OptionalTensor& query_mask,  // [B, H, W]
+                                                                  const OptionalTensor& key_mask,    // [B, H, W]
+                                                                  const OptionalTensor& negatives,   // [K, D]
+                                                                  double radius, double temperature,
+                                                                  bool query_gradient) {
   check_features(query, key, negatives);
   check_extent("query_extent", query_extent, query);
   check_extent("key_extent", key_extent, query);
@@ -99,8 +93,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pixel_contrast(
   check_mask("key_mask", key_mask, query);
   check_positive(kOp, "radius", radius);
   check_positive(kOp, "temperature", temperature);
-  const at::ScalarType products =
-      negatives.has_value() ? negatives->scalar_type() : key.scalar_type();
+  const at::ScalarType products = negatives.has_value() ? negatives->scalar_type() : key.scalar_type();
   check_products(kOp, negatives.has_value() ? "negatives" : "key", query, products);
 
   const Tensor query_values = for_products(query, products);
@@ -136,8 +129,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pixel_contrast(
 
   MOTIONOPS_DISPATCH(
       kOp, query, pixel_contrast_forward_cpu(args, parallel),
-      pixel_contrast_forward_cuda(
-          args, workspace(pixel_contrast_workspace_bytes(args), query).data_ptr(), stream));
+      pixel_contrast_forward_cuda(args, workspace(pixel_contrast_workspace_bytes(args), query).data_ptr(), stream));
   return {loss, log_sum_exp, log_sum_exp_positives, weight, expected_difference};
 }
 
@@ -153,14 +145,12 @@ std::tuple<Tensor, Tensor> pixel_contrast_backward(
     const Tensor& log_sum_exp_positives,  // [B, T, H, W]
     const Tensor& weight,                 // [B, T, H, W]
     const Tensor& expected_difference,    // [B, T, H, W, D], or empty where query_gradient is false
-    double radius, double temperature, at::ScalarType products, bool query_gradient,
-    bool key_gradient) {
+    double radius, double temperature, at::ScalarType products, bool query_gradient, bool key_gradient) {
   constexpr const char* kBackward = "pixel_contrast_backward";
   check_shape(kBackward, "expected_difference", expected_difference,
-              expected_difference.dim() == 5 &&
-                  (!query_gradient || expected_difference.sizes() == query.sizes()),
-              "[B=", query.size(0), ", T=", query.size(1), ", H=", query.size(2),
-              ", W=", query.size(3), ", D=", query.size(4), "]");
+              expected_difference.dim() == 5 && (!query_gradient || expected_difference.sizes() == query.sizes()),
+              "[B=", query.size(0), ", T=", query.size(1), ", H=", query.size(2), ", W=", query.size(3),
+              ", D=", query.size(4), "]");
   const Tensor query_values = for_products(query, products);
   const Tensor key_values = for_products(key, products);
   const Pairs pairs(query_extent, key_extent, query_mask, key_mask);
@@ -187,11 +177,9 @@ std::tuple<Tensor, Tensor> pixel_contrast_backward(
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
 
-  MOTIONOPS_DISPATCH(
-      kBackward, query, pixel_contrast_backward_cpu(args, parallel),
-      pixel_contrast_backward_cuda(
-          args, workspace(pixel_contrast_backward_workspace_bytes(args), query).data_ptr(),
-          stream));
+  MOTIONOPS_DISPATCH(kBackward, query, pixel_contrast_backward_cpu(args, parallel),
+                     pixel_contrast_backward_cuda(
+                         args, workspace(pixel_contrast_backward_workspace_bytes(args), query).data_ptr(), stream));
   return {grad_query.to(query.scalar_type()), grad_key.to(key.scalar_type())};
 }
 

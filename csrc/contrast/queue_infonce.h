@@ -74,8 +74,7 @@ void queue_infonce_backward_cpu(const QueueInfonceBackward& args, const Parallel
 // Bytes of scratch that the forward launcher needs for these sizes on the current device (0: none). The workspace is
 // 256-byte aligned and need not be cleared. All other pointers are aligned to their element only.
 size_t queue_infonce_workspace_bytes(const QueueInfonceForward& args);
-cudaError_t queue_infonce_forward_cuda(const QueueInfonceForward& args, void* workspace,
-                                       cudaStream_t stream);
+cudaError_t queue_infonce_forward_cuda(const QueueInfonceForward& args, void* workspace, cudaStream_t stream);
 cudaError_t queue_infonce_backward_cuda(const QueueInfonceBackward& args, cudaStream_t stream);
 #endif
 

@@ -37,9 +37,7 @@ class OtherVideos final : public ColumnPolicy<T> {
   static constexpr int kSlotBits = 14;
   static constexpr size_t kSlots = size_t{1} << kSlotBits;
   // Multiplicative hashing by the golden ratio.
-  static size_t slot(int64_t id) {
-    return (static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15ull) >> (64 - kSlotBits);
-  }
+  static size_t slot(int64_t id) { return (static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15ull) >> (64 - kSlotBits); }
 
   const int64_t* query_ids_;
   const int64_t* queue_ids_;
@@ -49,9 +47,8 @@ class OtherVideos final : public ColumnPolicy<T> {
 
 template <typename T>
 void forward(const QueueInfonceForward& args, const Parallel& parallel) {
-  const std::array<FeatureRows, 2> columns = {
-      FeatureRows{args.queue, args.dtype, args.queue_rows, nullptr},
-      FeatureRows{args.extra, args.dtype, args.extra_rows, nullptr}};
+  const std::array<FeatureRows, 2> columns = {FeatureRows{args.queue, args.dtype, args.queue_rows, nullptr},
+                                              FeatureRows{args.extra, args.dtype, args.extra_rows, nullptr}};
   std::vector<T> losses(args.rows);
   StreamingSoftmax<T> problem;
   problem.rows = {args.query, args.dtype, args.rows, nullptr};
@@ -73,31 +70,28 @@ void forward(const QueueInfonceForward& args, const Parallel& parallel) {
   }
   double total = 0;
   for (const T loss : losses) total += loss;
-  *static_cast<T*>(args.loss) =
-      args.rows == 0 ? T(0) : static_cast<T>(total / static_cast<double>(args.rows));
+  *static_cast<T*>(args.loss) = args.rows == 0 ? T(0) : static_cast<T>(total / static_cast<double>(args.rows));
 }
 
 template <typename T>
 void backward(const QueueInfonceBackward& args, const Parallel& parallel) {
   if (args.rows == 0) return;
-  const T factor = static_cast<T>(*static_cast<const T*>(args.grad_loss) /
-                                  (static_cast<double>(args.rows) * args.temperature));
+  const T factor =
+      static_cast<T>(*static_cast<const T*>(args.grad_loss) / (static_cast<double>(args.rows) * args.temperature));
   parallel.run(0, args.rows, 64, [&](int64_t begin, int64_t end) {
     std::vector<T> widened(args.dim);
     for (int64_t row = begin; row < end; ++row) {
       if (args.grad_query != nullptr) {
-        const T* key =
-            feature_row<T>({args.key, args.dtype, args.rows}, row, args.dim, widened.data());
+        const T* key = feature_row<T>({args.key, args.dtype, args.rows}, row, args.dim, widened.data());
         const T* expected = static_cast<const T*>(args.expected_key) + row * args.dim;
         T* to = static_cast<T*>(args.grad_query) + row * args.dim;
         for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * (expected[d] - key[d]);
       }
       if (args.grad_key != nullptr) {
-        const T* query =
-            feature_row<T>({args.query, args.dtype, args.rows}, row, args.dim, widened.data());
+        const T* query = feature_row<T>({args.query, args.dtype, args.rows}, row, args.dim, widened.data());
         // p − 1, without the cancellation where p is nearly 1.
-        const T miss = std::expm1(static_cast<const T*>(args.positive_logit)[row] -
-                                  static_cast<const T*>(args.log_sum_exp)[row]);
+        const T miss =
+            std::expm1(static_cast<const T*>(args.positive_logit)[row] - static_cast<const T*>(args.log_sum_exp)[row]);
         T* to = static_cast<T*>(args.grad_key) + row * args.dim;
         for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * miss * query[d];
       }

@@ -15,8 +15,7 @@ using OptionalTensor = std::optional<Tensor>;
 
 constexpr const char* kOp = "queue_infonce";
 
-void check_features(const Tensor& query, const Tensor& key, const Tensor& queue,
-                    const OptionalTensor& extra) {
+void check_features(const Tensor& query, const Tensor& key, const Tensor& queue, const OptionalTensor& extra) {
   check_floating(kOp, "query", query);
   check_floating(kOp, "key", key);
   check_floating(kOp, "queue", queue);
@@ -29,8 +28,7 @@ void check_features(const Tensor& query, const Tensor& key, const Tensor& queue,
   check_same_device(kOp, "queue", queue, "query", query);
   if (!extra.has_value()) return;
   check_floating(kOp, "extra_negatives", *extra);
-  check_shape(kOp, "extra_negatives", *extra, extra->dim() == 2 && extra->size(1) == dim,
-              "[E, D=", dim, "]");
+  check_shape(kOp, "extra_negatives", *extra, extra->dim() == 2 && extra->size(1) == dim, "[E, D=", dim, "]");
   check_same_device(kOp, "extra_negatives", *extra, "query", query);
 }
 
@@ -42,24 +40,21 @@ void check_ids(const Tensor& query, const Tensor& queue, const OptionalTensor& q
   if (!query_ids.has_value()) return;
   check_dtype(kOp, "query_ids", *query_ids, at::kLong);
   check_dtype(kOp, "queue_ids", *queue_ids, at::kLong);
-  check_shape(kOp, "query_ids", *query_ids,
-              query_ids->dim() == 1 && query_ids->size(0) == query.size(0), "[B=", query.size(0),
-              "]");
-  check_shape(kOp, "queue_ids", *queue_ids,
-              queue_ids->dim() == 1 && queue_ids->size(0) == queue.size(0), "[K=", queue.size(0),
-              "]");
+  check_shape(kOp, "query_ids", *query_ids, query_ids->dim() == 1 && query_ids->size(0) == query.size(0),
+              "[B=", query.size(0), "]");
+  check_shape(kOp, "queue_ids", *queue_ids, queue_ids->dim() == 1 && queue_ids->size(0) == queue.size(0),
+              "[K=", queue.size(0), "]");
   check_same_device(kOp, "query_ids", *query_ids, "query", query);
   check_same_device(kOp, "queue_ids", *queue_ids, "query", query);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(
-    const Tensor& query,              // [B, D]
-    const Tensor& key,                // [B, D]
-    const Tensor& queue,              // [K, D]
-    const OptionalTensor& extra,      // [E, D]
-    const OptionalTensor& query_ids,  // [B]
-    const OptionalTensor& queue_ids,  // [K]
-    double temperature, bool query_gradient) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query,              // [B, D]
+                                                                 const Tensor& key,                // [B, D]
+                                                                 const Tensor& queue,              // [K, D]
+                                                                 const OptionalTensor& extra,      // [E, D]
+                                                                 const OptionalTensor& query_ids,  // [B]
+                                                                 const OptionalTensor& queue_ids,  // [K]
+                                                                 double temperature, bool query_gradient) {
   check_features(query, key, queue, extra);
   check_ids(query, queue, query_ids, queue_ids);
   check_positive(kOp, "temperature", temperature);
@@ -71,8 +66,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(
   const Tensor query_values = for_products(query, products);
   const Tensor key_values = for_products(key, products);
   const Tensor queue_values = queue.contiguous();
-  const OptionalTensor extra_values =
-      extra.has_value() ? OptionalTensor(for_products(*extra, products)) : extra;
+  const OptionalTensor extra_values = extra.has_value() ? OptionalTensor(for_products(*extra, products)) : extra;
   const OptionalTensor query_id_values = contiguous(query_ids);
   const OptionalTensor queue_id_values = contiguous(queue_ids);
 
@@ -105,8 +99,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(
 
   MOTIONOPS_DISPATCH(
       kOp, query, queue_infonce_forward_cpu(args, parallel),
-      queue_infonce_forward_cuda(
-          args, workspace(queue_infonce_workspace_bytes(args), query).data_ptr(), stream));
+      queue_infonce_forward_cuda(args, workspace(queue_infonce_workspace_bytes(args), query).data_ptr(), stream));
   return {loss, rank, positive_logit, log_sum_exp, expected_key};
 }
 
@@ -122,8 +115,8 @@ std::tuple<Tensor, Tensor> queue_infonce_backward(
   const int64_t rows = query.size(0);
   const int64_t dim = query.size(1);
   check_shape(kBackward, "expected_key", expected_key,
-              expected_key.dim() == 2 && (!query_gradient || expected_key.sizes() == query.sizes()),
-              "[B=", rows, ", D=", dim, "]");
+              expected_key.dim() == 2 && (!query_gradient || expected_key.sizes() == query.sizes()), "[B=", rows,
+              ", D=", dim, "]");
   const Tensor query_values = for_products(query, products);
   const Tensor key_values = for_products(key, products);
   const auto kept = query.options().dtype(accumulation_type(query_values));

@@ -80,8 +80,8 @@ namespace avx2 {
 }  // namespace avx2
 #ifdef __clang__
 #pragma clang attribute pop
-#pragma clang attribute push( \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC pop_options
 #pragma GCC push_options
@@ -102,9 +102,8 @@ namespace avx512 {
 #endif  // MOTIONOPS_SIMD_X86
 
 template <typename T>
-void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows,
-                  int64_t column_begin, int64_t column_end, SoftmaxState<T>& state,
-                  PanelScratch<T>& scratch) {
+void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows, int64_t column_begin,
+                  int64_t column_end, SoftmaxState<T>& state, PanelScratch<T>& scratch) {
 #if MOTIONOPS_SIMD_X86
   if (simd_target() == SimdTarget::kAvx512) {
     return avx512::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch);
@@ -117,8 +116,8 @@ void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t
 }
 
 template <typename T>
-void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64_t rows,
-                   PanelScratch<T>& scratch, T* gradient) {
+void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64_t rows, PanelScratch<T>& scratch,
+                   T* gradient) {
 #if MOTIONOPS_SIMD_X86
   if (simd_target() == SimdTarget::kAvx512) {
     return avx512::gradient_item(problem, row_begin, rows, scratch, gradient);
@@ -188,8 +187,7 @@ void streaming_softmax(const StreamingSoftmax<T>& problem, const Parallel& paral
   const int64_t ranges = std::min(divide_up(items_wanted, panels), blocks);
   const int64_t range_columns = divide_up(blocks, ranges) * kBlockColumns;
   // The own column is packed into the space of the expected column even where that is not asked for.
-  const int64_t features =
-      problem.expected != nullptr || problem.own.data != nullptr ? problem.dim : 0;
+  const int64_t features = problem.expected != nullptr || problem.own.data != nullptr ? problem.dim : 0;
   std::vector<SoftmaxState<T>> states(ranges * panels, SoftmaxState<T>(features));
 
   // Item = range · panels + panel: neighbouring items read the same columns.
@@ -220,8 +218,7 @@ void streaming_gradient(const StreamingGradient<T>& problem, const Parallel& par
     std::vector<T> gradient(problem.dim * kPanelRows<T>);
     for (int64_t panel = begin; panel < end; ++panel) {
       const int64_t row_begin = panel * kPanelRows<T>;
-      gradient_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), scratch,
-                    gradient.data());
+      gradient_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), scratch, gradient.data());
     }
   });
 }

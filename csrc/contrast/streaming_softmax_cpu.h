@@ -61,9 +61,9 @@ struct StreamingSoftmax {
   const ColumnPolicy<T>* policy = nullptr;  // null: every column counts
   T* log_sum_exp = nullptr;                 // [R]
   T* own_logit = nullptr;                   // [R], only with `own`
-  T* own_loss = nullptr;    // [R] LSE − own logit without its cancellation, only with `own`
-  int32_t* rank = nullptr;  // [R] counted columns above the own logit, only with `own`; or null
-  T* expected = nullptr;    // [R, D] E, or null
+  T* own_loss = nullptr;                    // [R] LSE − own logit without its cancellation, only with `own`
+  int32_t* rank = nullptr;                  // [R] counted columns above the own logit, only with `own`; or null
+  T* expected = nullptr;                    // [R, D] E, or null
 };
 
 template <typename T>

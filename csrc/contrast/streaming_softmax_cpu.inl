@@ -14,16 +14,14 @@ struct Simd;
 template <>
 struct Simd<float> {
   typedef float Vector __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES)));
-  typedef float Unaligned
-      __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES), aligned(4), may_alias));
+  typedef float Unaligned __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES), aligned(4), may_alias));
   typedef uint32_t Bits __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES)));
   static constexpr int64_t kLanes = MOTIONOPS_VECTOR_BYTES / 4;
   static constexpr float kLog2E = 1.44269504088896340736f;
   // ln 2 in two parts; the high one has trailing zeros, so that n · high is exact.
   static constexpr float kLn2High = 0.693359375f;
   static constexpr float kLn2Low = -2.12194440e-4f;
-  static constexpr float kRound =
-      12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer in the low bits
+  static constexpr float kRound = 12582912.0f;      // 1.5 · 2^23: adding it rounds to an integer in the low bits
   static constexpr float kSmallest = -87.3365447f;  // below it e^x is subnormal, taken as 0
   static constexpr int kMantissa = 23;
   static constexpr uint32_t kBias = 127;
@@ -33,8 +31,7 @@ struct Simd<float> {
 template <>
 struct Simd<double> {
   typedef double Vector __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES)));
-  typedef double Unaligned
-      __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES), aligned(8), may_alias));
+  typedef double Unaligned __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES), aligned(8), may_alias));
   typedef uint64_t Bits __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES)));
   static constexpr int64_t kLanes = MOTIONOPS_VECTOR_BYTES / 8;
   static constexpr double kLog2E = 1.44269504088896340736;
@@ -78,8 +75,7 @@ struct Factorials {
 
 // e^x for x up to about 88 (708), within 2 units in the last place; 0 below the smallest normal number; NaN gives NaN.
 template <typename T>
-inline __attribute__((always_inline)) typename Simd<T>::Vector exponential(
-    typename Simd<T>::Vector x) {
+inline __attribute__((always_inline)) typename Simd<T>::Vector exponential(typename Simd<T>::Vector x) {
   using S = Simd<T>;
   using Vector = typename S::Vector;
   using Bits = typename S::Bits;
@@ -101,9 +97,8 @@ inline __attribute__((always_inline)) typename Simd<T>::Vector exponential(
 // One register tile of c[j][r] (+)= scale · Σ_k a[k][r] · b(k, j), with V vectors of r and J values of j.
 // b(k, j) is b[j * b_stride + k] where the sum runs along the columns' features, b[k * b_stride + j] where it runs over columns.
 template <typename T, int V, int J, bool kAlongFeatures, bool kAccumulate>
-inline __attribute__((always_inline)) void multiply_tile(const T* a, int64_t a_stride, const T* b,
-                                                         int64_t b_stride, int64_t depth, T scale,
-                                                         T* c, int64_t c_stride) {
+inline __attribute__((always_inline)) void multiply_tile(const T* a, int64_t a_stride, const T* b, int64_t b_stride,
+                                                         int64_t depth, T scale, T* c, int64_t c_stride) {
   using Vector = typename Simd<T>::Vector;
   constexpr int64_t kLanes = Simd<T>::kLanes;
   Vector sum[J][V] = {};
@@ -133,39 +128,32 @@ inline __attribute__((always_inline)) void multiply_tile(const T* a, int64_t a_s
 }
 
 template <typename T, int J, bool kAlongFeatures, bool kAccumulate>
-inline void multiply_strips(const T* a, int64_t rows, const T* b, int64_t b_stride, int64_t depth,
-                            T scale, T* c) {
+inline void multiply_strips(const T* a, int64_t rows, const T* b, int64_t b_stride, int64_t depth, T scale, T* c) {
   constexpr int kStrip = MOTIONOPS_STRIP_VECTORS;
   constexpr int64_t kLanes = Simd<T>::kLanes;
   int64_t r = 0;
   for (; r + kStrip * kLanes <= rows; r += kStrip * kLanes) {
-    multiply_tile<T, kStrip, J, kAlongFeatures, kAccumulate>(a + r, rows, b, b_stride, depth, scale,
-                                                             c + r, rows);
+    multiply_tile<T, kStrip, J, kAlongFeatures, kAccumulate>(a + r, rows, b, b_stride, depth, scale, c + r, rows);
   }
   for (; r < rows; r += kLanes) {
-    multiply_tile<T, 1, J, kAlongFeatures, kAccumulate>(a + r, rows, b, b_stride, depth, scale,
-                                                        c + r, rows);
+    multiply_tile<T, 1, J, kAlongFeatures, kAccumulate>(a + r, rows, b, b_stride, depth, scale, c + r, rows);
   }
 }
 
 // c[j][r] (+)= scale · Σ_k a[k][r] · b(k, j) for all j < columns; a and c have `rows` (a multiple of the lanes) as stride.
 template <typename T, bool kAlongFeatures, bool kAccumulate>
-void multiply(const T* a, int64_t rows, const T* b, int64_t b_stride, int64_t columns,
-              int64_t depth, T scale, T* c) {
+void multiply(const T* a, int64_t rows, const T* b, int64_t b_stride, int64_t columns, int64_t depth, T scale, T* c) {
   constexpr int64_t kTile = 6;
   const int64_t step = kAlongFeatures ? b_stride : 1;
   int64_t j = 0;
   for (; j + kTile <= columns; j += kTile) {
-    multiply_strips<T, kTile, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth,
-                                                           scale, c + j * rows);
+    multiply_strips<T, kTile, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth, scale, c + j * rows);
   }
   for (; j + 2 <= columns; j += 2) {
-    multiply_strips<T, 2, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth,
-                                                       scale, c + j * rows);
+    multiply_strips<T, 2, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth, scale, c + j * rows);
   }
   for (; j < columns; ++j) {
-    multiply_strips<T, 1, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth,
-                                                       scale, c + j * rows);
+    multiply_strips<T, 1, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth, scale, c + j * rows);
   }
 }
 
@@ -198,8 +186,8 @@ const T* load_rows(const FeatureRows& rows, int64_t begin, int64_t count, int64_
 
 // packed[d][r] = element d of row begin + r; rows beyond count are 0.
 template <typename T>
-void pack_rows(const FeatureRows& rows, int64_t begin, int64_t count, int64_t padded, int64_t dim,
-               T* scratch_row, T* packed) {
+void pack_rows(const FeatureRows& rows, int64_t begin, int64_t count, int64_t padded, int64_t dim, T* scratch_row,
+               T* packed) {
   for (int64_t r = 0; r < padded; ++r) {
     if (r >= count) {
       for (int64_t d = 0; d < dim; ++d) packed[d * padded + r] = 0;
@@ -213,8 +201,8 @@ void pack_rows(const FeatureRows& rows, int64_t begin, int64_t count, int64_t pa
 // Folds a block of logits into maximum and sum, leaves e^{logit − maximum} in its place, counts ranks, and gives in
 // `factor` what older sums and expected columns are to be multiplied by. True where a factor differs from 1.
 template <typename T, bool kRank>
-bool fold(T* logits, int64_t columns, int64_t padded, const T* threshold, T* maximum, T* sum,
-          T* lost, T* count, T* factor) {
+bool fold(T* logits, int64_t columns, int64_t padded, const T* threshold, T* maximum, T* sum, T* lost, T* count,
+          T* factor) {
   using Vector = typename Simd<T>::Vector;
   constexpr int64_t kLanes = Simd<T>::kLanes;
   const Vector nothing = broadcast(-std::numeric_limits<T>::infinity());
@@ -256,9 +244,8 @@ bool fold(T* logits, int64_t columns, int64_t padded, const T* threshold, T* max
 // One work item of the forward pass: one panel of rows against columns [column_begin, column_end).
 // The own column, where there is one, belongs to the first range.
 template <typename T>
-void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows,
-                  int64_t column_begin, int64_t column_end, SoftmaxState<T>& state,
-                  PanelScratch<T>& scratch) {
+void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows, int64_t column_begin,
+                  int64_t column_end, SoftmaxState<T>& state, PanelScratch<T>& scratch) {
   constexpr int64_t kLanes = Simd<T>::kLanes;
   using Vector = typename Simd<T>::Vector;
   const int64_t dim = problem.dim;
@@ -311,12 +298,11 @@ void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t
         problem.policy->exclude({logits, padded, row_begin, rows, column, columns});
       }
       T* factor = scratch.factor.data();
-      const bool moved =
-          problem.rank != nullptr
-              ? fold<T, true>(logits, columns, padded, threshold, state.maximum.data(),
-                              state.sum.data(), lost, count, factor)
-              : fold<T, false>(logits, columns, padded, threshold, state.maximum.data(),
-                               state.sum.data(), lost, count, factor);
+      const bool moved = problem.rank != nullptr
+                             ? fold<T, true>(logits, columns, padded, threshold, state.maximum.data(), state.sum.data(),
+                                             lost, count, factor)
+                             : fold<T, false>(logits, columns, padded, threshold, state.maximum.data(),
+                                              state.sum.data(), lost, count, factor);
       if (problem.rank != nullptr) {
         // Floats count exactly only to 2^24, so they are emptied after every block.
         for (int64_t r = 0; r < rows; ++r) state.rank[r] += static_cast<int32_t>(count[r]);
@@ -341,8 +327,8 @@ void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t
 
 // One work item of the transposed pass: one panel of keys against all queries; scratch.gradient is [D][padded].
 template <typename T>
-void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64_t rows,
-                   PanelScratch<T>& scratch, T* gradient) {
+void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64_t rows, PanelScratch<T>& scratch,
+                   T* gradient) {
   constexpr int64_t kLanes = Simd<T>::kLanes;
   const int64_t dim = problem.dim;
   const int64_t padded = (rows + kLanes - 1) / kLanes * kLanes;
@@ -370,8 +356,7 @@ void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64
   }
   const T factor = problem.scale * problem.sign;
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t row =
-        problem.rows.index == nullptr ? row_begin + r : problem.rows.index[row_begin + r];
+    const int64_t row = problem.rows.index == nullptr ? row_begin + r : problem.rows.index[row_begin + r];
     T* to = problem.gradient + row * dim;
     for (int64_t d = 0; d < dim; ++d) to[d] += factor * gradient[d * padded + r];
   }

@@ -18,8 +18,8 @@ enum class SimdTarget { kBaseline = 0, kAvx2 = 1, kAvx512 = 2 };
 // The widest target that this machine runs.
 inline SimdTarget supported_simd_target() {
 #if MOTIONOPS_SIMD_X86
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl")) {
     return SimdTarget::kAvx512;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return SimdTarget::kAvx2;

@@ -26,8 +26,7 @@ class ThreadParallel final : public Parallel {
   int threads() const override { return 3; }
 
  protected:
-  void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function,
-                  void* context) const override {
+  void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context) const override {
     const int64_t step = std::max(grain, (end - begin + 2) / 3);
     std::vector<std::thread> workers;
     for (int64_t first = begin; first < end; first += step) {
@@ -73,8 +72,8 @@ struct DenseRow {
   std::vector<double> expected;
 
   template <typename Counts>
-  DenseRow(const double* row, const std::vector<const double*>& columns, int64_t dim,
-           double temperature, Counts&& counts)
+  DenseRow(const double* row, const std::vector<const double*>& columns, int64_t dim, double temperature,
+           Counts&& counts)
       : probability(columns.size()), expected(dim) {
     double sum = 0;
     for (size_t n = 0; n < columns.size(); ++n) {
@@ -89,8 +88,8 @@ struct DenseRow {
 };
 
 template <typename T>
-void test_queue(Dtype dtype, const Parallel& parallel, int64_t rows, int64_t queue_rows,
-                int64_t extra_rows, int64_t dim) {
+void test_queue(Dtype dtype, const Parallel& parallel, int64_t rows, int64_t queue_rows, int64_t extra_rows,
+                int64_t dim) {
   constexpr double kTemperature = 0.2;
   const double tolerance = sizeof(T) == 8 ? 1e-12 : 2e-5;
   std::mt19937 generator(7);
@@ -107,14 +106,14 @@ void test_queue(Dtype dtype, const Parallel& parallel, int64_t rows, int64_t que
   std::vector<T> positive(rows, NAN), log_sum_exp(rows, NAN), expected(rows * dim, NAN);
   std::vector<T> grad_query(rows * dim, NAN), grad_key(rows * dim, NAN);
   queue_infonce_forward_cpu(
-      {dtype, query.storage.data(), key.storage.data(), queue.storage.data(), extra.storage.data(),
-       query_ids.data(), queue_ids.data(), rows, dim, queue_rows, extra_rows, kTemperature, false,
-       &loss, rank.data(), positive.data(), log_sum_exp.data(), expected.data()},
+      {dtype, query.storage.data(), key.storage.data(), queue.storage.data(), extra.storage.data(), query_ids.data(),
+       queue_ids.data(), rows, dim, queue_rows, extra_rows, kTemperature, false, &loss, rank.data(), positive.data(),
+       log_sum_exp.data(), expected.data()},
       parallel);
-  queue_infonce_backward_cpu({dtype, query.storage.data(), key.storage.data(), &grad_loss,
-                              positive.data(), log_sum_exp.data(), expected.data(), rows, dim,
-                              kTemperature, grad_query.data(), grad_key.data()},
-                             parallel);
+  queue_infonce_backward_cpu(
+      {dtype, query.storage.data(), key.storage.data(), &grad_loss, positive.data(), log_sum_exp.data(),
+       expected.data(), rows, dim, kTemperature, grad_query.data(), grad_key.data()},
+      parallel);
 
   double mean = 0;
   for (int64_t i = 0; i < rows; ++i) {
@@ -133,8 +132,7 @@ void test_queue(Dtype dtype, const Parallel& parallel, int64_t rows, int64_t que
       above += counts(n) && dot(query.row(i), columns[n], dim) / kTemperature > own;
     }
     CHECK(rank[i] == above, "rank %d, expected %d", rank[i], above);
-    CHECK(close_to(log_sum_exp[i], dense.log_sum_exp, tolerance), "log_sum_exp of row %d",
-          static_cast<int>(i));
+    CHECK(close_to(log_sum_exp[i], dense.log_sum_exp, tolerance), "log_sum_exp of row %d", static_cast<int>(i));
     const double factor = 1 / (static_cast<double>(rows) * kTemperature);
     for (int64_t d = 0; d < dim; ++d) {
       const double to_query = factor * (dense.expected[d] - key.row(i)[d]);
@@ -149,8 +147,8 @@ void test_queue(Dtype dtype, const Parallel& parallel, int64_t rows, int64_t que
 }
 
 template <typename T>
-void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t frames,
-                 int64_t height, int64_t width, int64_t dim, int64_t negative_rows) {
+void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t frames, int64_t height, int64_t width,
+                 int64_t dim, int64_t negative_rows) {
   constexpr double kTemperature = 0.2, kRadius = 1.1;
   const double tolerance = sizeof(T) == 8 ? 1e-12 : 2e-5;
   std::mt19937 generator(11);
@@ -167,41 +165,27 @@ void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t f
   for (int64_t i = 0; i < batch * area; ++i) mask[i] = generator() % 3 != 0;
 
   T loss = NAN, grad_loss = 1;
-  std::vector<T> all(pixels, NAN), positives(pixels, NAN), weight(pixels, NAN),
-      difference(pixels * dim, NAN);
+  std::vector<T> all(pixels, NAN), positives(pixels, NAN), weight(pixels, NAN), difference(pixels * dim, NAN);
   std::vector<T> grad_query(pixels * dim, NAN), grad_key(pixels * dim, NAN);
-  const PixelContrastPairs pairs{query_extent.data(),
-                                 key_extent.data(),
-                                 mask.get(),
-                                 nullptr,
-                                 batch,
-                                 frames,
-                                 height,
-                                 width,
-                                 kRadius};
+  const PixelContrastPairs pairs{
+      query_extent.data(), key_extent.data(), mask.get(), nullptr, batch, frames, height, width, kRadius};
   pixel_contrast_forward_cpu(
-      {dtype, query.storage.data(), key.storage.data(), negatives.storage.data(), pairs, dim,
-       negative_rows, kTemperature, false, &loss, all.data(), positives.data(), weight.data(),
-       difference.data()},
+      {dtype, query.storage.data(), key.storage.data(), negatives.storage.data(), pairs, dim, negative_rows,
+       kTemperature, false, &loss, all.data(), positives.data(), weight.data(), difference.data()},
       parallel);
   pixel_contrast_backward_cpu(
-      {dtype, query.storage.data(), key.storage.data(), pairs, dim, kTemperature, false, &grad_loss,
-       all.data(), positives.data(), weight.data(), difference.data(), grad_query.data(),
-       grad_key.data()},
+      {dtype, query.storage.data(), key.storage.data(), pairs, dim, kTemperature, false, &grad_loss, all.data(),
+       positives.data(), weight.data(), difference.data(), grad_query.data(), grad_key.data()},
       parallel);
 
-  const auto place = [&](const std::vector<double>& extent, int64_t b, int64_t pixel, double& y,
-                         double& x) {
+  const auto place = [&](const std::vector<double>& extent, int64_t b, int64_t pixel, double& y, double& x) {
     const double* e = extent.data() + b * 6;
-    y = e[2] +
-        (static_cast<double>(pixel / width) + 0.5) * (e[3] - e[2]) / static_cast<double>(height);
-    x = e[4] +
-        (static_cast<double>(pixel % width) + 0.5) * (e[5] - e[4]) / static_cast<double>(width);
+    y = e[2] + (static_cast<double>(pixel / width) + 0.5) * (e[3] - e[2]) / static_cast<double>(height);
+    x = e[4] + (static_cast<double>(pixel % width) + 0.5) * (e[5] - e[4]) / static_cast<double>(width);
   };
   const auto diagonal = [&](const std::vector<double>& extent, int64_t b) {
     const double* e = extent.data() + b * 6;
-    return std::hypot((e[3] - e[2]) / static_cast<double>(height),
-                      (e[5] - e[4]) / static_cast<double>(width));
+    return std::hypot((e[3] - e[2]) / static_cast<double>(height), (e[5] - e[4]) / static_cast<double>(width));
   };
   const auto near = [&](int64_t row, int64_t column) {
     if (column >= pixels || row / area != column / area) return false;
@@ -228,8 +212,7 @@ void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t f
   for (const int64_t count : per_sample) samples += count > 0;
   std::vector<double> to_query(pixels * dim), to_key(pixels * dim);
   for (const int64_t row : rows) {
-    const DenseRow everything(query.row(row), columns, dim, kTemperature,
-                              [](size_t) { return true; });
+    const DenseRow everything(query.row(row), columns, dim, kTemperature, [](size_t) { return true; });
     const DenseRow close(query.row(row), columns, dim, kTemperature,
                          [&](size_t n) { return near(row, static_cast<int64_t>(n)); });
     const double share = 1 / (samples * static_cast<double>(per_sample[row / area / frames]));
@@ -237,19 +220,17 @@ void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t f
     for (int64_t d = 0; d < dim; ++d) {
       to_query[row * dim + d] = share / kTemperature * (everything.expected[d] - close.expected[d]);
       for (int64_t n = 0; n < pixels; ++n) {
-        to_key[n * dim + d] += share / kTemperature *
-                               (everything.probability[n] - close.probability[n]) *
-                               query.row(row)[d];
+        to_key[n * dim + d] +=
+            share / kTemperature * (everything.probability[n] - close.probability[n]) * query.row(row)[d];
       }
     }
   }
   CHECK(rows.size() > 1 || pixels < 4, "too few rows to test anything");
   CHECK(close_to(loss, total, tolerance), "%g, expected %g", static_cast<double>(loss), total);
   for (int64_t i = 0; i < pixels * dim; ++i) {
-    CHECK(close_to(grad_query[i], to_query[i], tolerance), "%g, expected %g",
-          static_cast<double>(grad_query[i]), to_query[i]);
-    CHECK(close_to(grad_key[i], to_key[i], tolerance), "%g, expected %g",
-          static_cast<double>(grad_key[i]), to_key[i]);
+    CHECK(close_to(grad_query[i], to_query[i], tolerance), "%g, expected %g", static_cast<double>(grad_query[i]),
+          to_query[i]);
+    CHECK(close_to(grad_key[i], to_key[i], tolerance), "%g, expected %g", static_cast<double>(grad_key[i]), to_key[i]);
   }
 }
 
