@@ -155,18 +155,20 @@ def parse(
         raise UserError("the trainers need tyro: pip install 'motionops[train]'") from error
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    default = None
+    default = description = None
     if presets is not None:
         name, arguments = _take_preset(arguments, _default_of(config_type, "preset"))
         if name not in presets:
             raise UserError(f"--preset: unknown preset {name!r}; choose one of: {', '.join(presets)}")
         default = dataclasses.replace(presets[name], preset=name)
+        description = f"{config_type.__doc__}\n\nPresets: {', '.join(presets)}."
     arguments = _split_commas(config_type, arguments)
 
     def command_line() -> Config:
         return tyro.cli(
             config_type,
             prog=prog,
+            description=description,
             args=arguments,
             # FlagCreatePairsOff: a switch has one spelling, --resume or --no-NAME, not both.
             config=(tyro.conf.FlagCreatePairsOff,),

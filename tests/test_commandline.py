@@ -64,6 +64,7 @@ def test_help_shows_the_defaults_of_the_preset(capsys):
     text = capsys.readouterr().out
     assert "default: 0.25" in text
     assert "default: ucf101" in text
+    assert "Presets: demo, ucf101." in text
     assert "Named set of defaults." in text
 
 

@@ -23,16 +23,13 @@ class Retrieval:
     """Nearest neighbours: how often one of the k nearest training videos has the test video's class."""
 
     backbone: str
-    """FILE.safetensors of a trainer; random, random:NAME or random:FILE for an untrained network of the demo's shape,
-    of that name or of that file's shape; torchvision:NAME for standard weights."""
+    """FILE.safetensors of a trainer; random (also random:NAME, random:FILE); torchvision:NAME with standard weights."""
     data: Path | None = None
-    """Folder to which the paths in the lists are relative; without it they are relative to their list. Without any of
-    --data, --train and --test the generated MovingShapes set is used."""
+    """Folder of the videos; by default that of each list. Without --data, --train and --test: MovingShapes."""
     train: str | None = None
-    """List of the training videos (the gallery): 'path label' a line, or a data set's split file. Looked for here, then
-    in --data; by default train.txt."""
+    """List of the gallery, "path label" a line, or a split file; here or in --data. By default train.txt."""
     test: str | None = None
-    """List of the test videos (the queries); by default test.txt."""
+    """List of the queries. By default test.txt."""
     output: Path = Path("runs/retrieval")
     """Folder for metrics.json."""
     clips: int = 10

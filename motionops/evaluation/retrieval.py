@@ -183,6 +183,7 @@ def _class_numbers(
         ("gallery_labels", gallery_labels, size),
     ):
         labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+        labels = [label.item() if hasattr(label, "item") else label for label in labels]  # NumPy's numbers in a list
         if not labels or (expected is not None and len(labels) != expected):
             raise ValueError(f"retrieval: {name} must hold {expected or 'some'} classes, got {len(labels)}")
         both.append(labels)

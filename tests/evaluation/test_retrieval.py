@@ -100,6 +100,14 @@ def test_shuffled_labels_score_chance_within_the_interval():
     assert low <= chance(shuffled[:400], shuffled[400:])["R@1"] <= high
 
 
+def test_arrays_and_lists_are_taken_alike():
+    query, query_labels, gallery, gallery_labels = random_case(6)
+    scores = retrieval(query, query_labels, gallery, gallery_labels)
+    assert retrieval(query.numpy(), list(query_labels.numpy()), gallery, gallery_labels.tolist()) == scores
+    names = [[f"class {label}" for label in labels.tolist()] for labels in (query_labels, gallery_labels)]
+    assert retrieval(query, names[0], gallery.numpy(), names[1]) == scores
+
+
 def test_a_class_that_the_gallery_lacks_counts_as_wrong():
     features = torch.eye(3)
     assert first_hits(features, [0, 1, 9], features, [0, 1, 2]).tolist() == [0, 0, NEVER]
