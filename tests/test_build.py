@@ -92,7 +92,7 @@ def test_the_user_decides(tmp_path, monkeypatch):
 def test_architectures():
     assert parse_architectures("8.0;9.0+PTX") == ["8.0", "9.0+PTX"]
     assert parse_architectures("9.0a 10.0") == ["9.0a", "10.0"]
-    with pytest.raises(BuildError, match="TORCH_CUDA_ARCH_LIST must be a list like .*, got 'Hopper' in it"):
+    with pytest.raises(BuildError, match=r"TORCH_CUDA_ARCH_LIST must be a list like .*, got 'Hopper' in it"):
         parse_architectures("8.0 Hopper")
 
 
