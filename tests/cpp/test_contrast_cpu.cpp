@@ -9,32 +9,17 @@
 #include <cstring>
 #include <memory>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include "check.h"
 #include "contrast/pixel_contrast.h"
 #include "contrast/queue_infonce.h"
 #include "core/simd_target.h"
+#include "threads.h"
 
 namespace {
 
 using namespace motionops;
-
-class ThreadParallel final : public Parallel {
- public:
-  int threads() const override { return 3; }
-
- protected:
-  void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context) const override {
-    const int64_t step = std::max(grain, (end - begin + 2) / 3);
-    std::vector<std::thread> workers;
-    for (int64_t first = begin; first < end; first += step) {
-      workers.emplace_back(function, context, first, std::min(first + step, end));
-    }
-    for (std::thread& worker : workers) worker.join();
-  }
-};
 
 // Rows of random features in one element type, and the double values that they stand for.
 struct Features {
@@ -251,7 +236,7 @@ int test_target(const char* name) {
   setenv("MOTIONOPS_SIMD", name, 1);
   for (const bool threads : {false, true}) {
     const SerialParallel serial;
-    const ThreadParallel several;
+    const ThreadParallel several(3);
     const Parallel& parallel = threads ? static_cast<const Parallel&>(several) : serial;
     test_all<float>(Dtype::kFloat32, parallel);
     test_all<float>(Dtype::kBFloat16, parallel);
