@@ -12,27 +12,36 @@ in minutes on a CPU, and its true optical flow is known.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from motionops.errors import UserError
+from motionops.video import shape_scene
 from motionops.video.cache import cache_folder
-from motionops.video.encoding import ENCODERS, write_video
+from motionops.video.encoding import ENCODERS, KEY_FRAME_EVERY, write_video
 from motionops.video.progress import with_progress
 from motionops.video.shape_scene import CLASSES, Scene
 
 __all__ = ["CLASSES", "default_folder", "generate", "scene", "true_flow"]
 
-VERSION = 1  # raised when the same arguments would give other files
+VERSION = 1  # raised when the code draws other files; a changed constant of the scene or the encoder shows by itself
 DESCRIPTION = "moving_shapes.json"
 SPLITS = ("train", "test")
+
+
+def _recipe() -> str:
+    """Eight letters that stand for all constants behind a file, so that a set of other constants is another set."""
+    constants = {name: value for name, value in vars(shape_scene).items() if name.isupper()}
+    text = repr((VERSION, sorted(constants.items(), key=lambda item: item[0]), ENCODERS, KEY_FRAME_EVERY))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -43,14 +52,14 @@ class _Set:
     frames: int
     seed: int
     codec: str
-    version: int = VERSION
+    recipe: str = field(default_factory=_recipe)
 
 
 def default_folder(
     train: int = 768, test: int = 256, size: int = 40, frames: int = 24, seed: int = 0, codec: str = "h264"
 ) -> Path:
     """The folder of the set with these parameters, in :func:`motionops.video.cache.cache_folder`."""
-    return cache_folder() / f"moving_shapes-v{VERSION}-{train}-{test}-{size}px-{frames}f-seed{seed}-{codec}"
+    return cache_folder() / f"moving_shapes-{_recipe()}-{train}-{test}-{size}px-{frames}f-seed{seed}-{codec}"
 
 
 def generate(

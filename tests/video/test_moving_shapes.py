@@ -116,6 +116,14 @@ def test_default_folder(tmp_path, monkeypatch):
     assert json.loads((written / "moving_shapes.json").read_text())["frames"] == 2
 
 
+def test_other_constants_are_another_set(small, monkeypatch):
+    folder = moving_shapes.default_folder()
+    monkeypatch.setattr(moving_shapes.shape_scene, "PAN", 0.5)
+    assert moving_shapes.default_folder() != folder
+    with pytest.raises(UserError, match="holds another MovingShapes set"):
+        moving_shapes.generate(small, **SMALL)
+
+
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
