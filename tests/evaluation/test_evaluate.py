@@ -1,6 +1,7 @@
 """trainers/evaluate.py from end to end, and what its user's mistakes look like."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -25,12 +26,13 @@ SETTINGS = {"clips": 2, "frames": 4, "stride": 2, "size": 16}
 FLAGS = ["--clips", "2", "--frames", "4", "--size", "16", "--workers", "0", "--device", "cpu"]
 
 
-def evaluate(*argv, cwd=ROOT):
+def evaluate(*argv):
     return subprocess.run(
         [sys.executable, str(ROOT / "trainers" / "evaluate.py"), *map(str, argv)],
         capture_output=True,
         text=True,
-        cwd=cwd,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},  # also where the package is built in place but not installed
         timeout=300,
     )
 

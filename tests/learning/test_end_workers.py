@@ -1,7 +1,9 @@
 """A defect during training ends the program, though its readers ignore SIGTERM."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ finally:
 
 
 def test_a_defect_does_not_hang():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 1
     assert "KeyError: 'a defect'" in done.stderr
