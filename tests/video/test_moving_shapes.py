@@ -86,6 +86,14 @@ def test_a_killed_generation_is_continued(small, tmp_path):
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in left.items())
 
 
+def test_two_processes_at_once_do_the_work_once(small, tmp_path):
+    folder = tmp_path / "set"
+    program = f"from motionops.video import moving_shapes; moving_shapes.generate({str(folder)!r}, **{SMALL!r})"
+    both = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
+    assert [one.wait() for one in both] == [0, 0]
+    assert files_of(folder) == files_of(small)
+
+
 def test_a_generation_begun_with_other_parameters_is_redone(small, tmp_path):
     folder = tmp_path / "set"
     moving_shapes.generate(folder, **{**SMALL, "seed": 5})
