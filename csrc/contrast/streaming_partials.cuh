@@ -77,61 +77,84 @@ struct RowStatistics {
   int rank;
 };
 
-// Folds the slots first .. last of one row. Called by whole warps; every lane gets the result.
+// Folds the slots first .. last of one row. Called by whole warps; every lane gets the result. The loads of a round do not
+// wait for each other: a merge kernel is short, and most of its time is latency.
 __device__ __forceinline__ RowStatistics combine_statistics(const Partials& partials, int64_t first, int64_t last,
                                                             int row) {
-  const int lane = threadIdx.x % 32;
+  constexpr int kBatch = 4;
   RowStatistics total{-INFINITY, 0.0f, 0};
-  for (int64_t slot = first + lane; slot <= last; slot += 32) {
-    total.maximum = fmaxf(total.maximum, partials.maximum[slot * kTileRows + row]);
-    if (partials.rank != nullptr) total.rank += partials.rank[slot * kTileRows + row];
+  for (int64_t begin = first + threadIdx.x % 32; begin <= last; begin += 32 * kBatch) {
+    float maximum[kBatch], sum[kBatch];
+    float highest = total.maximum;
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int64_t slot = begin + 32 * i, place = slot * kTileRows + row;
+      maximum[i] = slot <= last ? partials.maximum[place] : -INFINITY;
+      sum[i] = slot <= last ? partials.sum[place] : 0.0f;
+      if (partials.rank != nullptr && slot <= last) total.rank += partials.rank[place];
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) highest = fmaxf(highest, maximum[i]);
+    const float base = finite_base(highest);
+    total.sum *= exp_approximate(total.maximum - base);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) total.sum += sum[i] * exp_approximate(maximum[i] - base);
+    total.maximum = highest;
   }
-  total.maximum = warp_max(total.maximum);
+  const float highest = warp_max(total.maximum);
+  total.sum = warp_sum(total.sum * exp_approximate(total.maximum - finite_base(highest)));
+  total.maximum = highest;
   total.rank = warp_sum(total.rank);
-  const float base = finite_base(total.maximum);
-  for (int64_t slot = first + lane; slot <= last; slot += 32) {
-    total.sum +=
-        partials.sum[slot * kTileRows + row] * exp_approximate(partials.maximum[slot * kTileRows + row] - base);
-  }
-  total.sum = warp_sum(total.sum);
   return total;
 }
 
 inline constexpr int kMergeThreads = 256;
 inline constexpr int kMergeWarps = kMergeThreads / 32;
 
-// Sums the vectors of one row over its slots, each times e^(maximum - base) where `weighted`, and calls emit(d, sum)
-// for every d < padded_dim. Called by a block of kMergeThreads; the same d always comes to the same thread. A warp
-// takes every kMergeWarps-th slot, 16 bytes a lane; the partial vectors were just written and mostly come from L2.
+// Sums the vectors of one row over its slots, each times e^(maximum - base) where `weighted`, and calls emit(d, sum) for
+// every d < padded_dim. Called by a block of kMergeThreads; the same d always comes to the same thread. A warp takes
+// every kMergeWarps-th slot, 16 bytes a lane; the partial vectors were just written and mostly come from L2.
 template <bool kWeighted, typename Emit>
 __device__ __forceinline__ void combine_expected(const Partials& partials, int64_t first, int64_t last, int row,
                                                  float base, Emit emit) {
-  __shared__ float4 scratch[kMergeWarps][32];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  for (int64_t begin = 0; begin < partials.padded_dim; begin += 128) {
+  constexpr int kBatch = 8, kPiece = 128;
+  __shared__ float4 scratch[kMergeWarps][kPiece / 4];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, mine = static_cast<int>(threadIdx.x);
+  for (int64_t begin = 0; begin < partials.padded_dim; begin += kPiece) {
     const int64_t d = begin + 4 * lane;
     float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (d < partials.padded_dim) {
-#pragma unroll 4
-      for (int64_t slot = first + warp; slot <= last; slot += kMergeWarps) {
-        const int64_t place = slot * kTileRows + row;
-        const float4 part = *reinterpret_cast<const float4*>(partials.expected + place * partials.padded_dim + d);
-        const float factor = kWeighted ? exp_approximate(partials.maximum[place] - base) : 1.0f;
-        total.x = fmaf(factor, part.x, total.x);
-        total.y = fmaf(factor, part.y, total.y);
-        total.z = fmaf(factor, part.z, total.z);
-        total.w = fmaf(factor, part.w, total.w);
+      for (int64_t slot = first + warp; slot <= last; slot += kBatch * kMergeWarps) {
+        float4 part[kBatch];
+        float factor[kBatch];
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {
+          const int64_t place = (slot + i * kMergeWarps) * kTileRows + row;
+          const bool valid = slot + i * kMergeWarps <= last;
+          part[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+          if (valid) part[i] = *reinterpret_cast<const float4*>(partials.expected + place * partials.padded_dim + d);
+          factor[i] = kWeighted && valid ? partials.maximum[place] : base;
+        }
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {
+          if constexpr (kWeighted)
+            factor[i] = exp_approximate(factor[i] - base);
+          else
+            factor[i] = 1.0f;
+          total.x = fmaf(factor[i], part[i].x, total.x);
+          total.y = fmaf(factor[i], part[i].y, total.y);
+          total.z = fmaf(factor[i], part[i].z, total.z);
+          total.w = fmaf(factor[i], part[i].w, total.w);
+        }
       }
     }
     scratch[warp][lane] = total;
     __syncthreads();
-    for (int offset = threadIdx.x; offset < 128; offset += kMergeThreads) {
-      if (begin + offset < partials.padded_dim) {
-        float sum = 0.0f;
+    if (mine < kPiece && begin + mine < partials.padded_dim) {
+      float sum = 0.0f;
 #pragma unroll
-        for (int part = 0; part < kMergeWarps; ++part) sum += reinterpret_cast<const float*>(scratch[part])[offset];
-        emit(begin + offset, sum);
-      }
+      for (int part = 0; part < kMergeWarps; ++part) sum += reinterpret_cast<const float*>(scratch[part])[mine];
+      emit(begin + mine, sum);
     }
     __syncthreads();  // scratch is written again
   }
