@@ -144,9 +144,9 @@ class _Decoder:
             reason = missing_end(self.path)
             raise VideoError(self.path, reason or f"is not a video ({_words(error)})") from error
         try:
-            if not self.container.streams.video:
+            self.stream = self.container.streams.best("video")  # not the picture of an album's cover
+            if self.stream is None:
                 raise VideoError(self.path, "holds no video stream")
-            self.stream = self.container.streams.video[0]
             if self.stream.codec_context is None:
                 raise VideoError(self.path, "is in a codec that this PyAV does not decode")
             self.stream.codec_context.thread_count = 1

@@ -11,6 +11,10 @@ from typing import BinaryIO
 
 CUT = "is truncated ({size} of at least {stated} bytes)"
 
+BOXES = frozenset(b"ftyp styp moov moof mfra mdat free skip wide pnot sidx ssix prft pdin emsg meta udta uuid".split())
+RIFF_SLACK = 16  # bytes: some writers count the chunk's own header, or a byte of padding, once more
+RIFF_OPEN = 0x7FFF_FFFF  # from here on a RIFF size is what writers put who do not know it
+
 
 def missing_end(path: str | os.PathLike) -> str | None:
     """The reason why the file cannot be whole, or None where nothing says so.
@@ -25,7 +29,7 @@ def missing_end(path: str | os.PathLike) -> str | None:
             file.seek(0)
             if start[:4] in (b"RIFF", b"RIFX"):
                 stated = _riff_end(file, size, "little" if start[:4] == b"RIFF" else "big")
-            elif start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"):
+            elif start[4:8] in BOXES:
                 stated = _boxes_end(file, size)
             elif start[:4] == b"\x1a\x45\xdf\xa3":
                 stated = _matroska_end(file)
@@ -44,8 +48,11 @@ def _riff_end(file: BinaryIO, size: int, order: str) -> int:
         header = file.read(8)
         if header[:4] not in (b"RIFF", b"RIFX"):
             break  # what follows the chunks is no part of them
-        end += 8 + int.from_bytes(header[4:], order)
-    return end
+        length = int.from_bytes(header[4:], order)
+        if length >= RIFF_OPEN:
+            return 0
+        end += 8 + length
+    return end if end > size + RIFF_SLACK else 0
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
@@ -57,8 +64,8 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
         length, kind = int.from_bytes(header[:4], "big"), header[4:8]
         if length == 1 and len(header) == 16:
             length = int.from_bytes(header[8:], "big")
-        if length < 8 or not all(32 <= byte < 127 or byte == 169 for byte in kind):
-            break  # 0 means "to the end of the file"; the rest is no box
+        if length < 8 or kind not in BOXES:
+            break  # 0 means "to the end of the file"; the rest is nothing that a writer of videos leaves open
         end += length
     return end
 

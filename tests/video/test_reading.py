@@ -188,6 +188,19 @@ def test_a_header_that_lies_about_the_count(tmp_path):
             assert count_frames(path) == 20
 
 
+def test_whole_files_that_state_odd_sizes(tmp_path):
+    path = encode(tmp_path / "v.avi", numbered_frames(20), "mpeg4", {"qmin": "2", "qmax": "2"})
+    data = path.read_bytes()
+    stated = int.from_bytes(data[4:8], "little")
+    for other in (0, stated + 8, stated + 1, 0x7FFFFFFF, 0xFFFFFFFF):
+        path.write_bytes(data[:4] + other.to_bytes(4, "little") + data[8:])
+        assert count_frames(path) == 20
+    path = tmp_path / "v.mp4"
+    write_video(path, numbered_frames(20))
+    path.write_bytes(path.read_bytes() + b"<html>an error page of the server that sent the file</html>")
+    assert count_frames(path) == 20
+
+
 def test_wrong_frames_to_write(tmp_path):
     with pytest.raises(ValueError, match=r"write_video: frames must be uint8"):
         write_video(tmp_path / "v.mp4", np.zeros((2, 8, 8, 3)))
