@@ -84,10 +84,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny, tmp_path, workers):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def interrupted(config, number, steps):
-    """Start a run, send it a signal when it has logged so many steps, and return its exit status and text."""
+def interrupted(config, number, steps, group):
+    """Start a run, send it a signal when it has logged so many steps, and return its exit status and text.
+
+    `group`: to all processes, its workers too, as a terminal's Ctrl-C and a batch system do.
+    """
     process = subprocess.Popen(
-        arguments(config, "--checkpoint-every", "3"), env=environment(), stderr=subprocess.PIPE, text=True
+        arguments(config, "--checkpoint-every", "3"),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     metrics = config.output / "metrics.csv"
     end = time.monotonic() + 240
@@ -95,17 +102,22 @@ def interrupted(config, number, steps):
         if metrics.exists() and len(metrics.read_text().splitlines()) > steps:
             break
         time.sleep(0.01)
-    process.send_signal(number)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     _, text = process.communicate(timeout=240)
     return process.returncode, text
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_signal_in_the_middle_loses_nothing(tiny, tmp_path, number):
-    whole = tiny(output=tmp_path / "whole", epochs=30)
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGTERM, 2), (signal.SIGINT, 2), (signal.SIGKILL, 2)]
+)
+def test_a_signal_in_the_middle_loses_nothing(tiny, tmp_path, number, workers):
+    whole = tiny(output=tmp_path / "whole", epochs=20)
     assert fima.main(whole) == 0
-    cut = tiny(output=tmp_path / "cut", epochs=30)
-    status, text = interrupted(cut, number, steps=7)
+    cut = tiny(output=tmp_path / "cut", epochs=20, workers=workers)
+    status, text = interrupted(cut, number, steps=7, group=workers > 0)
     steps = len(losses(cut.output))
     if number == signal.SIGKILL:
         assert status == -signal.SIGKILL
@@ -114,8 +126,8 @@ def test_a_signal_in_the_middle_loses_nothing(tiny, tmp_path, number):
         assert "--resume continues" in text
         assert "Traceback" not in text
         assert torch.load(cut.output / "last.ckpt", weights_only=True)["motionops"]["step"] == steps
-    assert 7 <= steps < 120
-    assert fima.main(tiny(output=tmp_path / "cut", epochs=30, resume=True)) == 0
+    assert 7 <= steps < 80
+    assert fima.main(tiny(output=tmp_path / "cut", epochs=20, resume=True)) == 0
     assert losses(cut.output) == losses(whole.output)
 
 
