@@ -30,8 +30,9 @@ def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_ke
     _same_device("extents", extents, device)
     if not extents.is_floating_point():
         raise TypeError(f"augment_clips: extents must be floating, got {extents.dtype}")
-    if not bool(extents.isfinite().all()):
-        raise ValueError("augment_clips: extents must be finite, got NaN or infinity")
+    spans = extents.float().diff(dim=-1)  # in the type of the arithmetic, and not overflowing
+    if not bool(spans.isfinite().all()):
+        raise ValueError("augment_clips: extents must be finite in float32, got NaN or infinity")
     if appearance is not None:
         appearance = _appearance(appearance, batch, device)
     mean, std = _per_channel("mean", mean, device), _per_channel("std", std, device)
@@ -97,13 +98,13 @@ def _appearance(appearance, batch: int, device: torch.device) -> Appearance:
         if not fields[name].is_floating_point():
             raise TypeError(f"augment_clips: appearance.{name} must be floating, got {fields[name].dtype}")
     jitter, order, sigma = fields["jitter"], fields["order"], fields["blur_sigma"]
-    if not bool((jitter[:, :3] >= 0).all() & (jitter[:, 3].abs() <= 0.5).all() & jitter.isfinite().all()):
+    if not bool((jitter[:, :3] >= 0).all() & (jitter[:, 3].abs() <= 0.5).all() & jitter.float().isfinite().all()):
         raise ValueError("augment_clips: appearance.jitter must be three finite factors >= 0 and a hue in [-0.5, 0.5]")
     if order.is_floating_point() or not bool((order.sort(dim=1).values == torch.arange(4, device=device)).all()):
         raise ValueError("augment_clips: appearance.order must hold a permutation of 0, 1, 2, 3 in each row")
     if fields["grayscale"].dtype != torch.bool:
         raise TypeError(f"augment_clips: appearance.grayscale must be bool, got {fields['grayscale'].dtype}")
-    if not bool(((sigma >= 0) & sigma.isfinite()).all()):
+    if not bool(((sigma >= 0) & sigma.float().isfinite()).all()):
         raise ValueError("augment_clips: appearance.blur_sigma must be finite and >= 0")
     return Appearance(**fields)
 

@@ -294,6 +294,8 @@ NEUTRAL = Appearance.neutral(2)
         ({"extents": torch.zeros(3, 3, 2)}, ValueError, r"extents must be \[B=2, 3, 2\], got \[3, 3, 2\]"),
         ({"extents": torch.zeros(2, 3, 2, dtype=torch.int64)}, TypeError, "extents must be floating"),
         ({"extents": torch.full((2, 3, 2), float("nan"))}, ValueError, "extents must be finite"),
+        ({"extents": torch.full((2, 3, 2), float("inf"))}, ValueError, "extents must be finite"),
+        ({"extents": torch.full((2, 3, 2), 1e300, dtype=torch.float64)}, ValueError, "extents must be finite"),
         ({"extents": torch.zeros(2, 3, 2, device="meta")}, ValueError, "extents must be on cpu"),
         ({"size": 0}, ValueError, "size must be an integer >= 1, got 0"),
         ({"size": 8.0}, ValueError, "size must be an integer >= 1, got 8.0"),
