@@ -168,6 +168,23 @@ const void* frame_features(const void* features, Dtype dtype, int64_t element) {
   return static_cast<const char*>(features) + element * element_size(dtype);
 }
 
+// What a run of the streaming softmax finds out about the rows.
+template <typename T>
+struct Statistics {
+  Statistics(int64_t rows, int64_t features) : maximum(rows), log_sum(rows), expected(features) {}
+
+  // The results of `problem`, whose first row is row `first` here, go here.
+  void collect(StreamingSoftmax<T>& problem, int64_t first) {
+    problem.maximum = maximum.data() + first;
+    problem.log_sum = log_sum.data() + first;
+    problem.expected = expected.empty() ? nullptr : expected.data() + first * problem.dim;
+  }
+
+  std::vector<T> maximum;
+  std::vector<T> log_sum;
+  std::vector<T> expected;  // [rows, D], or empty: not wanted
+};
+
 template <typename T>
 void forward(const PixelContrastForward& args, const Parallel& parallel) {
   const PixelContrastPairs& pairs = args.pairs;
@@ -186,10 +203,8 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
   const Rows rows = number_rows(pairs, samples);
   const int64_t count = static_cast<int64_t>(rows.index.size());
   const int64_t features = difference == nullptr ? 0 : count * args.dim;
-  std::vector<T> all(count);
-  std::vector<T> positives(count);
-  std::vector<T> expected(features);
-  std::vector<T> expected_positives(features);
+  Statistics<T> all(count, features);
+  Statistics<T> positives(count, features);
 
   const std::array<FeatureRows, 2> columns = {FeatureRows{args.key, args.dtype, pixels, nullptr},
                                               FeatureRows{args.negatives, args.dtype, args.negative_rows, nullptr}};
@@ -198,8 +213,7 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
   problem.columns = columns;
   problem.dim = args.dim;
   problem.scale = static_cast<T>(1.0 / args.temperature);
-  problem.log_sum_exp = all.data();
-  problem.expected = difference == nullptr ? nullptr : expected.data();
+  all.collect(problem, 0);
   streaming_softmax(problem, parallel);
 
   parallel.run(0, pairs.batch * pairs.frames, 1, [&](int64_t begin, int64_t end) {
@@ -214,8 +228,7 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
       part.rows = {args.query, args.dtype, rows.begin[frame + 1] - first, rows.index.data() + first};
       part.columns = own;
       part.policy = &policy;
-      part.log_sum_exp = positives.data() + first;
-      if (difference != nullptr) part.expected = expected_positives.data() + first * args.dim;
+      positives.collect(part, first);
       streaming_softmax(part, SerialParallel());
     }
   });
@@ -223,13 +236,14 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
   double loss = 0;
   for (int64_t row = 0; row < count; ++row) {
     const int64_t pixel = rows.index[row];
-    loss += rows.weight[row] * static_cast<double>(all[row] - positives[row]);
-    log_sum_exp[pixel] = all[row];
-    log_sum_exp_positives[pixel] = positives[row];
+    loss += rows.weight[row] * static_cast<double>((all.maximum[row] - positives.maximum[row]) +
+                                                   (all.log_sum[row] - positives.log_sum[row]));
+    log_sum_exp[pixel] = all.maximum[row] + all.log_sum[row];
+    log_sum_exp_positives[pixel] = positives.maximum[row] + positives.log_sum[row];
     weight[pixel] = static_cast<T>(rows.weight[row]);
     if (difference == nullptr) continue;
     for (int64_t d = 0; d < args.dim; ++d) {
-      difference[pixel * args.dim + d] = expected[row * args.dim + d] - expected_positives[row * args.dim + d];
+      difference[pixel * args.dim + d] = all.expected[row * args.dim + d] - positives.expected[row * args.dim + d];
     }
   }
   *static_cast<T*>(args.loss) = static_cast<T>(loss);

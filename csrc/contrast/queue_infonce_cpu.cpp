@@ -49,16 +49,17 @@ template <typename T>
 void forward(const QueueInfonceForward& args, const Parallel& parallel) {
   const std::array<FeatureRows, 2> columns = {FeatureRows{args.queue, args.dtype, args.queue_rows, nullptr},
                                               FeatureRows{args.extra, args.dtype, args.extra_rows, nullptr}};
-  std::vector<T> losses(args.rows);
+  std::vector<T> maximum(args.rows);
+  std::vector<T> log_sum(args.rows);
   StreamingSoftmax<T> problem;
   problem.rows = {args.query, args.dtype, args.rows, nullptr};
   problem.own = {args.key, args.dtype, args.rows, nullptr};
   problem.columns = columns;
   problem.dim = args.dim;
   problem.scale = static_cast<T>(1.0 / args.temperature);
-  problem.log_sum_exp = static_cast<T*>(args.log_sum_exp);
   problem.own_logit = static_cast<T*>(args.positive_logit);
-  problem.own_loss = losses.data();
+  problem.maximum = maximum.data();
+  problem.log_sum = log_sum.data();
   problem.rank = args.rank;
   problem.expected = static_cast<T*>(args.expected_key);
   if (args.query_ids != nullptr) {
@@ -69,7 +70,10 @@ void forward(const QueueInfonceForward& args, const Parallel& parallel) {
     streaming_softmax(problem, parallel);
   }
   double total = 0;
-  for (const T loss : losses) total += loss;
+  for (int64_t row = 0; row < args.rows; ++row) {
+    static_cast<T*>(args.log_sum_exp)[row] = maximum[row] + log_sum[row];
+    total += (maximum[row] - problem.own_logit[row]) + log_sum[row];
+  }
   *static_cast<T*>(args.loss) = args.rows == 0 ? T(0) : static_cast<T>(total / static_cast<double>(args.rows));
 }
 

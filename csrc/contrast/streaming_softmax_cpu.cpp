@@ -147,11 +147,9 @@ void merge_panel(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t 
       sum += states[s]->sum[r] * factors[s];
       rank += states[s]->rank[r];
     }
-    problem.log_sum_exp[row_begin + r] = base + std::log(sum);
-    if (problem.own.data != nullptr) {
-      problem.own_logit[row_begin + r] = states[0]->own_logit[r];
-      problem.own_loss[row_begin + r] = (base - states[0]->own_logit[r]) + std::log(sum);
-    }
+    problem.maximum[row_begin + r] = base;
+    problem.log_sum[row_begin + r] = std::log(sum);
+    if (problem.own_logit != nullptr) problem.own_logit[row_begin + r] = states[0]->own_logit[r];
     if (problem.rank != nullptr) problem.rank[row_begin + r] = rank;
     if (problem.expected == nullptr) continue;
     T* expected = problem.expected + (row_begin + r) * problem.dim;

@@ -59,11 +59,12 @@ struct StreamingSoftmax {
   int64_t dim = 0;                       // D
   T scale = 1;
   const ColumnPolicy<T>* policy = nullptr;  // null: every column counts
-  T* log_sum_exp = nullptr;                 // [R]
   T* own_logit = nullptr;                   // [R], only with `own`
-  T* own_loss = nullptr;                    // [R] LSE − own logit without its cancellation, only with `own`
-  int32_t* rank = nullptr;                  // [R] counted columns above the own logit, only with `own`; or null
-  T* expected = nullptr;                    // [R, D] E, or null
+  // LSE = maximum + log_sum: in two parts, since the difference of two of them keeps its digits so.
+  T* maximum = nullptr;     // [R]
+  T* log_sum = nullptr;     // [R]
+  int32_t* rank = nullptr;  // [R] counted columns above the own logit, only with `own`; or null
+  T* expected = nullptr;    // [R, D] E, or null
 };
 
 template <typename T>
