@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kMergeThreads) queue_infonce_merge_kernel(cons
   const float positive = merge.partials.positive[first * kTileRows + row_in_block] * merge.inverse_temperature;
   const float base = finite_base(fmaxf(negatives.maximum, positive));
   const float own = expf(positive - base);
-  const float sum = negatives.sum * expf(finite_base(negatives.maximum) - base) + own;
+  const float sum = negatives.sum * expf(negatives.maximum - base) + own;
   const float log_sum_exp = base + logf(sum);
   if (threadIdx.x == 0) {
     merge.rank[row] = negatives.rank;
