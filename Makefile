@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.motionops-setup
-CXX_FILES = $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' '*.inl')
+CXX_FILES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.inl')
 
 .PHONY: help setup build build-emulated test test-python test-cpp lint format demo bench clean
 
@@ -39,12 +39,12 @@ test-cpp: $(STAMP)
 lint: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
+	@$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
 
 format: $(STAMP)  ## rewrite the sources in the house style
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
-	$(VENV)/bin/clang-format -i $(CXX_FILES)
+	@$(VENV)/bin/clang-format -i $(CXX_FILES)
 
 demo: build  ## learn motion from generated videos, and measure it
 	$(PY) trainers/fima.py

@@ -1,7 +1,7 @@
-"""The CUDA sources, compiled for the host, under the sanitizers, and proof that these see what they are there for.
+"""Proof that the sanitizers see in the CUDA sources, compiled for the host, what they are there for.
 
-A CUDA thread is a host thread here (thread_executor.cpp). The programs are those of tests/cpp; they are compiled once,
-and again when a source has changed.
+A CUDA thread is a host thread here (thread_executor.cpp). `make test-cpp` runs the programs of tests/cpp as they are, which
+must be clean; here they are compiled with a fault in them, once, and again when a source has changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ BUILD = ROOT / "build" / "sanitizers"
 SOURCES = ("csrc", "tests/cpp", "tests/emulator")
 COMPILER = os.environ.get("CXX", "g++")
 ADDRESS = ("-fsanitize=address",)
-ADDRESS_AND_UNDEFINED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 THREAD = ("-fsanitize=thread",)
 
 pytestmark = pytest.mark.skipif(which(COMPILER) is None, reason=f"no C++ compiler ({COMPILER})")
@@ -60,24 +59,6 @@ def run(program: Path, *arguments: str) -> tuple[int, str]:
         [*prefix, str(program), *arguments], capture_output=True, text=True, timeout=600, env=environment
     )
     return result.returncode, result.stdout + result.stderr
-
-
-OPERATORS = ("queue_infonce", "pixel_contrast")
-
-
-@pytest.mark.parametrize(
-    ("name", "flags"), [("address", ADDRESS_AND_UNDEFINED), ("thread", THREAD)], ids=["address", "thread"]
-)
-class TestClean:
-    def test_the_emulator_itself(self, name: str, flags: tuple[str, ...]) -> None:
-        code, output = run(Program("test_emulator.cpp", (), flags).build(f"emulator_{name}"))
-        assert code == 0, output[-4000:]
-
-    @pytest.mark.parametrize("operator", OPERATORS)
-    def test_operator(self, operator: str, name: str, flags: tuple[str, ...]) -> None:
-        program = Program(f"test_emulated_{operator}.cpp", (f"contrast/{operator}.cu",), flags)
-        code, output = run(program.build(f"{operator}_{name}"), "few")
-        assert code == 0, output[-4000:]
 
 
 class TestItBites:
