@@ -1,7 +1,7 @@
 """Proof that the sanitizers see in the CUDA sources, compiled for the host, what they are there for.
 
-A CUDA thread is a host thread here (thread_executor.cpp). `make test-cpp` runs the programs of tests/cpp as they are, which
-must be clean; here they are compiled with a fault in them, once, and again when a source has changed.
+A CUDA thread is a host thread here (thread_executor.cpp). `make test-cpp` runs the programs of tests/cpp as they
+are, which must be clean; here they are compiled with a fault in them, once, and again when a source has changed.
 """
 
 from __future__ import annotations
