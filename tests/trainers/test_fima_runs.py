@@ -172,6 +172,7 @@ def test_bad_videos_are_skipped_named_and_counted(tiny, shapes, tmp_path, capsys
         {"losses": ("vv", "fra"), "frame_loss": "mse", "enqueue": "between"},
         {"losses": ("vv", "vd", "pix"), "pixel_queue": 64, "mask_source": "difference", "mask_position": "prediction"},
         {"losses": ("pix",), "radius": 1.4, "foreground_ratio": 0.3, "group": 2},
+        {"losses": ("vv", "pix", "fra"), "precision": "bf16-mixed"},
         {"optimizer": "sgd", "learning_rate": 0.00375, "schedule": "epoch", "warmup_epochs": 0.0},
     ],
 )
