@@ -473,9 +473,7 @@ def check(config: FIMAConfig) -> None:
                 f"--stride {frames} makes them equal"
             )
     if "pix" in config.losses and 0 < config.pixel_queue < config.batch_size:
-        raise UserError(
-            f"--pixel-queue: {config.pixel_queue} pixels are fewer than the --batch-size {config.batch_size}"
-        )
+        raise UserError(f"--pixel-queue: {config.pixel_queue} is less than the --batch-size {config.batch_size}")
 
 
 def main(config: FIMAConfig) -> int:

@@ -35,7 +35,7 @@ def refused(capsys, *arguments):
         (["--decoder-width", "30"], "--decoder-width: must be even and a multiple of --decoder-heads 4, got 30"),
         (["--motion-decoder", "none", "--losses", "fra"], "--motion-decoder none has none"),
         (["--losses", "fra", "--stride", "4"], "--stride 2 makes them equal"),
-        (["--pixel-queue", "31"], "--pixel-queue: 31 pixels are fewer than the --batch-size 32"),
+        (["--pixel-queue", "31"], "--pixel-queue: 31 is less than the --batch-size 32"),
         (["--group", "1"], "--group: one sample has no BatchNorm statistics"),
         (["--epochs", "0"], "--epochs: must be at least 1, got 0"),
         (["--batch-size", "33", "--queue", "64", "--devices", "2"], "--batch-size: 33 videos cannot be shared by 2"),
