@@ -100,9 +100,9 @@ void combine(void* const records[32]) {
     for (int i = 0; i < 4; ++i) {
       const float* row = a[lane / 4 + 8 * (i / 2)];
       const float* column = b[lane % 4 * 2 + i % 2];
-      float sum = mine->d[i];
-      for (int k = 0; k < kDepth; ++k) sum += row[k] * column[k];
-      mine->d[i] = sum;
+      double sum = mine->d[i];  // the unit, too, adds the products of one instruction before it rounds to float32
+      for (int k = 0; k < kDepth; ++k) sum += static_cast<double>(row[k]) * column[k];
+      mine->d[i] = static_cast<float>(sum);
     }
   }
 }
