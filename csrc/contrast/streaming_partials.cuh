@@ -77,8 +77,8 @@ struct RowStatistics {
   int rank;
 };
 
-// Folds the slots first .. last of one row. Called by whole warps; every lane gets the result. The loads of a round do not
-// wait for each other: a merge kernel is short, and most of its time is latency.
+// Folds the slots first .. last of one row. Called by whole warps; every lane gets the result. The loads of a round do
+// not wait for each other: a merge kernel is short, and most of its time is latency.
 __device__ __forceinline__ RowStatistics combine_statistics(const Partials& partials, int64_t first, int64_t last,
                                                             int row) {
   constexpr int kBatch = 4;
@@ -111,9 +111,9 @@ __device__ __forceinline__ RowStatistics combine_statistics(const Partials& part
 inline constexpr int kMergeThreads = 256;
 inline constexpr int kMergeWarps = kMergeThreads / 32;
 
-// Sums the vectors of one row over its slots, each times e^(maximum - base) where `weighted`, and calls emit(d, sum) for
-// every d < padded_dim. Called by a block of kMergeThreads; the same d always comes to the same thread. A warp takes
-// every kMergeWarps-th slot, 16 bytes a lane; the partial vectors were just written and mostly come from L2.
+// Sums the vectors of one row over its slots, each times e^(maximum - base) where `weighted`, and calls emit(d, sum)
+// for every d < padded_dim. Called by a block of kMergeThreads; the same d always comes to the same thread. A warp
+// takes every kMergeWarps-th slot, 16 bytes a lane; the partial vectors were just written and mostly come from L2.
 template <bool kWeighted, typename Emit>
 __device__ __forceinline__ void combine_expected(const Partials& partials, int64_t first, int64_t last, int row,
                                                  float base, Emit emit) {
