@@ -2,7 +2,7 @@
 #include "contrast/streaming_softmax_cpu.h"
 
 #include <algorithm>
-#include <bit>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -165,6 +165,17 @@ void merge_panel(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t 
 
 int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
+// Calls work(next_item) once on every thread; next_item() gives items 0, 1, … to whoever asks first, so that a thread that
+// the system delays holds nobody up. What an item computes does not depend on the thread.
+template <typename Work>
+void share_out(int64_t items, const Parallel& parallel, Work&& work) {
+  std::atomic<int64_t> next{0};
+  auto next_item = [&next] { return next.fetch_add(1, std::memory_order_relaxed); };
+  parallel.run(0, std::min<int64_t>(items, parallel.threads()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) work(next_item);
+  });
+}
+
 }  // namespace
 
 template <typename T>
@@ -189,9 +200,9 @@ void streaming_softmax(const StreamingSoftmax<T>& problem, const Parallel& paral
   std::vector<SoftmaxState<T>> states(ranges * panels, SoftmaxState<T>(features));
 
   // Item = range · panels + panel: neighbouring items read the same columns.
-  parallel.run(0, ranges * panels, 1, [&](int64_t begin, int64_t end) {
+  share_out(ranges * panels, parallel, [&](auto& next_item) {
     PanelScratch<T> scratch(problem.dim);
-    for (int64_t item = begin; item < end; ++item) {
+    for (int64_t item = next_item(); item < ranges * panels; item = next_item()) {
       const int64_t row_begin = item % panels * kPanelRows<T>;
       const int64_t column_begin = std::min(item / panels * range_columns, columns);
       softmax_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), column_begin,
@@ -211,10 +222,10 @@ void streaming_gradient(const StreamingGradient<T>& problem, const Parallel& par
   const int64_t rows = problem.rows.count;
   if (rows == 0 || problem.columns.count == 0) return;
   const int64_t panels = divide_up(rows, kPanelRows<T>);
-  parallel.run(0, panels, 1, [&](int64_t begin, int64_t end) {
+  share_out(panels, parallel, [&](auto& next_item) {
     PanelScratch<T> scratch(problem.dim);
     std::vector<T> gradient(problem.dim * kPanelRows<T>);
-    for (int64_t panel = begin; panel < end; ++panel) {
+    for (int64_t panel = next_item(); panel < panels; panel = next_item()) {
       const int64_t row_begin = panel * kPanelRows<T>;
       gradient_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), scratch, gradient.data());
     }
