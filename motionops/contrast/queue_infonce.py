@@ -49,8 +49,8 @@ def queue_infonce(
         temperature: :math:`\tau`, finite and above 0.
         extra_negatives: ``[E, D]`` or None: more negatives for every query. They receive no gradient.
         query_ids: ``[B]`` int64, the video of each query; given together with ``queue_ids``.
-        queue_ids: ``[K]`` int64, the video of each queue row. −1, a queue's "unknown", is an id like any other: such rows
-            count for every query but one whose own id is −1.
+        queue_ids: ``[K]`` int64, the video of each queue row. −1, a queue's "unknown", is an id like any other: such
+            rows count for every query but one whose own id is −1.
 
     Returns:
         :class:`InfoNCE`: the mean loss (0 where B = 0), and the rank of every positive.
