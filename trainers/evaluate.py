@@ -40,8 +40,8 @@ class Retrieval:
     """Source frames from one frame of a clip to the next; default as above."""
     size: int | None = None
     """Height and width of a clip in pixels; default as above."""
-    crop: float = 0.875
-    """Side of the centre crop as a part of the frame's short side."""
+    crop: float | None = None
+    """Side of the centre crop as a part of the frame's short side; default as above, else 0.875."""
     ks: tuple[int, ...] = (1, 5, 10, 20)
     """Neighbours that count."""
     probe: bool = False
@@ -76,7 +76,7 @@ def measure_retrieval(config: Retrieval) -> None:
     test = listed_videos(config.test or "test.txt", data, "--test")
     check_lists(train, test)
     backbone, clip = named_backbone(config.backbone, config.seed)
-    given = {"frames": config.frames, "stride": config.stride, "size": config.size}
+    given = {name: getattr(config, name) for name in ("frames", "stride", "size", "crop")}
     settings = {**clip, **{name: value for name, value in given.items() if value is not None}}
     metrics = evaluate_retrieval(
         backbone.to(device),
@@ -89,7 +89,6 @@ def measure_retrieval(config: Retrieval) -> None:
         picture=config.picture,
         **settings,
         clips=config.clips,
-        crop=config.crop,
         still=config.still,
         shuffle_frames=config.shuffle_frames,
         seed=config.seed,

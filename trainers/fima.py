@@ -120,6 +120,7 @@ UCF101 = FIMAConfig(
     warmup_epochs=0.0,
     schedule="epoch",
     crop_area=(0.2, 1.0),
+    evaluation_crop=0.875,
     workers=8,
     momentum=0.999,
     hidden=1024,

@@ -31,8 +31,8 @@ def named_backbone(name: str, seed: int = 0) -> tuple[nn.Module, dict]:
         seed: of an untrained network's weights.
 
     Returns:
-        The backbone, and what is known of the clips it was made for: ``frames``, ``stride``, ``size``, and ``mean``
-        and ``std`` where they are known.
+        The backbone, and what is known of the clips it was made for: ``frames``, ``stride``, ``size``, and ``crop``,
+        ``mean`` and ``std`` where they are known.
 
     Raises:
         UserError: no such file or network, a file that is no backbone, weights that cannot be fetched.
@@ -61,6 +61,8 @@ def named_backbone(name: str, seed: int = 0) -> tuple[nn.Module, dict]:
 def _clip_of(metadata: Mapping[str, str]) -> dict:
     """What the header of a file says about its clips."""
     clip = {key: int(metadata[key]) for key in ("frames", "stride", "size") if key in metadata}
+    if "crop" in metadata:
+        clip["crop"] = float(metadata["crop"])
     return clip | {key: tuple(json.loads(metadata[key])) for key in ("mean", "std") if key in metadata}
 
 

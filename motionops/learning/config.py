@@ -12,7 +12,7 @@ KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0
 # Flags that may differ between a run and its resumption: they change where and how far it runs, not what it computes.
 FREE_TO_CHANGE = frozenset(
     {"preset", "data", "list", "test_list", "output", "workers", "devices", "resume", "max_steps", "log_every"}
-    | {"checkpoint_every", "strict", "cache_gib", "evaluation_clips", "precision"}
+    | {"checkpoint_every", "strict", "cache_gib", "evaluation_clips", "evaluation_crop", "precision"}
 )
 
 
@@ -85,6 +85,8 @@ class TrainConfig:
     """Steps from one line of metrics.csv to the next."""
     checkpoint_every: int = 0
     """Steps from one last.ckpt to the next; 0: once an epoch."""
+    evaluation_crop: float = 1.0
+    """Side of the centre crop for retrieval, as a part of the frame's short side."""
     evaluation_clips: int = 10
     """Clips a video whose features are averaged for retrieval."""
 

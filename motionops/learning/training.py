@@ -139,7 +139,7 @@ def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVi
     output = config.output
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device)
-    clip = {name: getattr(config, name) for name in ("frames", "stride", "size")}
+    clip = {**{name: getattr(config, name) for name in ("frames", "stride", "size")}, "crop": config.evaluation_crop}
     colours = {"mean": list(config.mean), "std": list(config.std)}
     save_backbone(
         module.backbone,
@@ -192,6 +192,8 @@ def check_numbers(config: TrainConfig) -> None:
     small, large = config.crop_area
     if not 0 < small <= large <= 1:
         raise UserError(f"--crop-area: must be two rising shares in (0, 1], got {small} {large}")
+    if not 0 < config.evaluation_crop <= 1:
+        raise UserError(f"--evaluation-crop: must be in (0, 1], got {config.evaluation_crop}")
     if min(config.std) <= 0:
         raise UserError(f"--std: must be positive, got {config.std}")
 
