@@ -41,7 +41,7 @@ class FIMAConfig(TrainConfig):
     output: Path = Path("runs/fima")
     """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
 
-    losses: tuple[Literal["vv", "pix", "fra", "vd"], ...] = ("vv", "pix")
+    losses: tuple[Literal["vv", "pix", "fra", "vd"], ...] = ("vv", "pix", "fra")
     """vv: clip and clip (Eq. 1); pix: motion of pixels (Eq. 8); fra: motion of frames (Eq. 10); vd: clip and motion."""
     weight_vv: float = 0.2
     """Weight of vv."""
@@ -108,7 +108,6 @@ class FIMAConfig(TrainConfig):
 
 UCF101 = FIMAConfig(
     preset="ucf101",
-    losses=("vv", "pix", "fra"),
     weight_vv=1.0,
     backbone="i3d",
     frames=16,

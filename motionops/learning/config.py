@@ -43,7 +43,7 @@ class TrainConfig:
     size: int = 32
     """Side of a clip in pixels."""
 
-    epochs: int = 40
+    epochs: int = 30
     """Passes over the training videos; the learning rate's schedule spans them."""
     batch_size: int = 32
     """Videos a step, over all devices."""

@@ -32,14 +32,15 @@ SHAKE_AMPLITUDE, SHAKE_PERIOD = (2.5, 4.5), (5.0, 7.0)
 BOUNCE_HEIGHT, BOUNCE_PERIOD = (8.0, 13.0), (11.0, 16.0)
 PAN = 0.25  # most the camera moves a frame
 OUTLINE_WAVES = 3  # lobes of the outline: 2, 3, 4 around
-# Appearance identifies a video as well as its motion does, and is learnt sooner. So videos look alike: mean colours lie
-# close together, backgrounds are faint, and sprites wear fine noise. With vivid colours (0.2 to 0.8), backgrounds of
-# deviation 0.12 and a few long waves on the sprite, the same training ends at half the retrieval.
-TEXTURE_WAVES, TEXTURE_FREQUENCY = 16, 5.0  # frequency: standard deviation, radians a radius
-COLOURS = (0.36, 0.64)
+# Appearance identifies a video as well as its motion does, and is learnt sooner: so videos look alike, with nearly one
+# grey between sprite and background and faint colours. And a fine texture on a fast sprite is ambiguous (it moves by
+# half a wave between two frames of a clip, either way): so the sprite is plainly lighter or darker than what it hides,
+# and its texture coarse and faint. Vivid colours or fine, strong textures cost half the retrieval of the same training.
+MIDDLE = (0.42, 0.58)  # between the mean colours of sprite and background, each channel
+STEP = (0.30, 0.40)  # from one to the other; which is the lighter is drawn
+TINT = 0.06  # each channel's own part of the step, at most
+TEXTURE_WAVES, TEXTURE_FREQUENCY, TEXTURE_AMPLITUDE = 16, 3.0, 0.06  # frequency: standard deviation, radians a radius
 BACKGROUND_DEVIATION = 0.045
-CONTRAST = 0.08  # least difference in brightness of sprite and background, so that grey clips show the motion too
-BRIGHTNESS = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Scene:
         drawn["colours"] = _two_colours(generator)
         drawn["texture_waves"] = generator.normal(0, TEXTURE_FREQUENCY, (TEXTURE_WAVES, 2))
         drawn["texture_phases"] = generator.uniform(0, 2 * math.pi, TEXTURE_WAVES)
-        drawn["texture_colours"] = generator.normal(0, 0.12, (TEXTURE_WAVES, 3))
+        drawn["texture_colours"] = generator.normal(0, TEXTURE_AMPLITUDE, (TEXTURE_WAVES, 3))
         drawn["background"] = _background_spectrum(generator, self.size)
         motion = generator.uniform(size=4)
         drawn["offsets"], drawn["phase_steps"] = _motion(CLASSES[self.label], motion, self.frames + 1, unit)
@@ -182,11 +183,11 @@ def _motion(name: str, draw: np.ndarray, frames: int, unit: float) -> tuple[np.n
 
 
 def _two_colours(generator: np.random.Generator) -> np.ndarray:
-    """Mean colours of background and sprite, ``[2, 3]`` in COLOURS, at least CONTRAST apart in brightness."""
-    while True:
-        colours = generator.uniform(*COLOURS, (2, 3))
-        if abs((colours[0] - colours[1]) @ BRIGHTNESS) >= CONTRAST:
-            return colours
+    """Mean colours of background and sprite, ``[2, 3]``: STEP apart, on either side of a colour in MIDDLE."""
+    middle = generator.uniform(*MIDDLE, 3)
+    step = generator.uniform(*STEP) + generator.uniform(-TINT, TINT, 3)
+    lighter = 1.0 if generator.random() < 0.5 else -1.0
+    return np.stack([middle - lighter * step / 2, middle + lighter * step / 2])
 
 
 def _background_spectrum(generator: np.random.Generator, size: int) -> np.ndarray:
