@@ -45,6 +45,16 @@ def use_namespace(name: str) -> Iterator[None]:
         _namespace = before
 
 
+def check_same_device(op: str, other_argument: str, other: torch.Tensor, **arguments: torch.Tensor | None) -> None:
+    """Raise the kernels' own ValueError where a tensor is not on the device of ``other``.
+
+    For fake kernels: torch calls them, not the real ones, as soon as one of the tensors is a meta tensor.
+    """
+    for argument, tensor in arguments.items():
+        if tensor is not None and tensor.device != other.device:
+            raise ValueError(f"{op}: {argument} must be on {other.device} as {other_argument} is, got {tensor.device}")
+
+
 def forbid_double_backward(namespace: str, op: str) -> None:
     """Register that differentiating ``<op>_backward`` raises a RuntimeError that names ``op``."""
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
 from motionops.contrast.queue_infonce import accumulation_dtype
-from motionops.library import NAMESPACE, forbid_double_backward, ops
+from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
 
 
 def pixel_contrast(
@@ -177,6 +177,17 @@ def register(namespace: str) -> None:
         temperature,
         query_gradient,
     ):
+        check_same_device(
+            "pixel_contrast",
+            "query",
+            query,
+            key=key,
+            query_extent=query_extent,
+            key_extent=key_extent,
+            query_mask=query_mask,
+            key_mask=key_mask,
+            negatives=negatives,
+        )
         kept = accumulation_dtype(key.dtype if negatives is None else negatives.dtype)
         pixels = query.shape[:4]
         return (

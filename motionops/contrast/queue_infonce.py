@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
-from motionops.library import NAMESPACE, forbid_double_backward, ops
+from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
 
 
 class InfoNCE(NamedTuple):
@@ -118,6 +118,16 @@ def register(namespace: str) -> None:
 
     @torch.library.register_fake(forward_name)
     def _(query, key, queue, extra_negatives, query_ids, queue_ids, temperature, query_gradient):
+        check_same_device(
+            "queue_infonce",
+            "query",
+            query,
+            key=key,
+            queue=queue,
+            extra_negatives=extra_negatives,
+            query_ids=query_ids,
+            queue_ids=queue_ids,
+        )
         rows, dim = query.shape
         kept = accumulation_dtype(queue.dtype)
         return (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
+from motionops.arrays import as_tensor
 from motionops.learning.distributed import world
 
 
@@ -37,14 +40,14 @@ class FeatureQueue(nn.Module):
             raise ValueError(f"FeatureQueue: size must be at least 1, got {size}")
         if dim < 1:
             raise ValueError(f"FeatureQueue: dim must be at least 1, got {dim}")
-        if not dtype.is_floating_point:
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise TypeError(f"FeatureQueue: dtype must be a floating type, got {dtype}")
         self.register_buffer("features", F.normalize(torch.randn(size, dim), dim=1).to(dtype))
         self.register_buffer("ids", torch.full((size,), -1, dtype=torch.int64))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def enqueue(self, features: Tensor, ids: Tensor | None = None) -> None:
+    def enqueue(self, features: Any, ids: Any | None = None) -> None:
         """Writes the features of all ranks, in rank order, over the oldest rows.
 
         Any number of rows: a remainder wraps to the start, and of more rows than it holds the last are kept.
@@ -53,8 +56,13 @@ class FeatureQueue(nn.Module):
         Args:
             features: ``[N, dim]`` of this rank, of any floating type; they are detached.
             ids: ``[N]`` int64, their videos; None: unknown.
+
+        Raises:
+            TypeError: no tensor or array, or a type that does not fit.
+            ValueError: a shape or device that does not fit.
         """
         size, dim = self.features.shape
+        features = as_tensor("FeatureQueue.enqueue", "features", features)
         if features.ndim != 2 or features.shape[1] != dim:
             raise ValueError(f"FeatureQueue.enqueue: features must be [N, D={dim}], got {list(features.shape)}")
         if not features.is_floating_point():
@@ -63,6 +71,7 @@ class FeatureQueue(nn.Module):
             raise ValueError(f"FeatureQueue.enqueue: features must be on {self.features.device}, got {features.device}")
         if ids is None:
             ids = torch.full((len(features),), -1, dtype=torch.int64, device=features.device)
+        ids = as_tensor("FeatureQueue.enqueue", "ids", ids)
         if ids.dtype != torch.int64:
             raise TypeError(f"FeatureQueue.enqueue: ids must be int64, got {ids.dtype}")
         if ids.shape != features.shape[:1]:

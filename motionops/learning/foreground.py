@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from motionops.arrays import as_tensor
+from motionops.library import check_same_device
+
 
 @torch.no_grad()
-def foreground_mask(rgb_map: Tensor, difference_map: Tensor, ratio: float = 0.5) -> Tensor:
+def foreground_mask(rgb_map: Any, difference_map: Any, ratio: float = 0.5) -> Tensor:
     """Cells where the fused class-agnostic activation map exceeds its quantile (FIMA Eq. 6).
 
     The activation map is the mean of a feature map over channels and time; the maps of the two modalities are added
@@ -20,18 +25,24 @@ def foreground_mask(rgb_map: Tensor, difference_map: Tensor, ratio: float = 0.5)
 
     Args:
         rgb_map: `[B, C, T, H, W]` feature map of the RGB clip.
-        difference_map: feature map of the frame difference, same B, H, W.
+        difference_map: feature map of the frame difference, same B, H, W and device.
         ratio: beta, in [0, 1].
 
     Returns:
         `[B, H, W]` bool; one mask for all frames of the map. No gradient flows.
 
     Raises:
-        ValueError: maps not five-dimensional or of different B, H, W; `ratio` outside [0, 1].
+        TypeError: maps that are no tensors or arrays, or not floating.
+        ValueError: maps not five-dimensional, of different B, H, W or on different devices; `ratio` outside [0, 1].
     """
+    rgb_map = as_tensor("foreground_mask", "rgb_map", rgb_map)
+    difference_map = as_tensor("foreground_mask", "difference_map", difference_map)
     for name, features in (("rgb_map", rgb_map), ("difference_map", difference_map)):
         if features.ndim != 5:
             raise ValueError(f"foreground_mask: {name} must be [B, C, T, H, W], got {list(features.shape)}")
+        if not features.is_floating_point():
+            raise TypeError(f"foreground_mask: {name} must be of a floating type, got {features.dtype}")
+    check_same_device("foreground_mask", "rgb_map", rgb_map, difference_map=difference_map)
     b, _, _, h, w = rgb_map.shape
     if (difference_map.shape[0], *difference_map.shape[3:]) != (b, h, w):
         raise ValueError(

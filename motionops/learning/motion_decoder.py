@@ -39,7 +39,13 @@ class MotionDecoder(nn.Module):
         class_token: bool = True,
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("depth", depth), ("heads", heads), ("feedforward", feedforward)):
+        for name, value in (
+            ("channels", channels),
+            ("depth", depth),
+            ("heads", heads),
+            ("feedforward", feedforward),
+            ("positions", positions),
+        ):
             if value < 1:
                 raise ValueError(f"MotionDecoder: {name} must be at least 1, got {value}")
         if width < 2 or width % 2 or width % heads:

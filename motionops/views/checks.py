@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_ke
     """The arguments as tensors on one device; errors as ``augment_clips`` documents them."""
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"augment_clips: dtype must be a floating type, got {dtype}")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"augment_clips: size must be an integer >= 1, got {size!r}")
     frames = _frames(frames)
     batch = len(frames)
@@ -39,7 +40,7 @@ def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_ke
     if bool((std <= 0).any()):
         raise ValueError(f"augment_clips: std must be > 0, got {std.tolist()}")
     if blur_kernel is None:
-        blur_kernel = default_blur_kernel(size)
+        blur_kernel = default_blur_kernel(int(size))
     if not isinstance(blur_kernel, int) or blur_kernel < 1 or blur_kernel % 2 == 0 or blur_kernel // 2 >= size:
         raise ValueError(
             f"augment_clips: blur_kernel must be odd, >= 1 and < 2 * size = {2 * size}, got {blur_kernel!r}"
@@ -110,7 +111,10 @@ def _appearance(appearance, batch: int, device: torch.device) -> Appearance:
 
 
 def _per_channel(name: str, value, device: torch.device) -> Tensor:
-    value = torch.as_tensor(value, dtype=torch.float64).to(device)
+    try:
+        value = torch.as_tensor(value, dtype=torch.float64).to(device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"augment_clips: {name} must be one or 3 numbers, got {value!r}") from None
     if value.shape not in ((), (1,), (3,)) or not bool(value.isfinite().all()):
         raise ValueError(f"augment_clips: {name} must be one or 3 finite numbers, got {value.tolist()}")
     return value

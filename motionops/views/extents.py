@@ -50,7 +50,12 @@ def sample_extents(
     """
     _check(batch, frames, stride, height, width, area, aspect, mirror)
     span = (frames - 1) * stride + 1
-    last = torch.as_tensor(frame_count).expand(batch) - span
+    frame_count = torch.as_tensor(frame_count)
+    if frame_count.shape not in ((), (1,), (batch,)):
+        raise ValueError(
+            f"sample_extents: frame_count must be one number or [B={batch}], got {list(frame_count.shape)}"
+        )
+    last = frame_count.expand(batch) - span
     if batch and int(last.min()) < 0:
         raise ValueError(f"sample_extents: frame_count must be at least {span}, got {int(last.min()) + span}")
     # One block of numbers a view, so that view i's draw does not depend on how many follow.

@@ -333,6 +333,14 @@ def test_devices_must_agree(backend, argument):
         pixel_contrast(**arguments)
 
 
+@pytest.mark.parametrize("argument", ["key", "query_extent", "key_extent", "query_mask", "key_mask", "negatives"])
+def test_meta_tensors_do_not_mix_with_others(argument):
+    arguments = changed()
+    arguments[argument] = arguments[argument].to("meta")
+    with pytest.raises(ValueError, match=f"pixel_contrast: {argument} must be on cpu as query is, got meta"):
+        pixel_contrast(**arguments)
+
+
 def test_float64_is_refused_on_cuda(backend):
     if backend.name == "cpu":
         pytest.skip("the CPU takes float64")

@@ -310,6 +310,14 @@ def test_devices_must_agree(backend, argument):
         queue_infonce(**arguments)
 
 
+@pytest.mark.parametrize("argument", ["key", "queue", "extra_negatives", "query_ids", "queue_ids"])
+def test_meta_tensors_do_not_mix_with_others(argument):
+    arguments = changed()
+    arguments[argument] = arguments[argument].to("meta")
+    with pytest.raises(ValueError, match=f"queue_infonce: {argument} must be on cpu as query is, got meta"):
+        queue_infonce(**arguments)
+
+
 # ---- the operator as torch sees it -----------------------------------------------------------------------------------
 
 

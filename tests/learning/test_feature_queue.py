@@ -109,6 +109,15 @@ def test_bad_sizes(arguments, error, message):
 def test_bad_dtype():
     with pytest.raises(TypeError, match=r"dtype must be a floating type, got torch\.int64"):
         FeatureQueue(3, 3, dtype=torch.int64)
+    with pytest.raises(TypeError, match=r"dtype must be a floating type, got float32"):
+        FeatureQueue(3, 3, dtype="float32")
+
+
+def test_arrays_of_numpy():
+    queue = FeatureQueue(5, 3)
+    queue.enqueue(rows(7, 2).numpy(), torch.tensor([17, 18]).numpy())
+    assert values(queue)[:2] == [7, 8]
+    assert queue.ids.tolist() == [17, 18, -1, -1, -1]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +127,8 @@ def test_bad_dtype():
         (torch.ones(3), None, ValueError, r"features must be \[N, D=3\], got \[3\]"),
         (torch.ones(2, 3).int(), None, TypeError, "floating type, got torch.int32"),
         (torch.ones(2, 3, device="meta"), None, ValueError, "features must be on cpu, got meta"),
+        ([[1.0, 2.0, 3.0]], None, TypeError, "features must be a tensor or an array .*, got list"),
+        (torch.ones(2, 3), [1, 2], TypeError, "ids must be a tensor or an array .*, got list"),
         (torch.ones(2, 3), torch.ones(2), TypeError, "ids must be int64, got torch.float32"),
         (torch.ones(2, 3), torch.ones(3).long(), ValueError, r"ids must be \[N=2\], got \[3\]"),
     ],

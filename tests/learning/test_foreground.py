@@ -78,3 +78,16 @@ def test_wrong_arguments():
         foreground_mask(good, good, 1.5)
     with pytest.raises(ValueError, match="ratio"):
         foreground_mask(good, good, float("nan"))
+    with pytest.raises(
+        TypeError, match=r"foreground_mask: difference_map must be a tensor or an array .*, got NoneType"
+    ):
+        foreground_mask(good, None)
+    with pytest.raises(TypeError, match=r"foreground_mask: rgb_map must be of a floating type, got torch\.int64"):
+        foreground_mask(good.long(), good)
+    with pytest.raises(ValueError, match="foreground_mask: difference_map must be on cpu as rgb_map is, got meta"):
+        foreground_mask(good, good.to("meta"))
+
+
+def test_arrays_of_numpy():
+    rgb, difference = torch.randn(2, 2, 3, 2, 4, 4)
+    assert torch.equal(foreground_mask(rgb.numpy(), difference.numpy()), foreground_mask(rgb, difference))

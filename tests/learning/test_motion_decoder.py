@@ -184,6 +184,7 @@ def test_all_parameters_get_gradients():
         ({"width": 15}, "width must be even and a multiple of heads=4, got 15"),
         ({"width": 18}, "width must be even and a multiple of heads=4, got 18"),
         ({"depth": 0}, "depth must be at least 1, got 0"),
+        ({"positions": 0}, "positions must be at least 1, got 0"),
         ({"heads": 0}, "heads must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
     ],

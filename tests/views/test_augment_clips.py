@@ -225,6 +225,13 @@ def test_videos_of_several_sizes():
     assert augment_clips([], torch.empty(0, 3, 2), SIZE, mean=0, std=1).shape == (0, 3, 0, SIZE, SIZE)
 
 
+def test_size_may_be_an_integer_of_numpy(batch):
+    frames, extents = batch
+    for size in (1, 5):
+        got = augment_clips(frames, extents, np.int64(size), mean=0.0, std=1.0)
+        assert torch.equal(got, augment_clips(frames, extents, size, mean=0.0, std=1.0))
+
+
 def test_any_strides_and_arrays_of_others(batch):
     frames, extents = batch
     planes_first = frames.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
@@ -315,6 +322,8 @@ NEUTRAL = Appearance.neutral(2)
         ({"appearance": NEUTRAL._replace(blur_sigma=torch.ones(3))}, ValueError, r"blur_sigma must be \[B=2\]"),
         ({"appearance": NEUTRAL._replace(order=NEUTRAL.order.to("meta"))}, ValueError, "order must be on cpu"),
         ({"mean": (0.1, 0.2)}, ValueError, "mean must be one or 3 finite numbers"),
+        ({"mean": None}, TypeError, "mean must be one or 3 numbers, got None"),
+        ({"std": "wide"}, TypeError, "std must be one or 3 numbers, got 'wide'"),
         ({"std": 0.0}, ValueError, "std must be > 0"),
         ({"std": float("nan")}, ValueError, "std must be one or 3 finite numbers"),
         ({"blur_kernel": 4}, ValueError, "blur_kernel must be odd"),

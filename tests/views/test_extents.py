@@ -72,6 +72,10 @@ def test_same_generator_same_draw_and_a_prefix_stays():
     ("changed", "text"),
     [
         ({"frame_count": 14}, "frame_count must be at least 15, got 14"),
+        (
+            {"frame_count": torch.tensor([20, 20, 20]), "batch": 2},
+            r"frame_count must be one number or \[B=2\], got \[3\]",
+        ),
         ({"frames": 0}, "frames must be >= 1"),
         ({"stride": 0}, "stride must be >= 1"),
         ({"batch": -1}, "batch must be >= 0"),
