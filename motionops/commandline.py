@@ -51,8 +51,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from motionops.errors import UserError
+from motionops.extras import require
 
 Config = TypeVar("Config")
+
+# How torch's DataLoader begins the text of an error that a worker process raised; a traceback follows, its last line
+# is the error.
+FROM_WORKER = "Caught "
+
+# What the trainers are built on beside torch and NumPy.
+TRAINER_PARTS = ("av", "lightning", "matplotlib", "safetensors", "tensorboard", "torchvision", "tqdm", "tyro", "yaml")
+
+LARGEST_SEED = 2**32 - 1  # that NumPy and Lightning take
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # what shells report for SIGINT: 128 + 2
@@ -122,11 +132,26 @@ def guarded(program: Callable[[], int | None]) -> int:
         return EXIT_USER_ERROR
 
 
+def lacking(program: str, *modules: str) -> bool:
+    """Whether a module that ``program`` is built on is missing; then one line on stderr says what to install.
+
+    For the top of a script, before the imports that would fail: ``if lacking(...): sys.exit(EXIT_USER_ERROR)``.
+    """
+    try:
+        require(program, *modules)
+    except ImportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return True
+    return False
+
+
 def user_message(error: BaseException) -> str | None:
     """The one line that tells the user what to mend, or None where the error is a defect of the program."""
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else ""
     if isinstance(error, UserError):
+        if first.startswith(FROM_WORKER):
+            lines = [lines[-1].partition(": ")[2]]
         return " ".join(line.strip() for line in lines)
     if isinstance(error, OSError) and error.errno is not None:
         # A folder without permission, a full disk: the system's own words and the path.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 
 pytest.importorskip("tyro")
 from motionops.commandline import existing_file, existing_folder, parse, run, run_commands, writable_folder
@@ -112,6 +113,20 @@ def test_the_users_errors_are_one_line(error, line, capsys):
     err = capsys.readouterr().err
     assert err.startswith(line)
     assert err.count("\n") == 1
+
+
+class Failing(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise UserError("16 videos in a row cannot be read: a.mp4: is empty")
+
+
+def test_the_users_errors_of_a_worker_process_are_one_line_too(capsys):
+    loader = torch.utils.data.DataLoader(Failing(), num_workers=1)
+    assert run(lambda config: next(iter(loader)), Config, PRESETS, []) == 2
+    assert capsys.readouterr().err == "error: 16 videos in a row cannot be read: a.mp4: is empty\n"
 
 
 def test_defects_keep_their_traceback(monkeypatch):

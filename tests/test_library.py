@@ -18,10 +18,40 @@ def test_the_public_names_are_there():
 
 
 def test_import_needs_torch_and_numpy_only():
-    heavy = ("torchvision", "av", "lightning", "tyro", "sklearn", "matplotlib", "nvidia.dali", "cupy", "scipy")
-    program = f"import sys, motionops; print([name for name in {heavy!r} if name in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    others = ["torchvision", "av", "lightning", "tyro", "sklearn", "matplotlib", "nvidia.dali", "cupy", "scipy"]
+    others += ["tqdm", "yaml", "safetensors", "tensorboard", "torchmetrics", "cv2", "tests"]
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({others!r})); "  # None: importing it is an ImportError
+    program = blocked + "import motionops, motionops.learning, motionops.video, motionops.views, motionops.evaluation"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+MISSING = {
+    "import motionops.models": ("torchvision", "train"),
+    "import motionops.learning.training": ("lightning", "train"),
+    "import motionops.learning.run_folder": ("lightning", "train"),
+    "from motionops.models import read_metadata; read_metadata('x')": ("safetensors", "train"),
+    "from motionops.video import read_video; read_video('x')": ("av", "video"),
+    "from motionops.evaluation import pictures; pictures._figure(1, 1, width=1, height=1)": ("matplotlib", "train"),
+    "from motionops.evaluation import linear_probe; linear_probe([], [], [], [])": ("sklearn", "train"),
+}
+
+
+def test_a_missing_part_names_the_extra():
+    program = (
+        "import sys\n"
+        "import motionops\n"
+        f"for call, (part, extra) in {MISSING!r}.items():\n"
+        "    sys.modules[part] = None\n"  # importing it is then an ImportError
+        "    try:\n"
+        "        exec(call)\n"
+        "    except ImportError as error:\n"
+        "        assert str(error).endswith(f\"pip install 'motionops[{extra}]'\"), (call, error)\n"
+        "    else:\n"
+        "        raise AssertionError(call)\n"
+        "    del sys.modules[part]\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_namespaces_change_back():

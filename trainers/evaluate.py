@@ -11,10 +11,15 @@ from pathlib import Path
 
 import torch
 
-from motionops.commandline import existing_folder, run_commands, writable_folder
+from motionops.commandline import EXIT_USER_ERROR, LARGEST_SEED, existing_folder, lacking, run_commands, writable_folder
+
+if lacking("trainers/evaluate.py", "av", "safetensors", "torchvision", "tyro"):
+    sys.exit(EXIT_USER_ERROR)
+
 from motionops.errors import UserError
 from motionops.evaluation import check_lists, evaluate_retrieval, format_retrieval
 from motionops.evaluation.backbones import named_backbone
+from motionops.extras import require
 from motionops.video import Video, moving_shapes, read_list
 
 
@@ -66,6 +71,14 @@ class Retrieval:
 
 def measure_retrieval(config: Retrieval) -> None:
     output = writable_folder(config.output)
+    # What comes after the features is checked before them: they may take hours.
+    if config.picture is not None:
+        writable_folder(config.picture.parent, "--picture")
+        require("--picture", "matplotlib")
+    if config.probe:
+        require("--probe", "sklearn")
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise UserError(f"--seed: must be in [0, {LARGEST_SEED}], got {config.seed}")
     device = chosen_device(config.device)
     data = config.data
     if data is None and config.train is None and config.test is None:

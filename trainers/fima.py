@@ -16,7 +16,11 @@ import torch
 from torch import Tensor, nn
 
 import motionops
-from motionops.commandline import run
+from motionops.commandline import EXIT_USER_ERROR, TRAINER_PARTS, lacking, run
+
+if lacking("trainers/fima.py", *TRAINER_PARTS):
+    sys.exit(EXIT_USER_ERROR)
+
 from motionops.errors import UserError
 from motionops.evaluation.pictures import activation_overlay, foreground_overlay
 from motionops.learning import FeatureQueue, MomentumEncoder, MotionDecoder, foreground_mask

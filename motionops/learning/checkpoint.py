@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from motionops.errors import UserError
 from motionops.learning.distributed import any_rank
+from motionops.learning.lightning import Callback, TorchCheckpointIO
 
 NAME = "last.ckpt"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -39,8 +38,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)
-        except BaseException:
+        except BaseException as error:
             beside.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)  # a full disk does not say which file was too much for it
             raise
         # The rename itself is on the disk only when the folder is.
         folder = os.open(path.parent, os.O_RDONLY)
@@ -101,6 +102,7 @@ class LastCheckpoint(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         stop = any_rank(self.received is not None, module.device)
         if stop or (module.step % self.every == 0 and module.step < module.total_steps):
+            module.require_finite(outputs["loss"])
             trainer.save_checkpoint(self.path)
         if stop:
             raise Interrupted(self.received or signal.SIGTERM, module.step)

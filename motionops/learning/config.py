@@ -9,7 +9,8 @@ from typing import Literal
 # Normalisation of Kinetics-trained video networks, which FIMA was released with.
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
-# Flags that may differ between a run and its resumption: they change where and how far it runs, not what it computes.
+# Flags that may differ between a run and its resumption: they change where and how far it runs, not what it learns from
+# what. (Another precision rounds otherwise, and another number of devices normalises in other groups.)
 FREE_TO_CHANGE = frozenset(
     {"preset", "data", "list", "test_list", "output", "workers", "devices", "resume", "max_steps", "log_every"}
     | {"checkpoint_every", "strict", "cache_gib", "evaluation_clips", "evaluation_crop", "precision"}
@@ -32,7 +33,7 @@ class TrainConfig:
     output: Path = Path("runs/motionops")
     """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
     strict: bool = False
-    """Stop at the first video that cannot be used, instead of skipping it."""
+    """Stop where a video cannot be used, instead of skipping it."""
 
     backbone: Literal["i3d", "r2plus1d_18", "r3d_small"] = "r3d_small"
     """Network that is trained."""

@@ -7,7 +7,6 @@ import signal
 from dataclasses import dataclass, field
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from motionops.commandline import existing_folder, warn
@@ -15,6 +14,7 @@ from motionops.evaluation import check_lists
 from motionops.learning.batches import BatchPlan
 from motionops.learning.config import TrainConfig
 from motionops.learning.distributed import world
+from motionops.learning.lightning import LightningDataModule
 from motionops.learning.module import SelfSupervisedModule
 from motionops.video import (
     Skipped,

@@ -45,6 +45,16 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def gather_lists(items: list) -> list:
+    """The items of all ranks one after another, in rank order; anything that can be pickled."""
+    _, size = world()
+    if size == 1:
+        return list(items)
+    parts: list = [None] * size
+    distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is set on any rank (a synchronisation where there are several)."""
     _, size = world()

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule
 from torch import Tensor
 
 from motionops.commandline import warn
+from motionops.errors import UserError
 from motionops.learning.batches import mix
 from motionops.learning.config import TrainConfig
-from motionops.learning.distributed import sum_over_ranks, world
+from motionops.learning.distributed import any_rank, gather_lists, sum_over_ranks, world
 from motionops.learning.feature_queue import FeatureQueue
+from motionops.learning.lightning import Callback, LightningModule
 from motionops.learning.schedule import cosine_factor
 from motionops.video import Skipped
 
@@ -31,7 +32,9 @@ class SelfSupervisedModule(LightningModule):
         step: steps done.
         steps_per_epoch, total_steps: set by `train` before the run.
         clips_per_step: clips that count in clips/s; two views a video.
-        failed: videos that could not be read while training (another one took their place).
+        metrics: what was logged last.
+        failed: videos that could not be read while training (another one took their place); of all ranks once
+            last.ckpt is written, and of the run's earlier parts.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -81,6 +84,8 @@ class SelfSupervisedModule(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         for video in batch["failed"]:
+            if self.config.strict:
+                raise UserError(f"--strict: {video.path}: {video.reason}")
             if video not in self.failed:
                 self.failed.append(video)
                 warn(f"skipped {video.path}: {video.reason}")
@@ -106,6 +111,17 @@ class SelfSupervisedModule(LightningModule):
         if self.step % self.config.log_every == 0 or self.step == self.total_steps:
             self._log({name: value.detach() for name, value in outputs.items() if isinstance(value, Tensor)}, rate)
 
+    def require_finite(self, loss: Tensor) -> None:
+        """UserError where a rank's loss is NaN or infinite: the networks are then lost, and no later step mends them.
+
+        Waits for the device, and for the other ranks: all of them must call.
+        """
+        if any_rank(not bool(torch.isfinite(loss).all()), self.device):
+            raise UserError(
+                f"the loss of step {self.step} is not finite; last.ckpt, if there is one, is from before; a lower "
+                "--learning-rate or a longer --warmup-epochs may help"
+            )
+
     def _log(self, outputs: dict[str, Tensor], rate: float) -> None:
         values = sum_over_ranks(torch.stack([value.float() for value in outputs.values()])) / world()[1]
         values = values.tolist()
@@ -119,6 +135,7 @@ class SelfSupervisedModule(LightningModule):
         }
         for logger in self.trainer.loggers:
             logger.log_metrics(self.metrics, step=self.step)
+        self.require_finite(outputs["loss"])
 
     def report(self, folder: Path, batch: Any) -> None:
         """Draw the method's own pictures into `folder`, of one batch as `training_step` gets it; none by default."""
@@ -128,14 +145,24 @@ class SelfSupervisedModule(LightningModule):
         self._resume_note = note
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # The generators' states are not needed to resume (each step seeds them), but cost nothing to keep.
-        checkpoint["motionops"] = {**self._resume_note, "step": self.step, "rng": torch.get_rng_state()}
+        self.failed = list(dict.fromkeys(gather_lists(self.failed)))  # called on all ranks, written by the first
+        checkpoint["motionops"] = {
+            **self._resume_note,
+            "step": self.step,
+            "metrics": self.metrics,
+            "failed": [list(video) for video in self.failed],
+            # Not needed to resume (each step seeds the generators), but costs nothing to keep.
+            "rng": torch.get_rng_state(),
+        }
 
     def resume_from(self, checkpoint: dict[str, Any]) -> None:
         """Take networks, queues, optimiser and position from a checkpoint of the same configuration."""
         self.load_state_dict(checkpoint["state_dict"])
         self._optimizer_state = checkpoint["optimizer_states"][0]
-        self.step = checkpoint["motionops"]["step"]
+        note = checkpoint["motionops"]
+        self.step = note["step"]
+        self.metrics = note.get("metrics", {})
+        self.failed = [Skipped(*video) for video in note.get("failed", [])]
 
 
 class FinishStep(Callback):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from lightning.pytorch import Callback
 from tqdm import tqdm
+
+from motionops.learning.lightning import Callback
 
 
 class TrainingBar(Callback):

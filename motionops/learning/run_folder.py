@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
+
+from motionops.learning.lightning import Logger, rank_zero_only
 
 METRICS_CSV, METRICS_JSON, CONFIG = "metrics.csv", "metrics.json", "config.yaml"
 TENSORBOARD, REPORT = "tensorboard", "report"

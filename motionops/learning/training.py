@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 
-from motionops.commandline import warn, writable_folder
+from motionops.commandline import LARGEST_SEED, warn, writable_folder
 from motionops.errors import UserError
 from motionops.learning.checkpoint import NAME, AtomicCheckpointIO, Interrupted, LastCheckpoint, read_checkpoint
 from motionops.learning.config import FREE_TO_CHANGE, TrainConfig
 from motionops.learning.data import PlannedData, TrainingVideos, end_workers, find_training_videos
+from motionops.learning.lightning import DDPStrategy, TensorBoardLogger, Trainer, seed_everything
 from motionops.learning.module import FinishStep, SelfSupervisedModule
 from motionops.learning.progress import TrainingBar
 from motionops.learning.run_folder import (
@@ -184,6 +182,8 @@ def check_numbers(config: TrainConfig) -> None:
     for name, least in lowest.items():
         if getattr(config, name) < least:
             raise UserError(f"{flag(name)}: must be at least {least}, got {getattr(config, name)}")
+    if config.seed > LARGEST_SEED:
+        raise UserError(f"--seed: must be at most {LARGEST_SEED}, got {config.seed}")
     if not 0 < config.learning_rate < float("inf"):
         raise UserError(f"--learning-rate: must be positive, got {config.learning_rate}")
     for name in ("weight_decay", "warmup_epochs", "cache_gib"):

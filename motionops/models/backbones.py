@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from motionops.errors import UserError
+from motionops.extras import require
 from motionops.models.i3d import I3D
 from motionops.models.resnet3d import R2Plus1D18, R3DSmall
 
@@ -45,6 +46,7 @@ def save_backbone(backbone: nn.Module, path: str | os.PathLike, **metadata: str)
     The file is written beside `path` and renamed, so that a cut leaves the former file. `metadata` (text) is added
     to the header (method, dataset, normalisation, ...), which `read_metadata` gives back.
     """
+    require("save_backbone", "safetensors")
     from safetensors.torch import save
 
     header = {**metadata, "backbone": backbone.name, "kwargs": json.dumps(backbone.kwargs)}
@@ -65,6 +67,7 @@ def save_backbone(backbone: nn.Module, path: str | os.PathLike, **metadata: str)
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     """The header of a file of `save_backbone`: `backbone`, `kwargs` (JSON) and what else was given."""
+    require("reading a safetensors file", "safetensors")
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -116,12 +116,8 @@ def test_named_backbones(tmp_path):
 
 
 def test_torchvision_backbones(monkeypatch):
-    from torchvision.models import video
-
-    def without_download(name):
-        return lambda weights=None, **kwargs: real[name](weights=None)
-
     import torchvision.models
+    from torchvision.models import video
 
     real = {name: getattr(video, name) for name in ("r3d_18", "s3d")}
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: real[name](weights=None))
@@ -168,6 +164,8 @@ def test_mistakes_are_one_line(tiny_shapes, tmp_path, capsys):
         ({"--device": "abacus"}, "abacus"),
         ({"--device": "cuda:99"}, "cuda:99"),
         ({"--workers": -1}, "workers"),
+        ({"--seed": -1}, "--seed: must be in [0, 4294967295], got -1"),
+        ({"--picture": file / "a.png"}, "--picture: cannot write in"),
         ({"--bad": 1}, "--bad"),
     ):
         argv = [str(part) for pair in {**base, "--workers": 0, **change}.items() for part in pair]

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from motionops.commandline import user_message
 from motionops.errors import UserError
 from motionops.learning.checkpoint import AtomicCheckpointIO, read_checkpoint
 from motionops.learning.config import TrainConfig
@@ -54,8 +55,9 @@ def test_a_cut_while_writing_leaves_the_former_checkpoint(tmp_path, monkeypatch)
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(torch, "save", cut)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         AtomicCheckpointIO().save_checkpoint({"value": 2}, path)
+    assert user_message(caught.value) == f"{path}: No space left on device"
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
 

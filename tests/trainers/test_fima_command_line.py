@@ -1,5 +1,9 @@
 """Wrong flags: one clear line, a non-zero exit status, no traceback; found before anything is trained."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import fima
 import pytest
 
@@ -40,6 +44,7 @@ def refused(capsys, *arguments):
         (["--epochs", "0"], "--epochs: must be at least 1, got 0"),
         (["--batch-size", "33", "--queue", "64", "--devices", "2"], "--batch-size: 33 videos cannot be shared by 2"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
+        (["--seed", "4294967296"], "--seed: must be at most 4294967295, got 4294967296"),
         (["--size", "abc"], "size"),
         (["--backbone", "vgg"], "backbone"),
     ],
@@ -79,6 +84,31 @@ def test_full_disk_is_found_before_training(capsys, tmp_path, shapes, monkeypatc
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40, 2**20))
     line = refused(capsys, "--output", tmp_path / "run", "--list", shapes / "train.txt")
     assert "1 MiB are free on this disk" in line
+
+
+@pytest.mark.parametrize("program", ["fima", "evaluate"])
+def test_a_missing_part_is_one_line_that_names_the_extra(program):
+    script = str(Path(fima.__file__).with_name(f"{program}.py"))
+    code = (
+        "import runpy, sys\n"
+        "sys.modules.update(dict.fromkeys(['lightning', 'torchvision', 'tyro']))\n"
+        f"runpy.run_path({script!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: trainers/{program}.py needs ")
+    assert "torchvision" in done.stderr
+    assert done.stderr.endswith(": pip install 'motionops[train]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_loss_that_is_lost_ends_the_run_and_spares_the_checkpoint(capsys, tmp_path, shapes):
+    flags = ["--data", shapes, "--list", shapes / "train.txt", "--size", "16", "--batch-size", "4", "--queue", "16"]
+    flags += ["--workers", "0", "--losses", "vv", "--log-every", "1", "--learning-rate", "1e30", "--warmup-epochs", "0"]
+    line = refused(capsys, "--output", tmp_path / "run", *flags)
+    assert "is not finite" in line
+    assert "--learning-rate" in line
+    assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 def test_help_names_every_flag(capsys):

@@ -215,5 +215,7 @@ def test_two_processes_equal_one_with_the_same_batch(tiny, tmp_path):
         runs[name] = losses(config.output)
     assert len(runs["one"]) == len(runs["two"]) == 8
     for one, two in zip(runs["one"], runs["two"], strict=True):
+        # Before the first update only the order of sums differs; AdamW's steps then amplify that.
+        within = 1e-4 if one["step"] == "1" else 2e-3
         for name in ("loss", "loss_vv", "loss_pix", "loss_fra", "accuracy"):
-            assert float(two[name]) == pytest.approx(float(one[name]), abs=2e-3), (one, two)
+            assert float(two[name]) == pytest.approx(float(one[name]), abs=within), (one, two)
