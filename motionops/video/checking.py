@@ -48,8 +48,8 @@ def check_videos(
         minimum_frames: a video with fewer is too short.
         workers: threads (decoding is done outside the interpreter's lock); by default one a core.
         progress: show a bar on stderr.
-        known: a file that keeps what was found, so that the next check decodes only files that are new or changed;
-            see :mod:`motionops.video.known_counts`. None decodes everything.
+        known: a file that keeps the numbers, so that the next check decodes only files that are new, changed or
+            unusable; see :mod:`motionops.video.known_counts`. None decodes everything.
 
     Returns:
         The usable videos with ``frames`` filled in, and the others with the reason, both in the order of the list.
@@ -64,7 +64,7 @@ def check_videos(
             try:
                 found = count_frames(path)
             except VideoError as error:
-                found = error.reason
+                return error.reason
             if counts:
                 counts.put(path, found)
         return found

@@ -107,6 +107,9 @@ class VideoDataset(Dataset):
         whole = self._whole_video(index)
         if whole is None and self.frame_counts[index] < 0:
             self.frame_counts[index] = count_frames(self.path(index))
+        if whole is not None and len(whole) < self.frame_counts[index]:
+            reason = f"has {len(whole)} frames now, it had {self.frame_counts[index]} when they were counted"
+            raise VideoError(self.path(index), reason)
         numbers = self.sample(int(self.frame_counts[index]) if whole is None else len(whole), generator)
         if whole is None:
             frames = read_frames(self.path(index), numbers)

@@ -2,7 +2,8 @@
 
 A file of lines that is only appended to, one JSON record a video: two runs can write at once, a killed run keeps what
 it had, and a line that was cut is passed over. A record counts for a file as long as its size and time of change, and
-the version of PyAV, are the same.
+the version of PyAV, are the same. Failures are not kept: they are few, and what was wrong (a permission, a network
+disk) may be mended without a change to the file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def default_file() -> Path:
 
 
 class KnownCounts:
-    """Number of frames, or the reason why there is none, by video file.
+    """Number of frames by video file.
 
     Args:
         file: the records; a missing file is made. One that cannot be read or written is done without.
@@ -44,19 +45,19 @@ class KnownCounts:
             except (ValueError, TypeError):
                 continue
 
-    def get(self, path: str) -> int | str | None:
-        """Number of frames, reason, or None where nothing is known of the file as it is now."""
+    def get(self, path: str) -> int | None:
+        """Number of frames, or None where nothing is known of the file as it is now."""
         record = self.records.get(os.path.abspath(path))
-        if record is None or record[:-1] != self._state(path):
+        if record is None or record[:-1] != self._state(path) or not isinstance(record[-1], int):
             return None
         return record[-1]
 
-    def put(self, path: str, found: int | str) -> None:
-        """Remember what was found."""
+    def put(self, path: str, frames: int) -> None:
+        """Remember how many frames a file has."""
         state = self._state(path)
         if state is None:
             return
-        line = json.dumps([os.path.abspath(path), *state, found]) + "\n"
+        line = json.dumps([os.path.abspath(path), *state, frames]) + "\n"
         with self.lock:
             try:
                 self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -64,14 +64,15 @@ def test_what_is_known_is_not_decoded_again(videos, tmp_path, monkeypatch):
     assert len(decoded) == 7
     decoded.clear()
     assert check_videos(videos, 16, progress=False, known=known) == expected
-    assert decoded == [videos[1].path]  # what is missing is looked for each time
+    # What cannot be used is tried each time: it may have been mended without a change to the file.
+    assert sorted(decoded) == sorted(videos[place].path for place in (1, 2, 4, 6))
     write_video(videos[0].path, numbered_frames(30))
     known.write_text(known.read_text()[:-10] + "\nnonsense\n[]\n3\n[[1], 2]\n")  # a line that was cut, and others
     decoded.clear()
     usable, _ = check_videos(videos, 16, progress=False, known=known)
     assert [video.frames for video in usable] == [30, 20]
     assert videos[0].path in decoded
-    assert len(decoded) <= 3
+    assert len(decoded) <= 6
     assert check_videos(videos[:1], progress=False, known=tmp_path) == (usable[:1], [])  # a folder: done without
 
 

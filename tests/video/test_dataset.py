@@ -137,6 +137,14 @@ def test_a_video_cut_while_training_is_replaced(videos):
     assert "is truncated" in item["failed"][0].reason
 
 
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
+def test_a_video_that_became_shorter_is_replaced(videos, cache_bytes):
+    write_video(videos[0].path, numbered_frames(4))
+    item = VideoDataset(videos, lambda count, _: torch.arange(count - 2, count)[None], cache_bytes=cache_bytes)[0]
+    assert item["failed"][0].path == videos[0].path
+    assert "has 4 frames" in item["failed"][0].reason
+
+
 def test_cache_is_bounded(videos):
     size = read_video(videos[0].path).nbytes
     dataset = VideoDataset(videos, sample, cache_bytes=16 * size)
