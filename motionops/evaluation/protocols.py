@@ -24,6 +24,7 @@ from motionops.evaluation.retrieval import (
     majority,
     nearest,
 )
+from motionops.files import replace_text
 from motionops.video import Skipped, Video, class_names, read_frames, require_usable
 
 _STRIP_QUERIES, _STRIP_NEIGHBOURS = 6, 5
@@ -174,9 +175,7 @@ def write_metrics(metrics: dict, folder: str | os.PathLike) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "metrics.json"
-    part = folder / ".metrics.json.part"
-    part.write_text(json.dumps(metrics, indent=2) + "\n")
-    os.replace(part, file)
+    replace_text(file, json.dumps(metrics, indent=2) + "\n")
     return file
 
 
@@ -187,7 +186,7 @@ def _group(path: str) -> str | None:
 
 def _plain(value: object) -> object:
     """A setting as JSON can hold it."""
-    if isinstance(value, (Tensor, tuple)):
+    if isinstance(value, (Tensor, tuple, list)):
         return [float(x) for x in value]
     return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
 

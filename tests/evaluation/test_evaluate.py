@@ -185,9 +185,10 @@ def test_strict_stops_and_many_unusable_videos_do_too(tiny_shapes, tmp_path):
     train, test = (read_list(data / f"{name}.txt", root=data) for name in ("train", "test"))
     backbone = build_backbone("r3d_small")
     Path(train[0].path).write_bytes(b"x")
-    metrics = evaluate_retrieval(backbone, train, test, **SETTINGS)
+    metrics = evaluate_retrieval(backbone, train, test, **SETTINGS, mean=[0.5, 0.5, 0.5])
     assert metrics["skipped"] == 1
     assert metrics["n_train"] == 31
+    assert metrics["settings"]["mean"] == [0.5, 0.5, 0.5]  # numbers, given as a list or a tuple
     with pytest.raises(UserError, match=re.escape(train[0].path)):
         evaluate_retrieval(backbone, train, test, **SETTINGS, strict=True)
     for video in train[1:4]:
