@@ -15,7 +15,7 @@ from motionops.video.progress import with_progress
 from motionops.video.reading import read_video_if_small
 from motionops.views import augment_clips
 
-# Those of torchvision's and most other Kinetics-trained video networks.
+# Those of torchvision's and most other Kinetics-trained video networks; FIMA was released with them too.
 MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
 # 224 of 256: the share of the short side that a centre crop keeps in the papers' test protocols.

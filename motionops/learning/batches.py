@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch.utils.data import Sampler
+
+from motionops.seeds import mix
 
 
 class BatchPlan(Sampler):
@@ -54,8 +55,3 @@ def permutation(size: int, seed: int, epoch: int) -> list[int]:
     """The order of an epoch."""
     generator = torch.Generator().manual_seed(mix(seed, epoch))
     return torch.randperm(size, generator=generator).tolist()
-
-
-def mix(*numbers: int) -> int:
-    """One seed below 2^63 from several whole numbers that are not negative; neighbours give unrelated streams."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-# Normalisation of Kinetics-trained video networks, which FIMA was released with.
-KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+from motionops.evaluation.features import MEAN, STD
 
 # Flags that may differ between a run and its resumption: they change where and how far it runs, not what it learns from
 # what. (Another precision rounds otherwise, and another number of devices normalises in other groups.)
@@ -63,9 +62,9 @@ class TrainConfig:
 
     crop_area: tuple[float, float] = (0.4, 1.0)
     """Smallest and largest share of the frame that a random crop covers."""
-    mean: tuple[float, float, float] = KINETICS_MEAN
+    mean: tuple[float, float, float] = MEAN
     """Mean of the colour channels, in 0..1."""
-    std: tuple[float, float, float] = KINETICS_STD
+    std: tuple[float, float, float] = STD
     """Standard deviation of the colour channels."""
 
     workers: int = 2

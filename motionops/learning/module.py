@@ -11,12 +11,12 @@ from torch import Tensor
 
 from motionops.commandline import warn
 from motionops.errors import UserError
-from motionops.learning.batches import mix
 from motionops.learning.config import TrainConfig
 from motionops.learning.distributed import any_rank, gather_lists, sum_over_ranks, world
 from motionops.learning.feature_queue import FeatureQueue
 from motionops.learning.lightning import Callback, LightningModule
 from motionops.learning.schedule import cosine_factor
+from motionops.seeds import mix
 from motionops.video import Skipped
 
 

@@ -6,14 +6,13 @@ import contextlib
 import csv
 import dataclasses
 import io
-import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from motionops.files import replace_text
 from motionops.learning.lightning import Logger, rank_zero_only
 
 METRICS_CSV, METRICS_JSON, CONFIG = "metrics.csv", "metrics.json", "config.yaml"
@@ -39,18 +38,6 @@ def start_folder(folder: Path, config: Any, resume: bool) -> None:
         for name in (TENSORBOARD, REPORT):
             shutil.rmtree(folder / name, ignore_errors=True)
     replace_text(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False))
-
-
-def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics.json, whole or not at all."""
-    replace_text(folder / METRICS_JSON, json.dumps(metrics, indent=2) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text)
-    os.replace(beside, path)
 
 
 class MetricsFile(Logger):

@@ -31,7 +31,6 @@ from motionops.learning.run_folder import (
     MetricsFile,
     plain,
     start_folder,
-    write_metrics,
 )
 from motionops.models import build_backbone, save_backbone
 from motionops.video import VideoDataset, collate_videos
@@ -131,7 +130,7 @@ def make_trainer(config: TrainConfig, devices: int, nodes: int, run_loggers: Any
 
 def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVideos, dataset: VideoDataset) -> None:
     """Save the backbone, draw the report, measure retrieval, write metrics.json, and say where it all is."""
-    from motionops.evaluation import evaluate_retrieval, format_retrieval
+    from motionops.evaluation import evaluate_retrieval, format_retrieval, write_metrics
     from motionops.evaluation.pictures import training_curves
 
     output = config.output
@@ -169,7 +168,7 @@ def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVi
     metrics["skipped"] = metrics.get("skipped", 0) + len(skipped)
     metrics["skipped_videos"] = [*metrics.get("skipped_videos", []), *(video._asdict() for video in skipped)]
     metrics["training"] = {"steps": module.step, "videos": len(videos.usable), **module.metrics}
-    write_metrics(output, metrics)
+    write_metrics(metrics, output)
     if videos.test:
         print(format_retrieval(metrics))
     say(f"written: {output}/ (backbone.safetensors, last.ckpt, metrics.json, metrics.csv, {REPORT}/)")

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from motionops.errors import UserError
+from motionops.seeds import mix
 from motionops.video.checking import Skipped
 from motionops.video.lists import Video, class_names
 from motionops.video.reading import VideoError, count_frames, read_frames, read_video_if_small
@@ -86,7 +87,7 @@ class VideoDataset(Dataset):
             raise IndexError(f"VideoDataset: index must be in [0, {len(self)}), got {index}")
         failed: list[Skipped] = []
         for attempt in range(MOST_REPLACEMENTS):
-            generator = torch.Generator().manual_seed(_mix(self.seed, epoch, index, attempt))
+            generator = torch.Generator().manual_seed(mix(self.seed, epoch, index, attempt))
             place = index
             if attempt:
                 place = int(torch.randint(len(self), (), generator=generator))
@@ -170,10 +171,3 @@ def _stack(key: str, values: list) -> Any:
     if isinstance(first, (bool, int, float)):
         return torch.tensor(values)
     return values
-
-
-def _mix(*numbers: int) -> int:
-    """One 63-bit seed from several numbers; neighbours give unrelated streams."""
-    return int(
-        np.random.SeedSequence([number & (2**64 - 1) for number in numbers]).generate_state(1, np.uint64)[0] >> 1
-    )

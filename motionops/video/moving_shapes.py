@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from motionops.errors import UserError
+from motionops.files import replace_text
 from motionops.video import shape_scene
 from motionops.video.cache import cache_folder
 from motionops.video.encoding import ENCODERS, KEY_FRAME_EVERY, write_video
@@ -192,24 +193,18 @@ def _write_set(folder: Path, wanted: _Set, workers: int, progress: bool) -> None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    _replace_text(folder / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
+    replace_text(folder / "classes.txt", "".join(f"{name}\n" for name in CLASSES))
     for split in SPLITS:
         numbers = range(getattr(wanted, split))
         lines = (f"{_relative_path(split, number)} {number % len(CLASSES)}\n" for number in numbers)
-        _replace_text(folder / f"{split}.txt", "".join(lines))
-    _replace_text(folder / DESCRIPTION, text)
+        replace_text(folder / f"{split}.txt", "".join(lines))
+    replace_text(folder / DESCRIPTION, text)
     begun.unlink()
 
 
 def _relative_path(split: str, number: int) -> str:
     name = CLASSES[number % len(CLASSES)]
     return f"{name}/{name}_{split}_{number:04d}.mp4"
-
-
-def _replace_text(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    os.replace(beside, path)
 
 
 @contextlib.contextmanager
