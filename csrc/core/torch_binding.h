@@ -59,6 +59,38 @@ void check_shape(const char* op, const char* argument, const at::Tensor& tensor,
   TORCH_CHECK_VALUE(right, op, ": ", argument, " must be ", c10::str(expected...), ", got ", shape_text(tensor));
 }
 
+// The name that Python gives a type; torch's own C++ names (Long, Float) are not what a user typed.
+inline std::string dtype_name(at::ScalarType type) {
+  switch (type) {
+    case at::kBool:
+      return "bool";
+    case at::kByte:
+      return "uint8";
+    case at::kChar:
+      return "int8";
+    case at::kShort:
+      return "int16";
+    case at::kInt:
+      return "int32";
+    case at::kLong:
+      return "int64";
+    case at::kHalf:
+      return "float16";
+    case at::kBFloat16:
+      return "bfloat16";
+    case at::kFloat:
+      return "float32";
+    case at::kDouble:
+      return "float64";
+    case at::kComplexFloat:
+      return "complex64";
+    case at::kComplexDouble:
+      return "complex128";
+    default:
+      return c10::toString(type);
+  }
+}
+
 inline bool is_floating(const at::Tensor& tensor) {
   const auto type = tensor.scalar_type();
   return type == at::kFloat || type == at::kDouble || type == at::kHalf || type == at::kBFloat16;
@@ -66,19 +98,19 @@ inline bool is_floating(const at::Tensor& tensor) {
 
 inline void check_floating(const char* op, const char* argument, const at::Tensor& tensor) {
   TORCH_CHECK_TYPE(is_floating(tensor), op, ": ", argument, " must be float32, float64, bfloat16 or float16, got ",
-                   c10::toString(tensor.scalar_type()));
+                   dtype_name(tensor.scalar_type()));
 }
 
 inline void check_dtype(const char* op, const char* argument, const at::Tensor& tensor, at::ScalarType expected) {
-  TORCH_CHECK_TYPE(tensor.scalar_type() == expected, op, ": ", argument, " must be ", c10::toString(expected), ", got ",
-                   c10::toString(tensor.scalar_type()));
+  TORCH_CHECK_TYPE(tensor.scalar_type() == expected, op, ": ", argument, " must be ", dtype_name(expected), ", got ",
+                   dtype_name(tensor.scalar_type()));
 }
 
 inline void check_same_dtype(const char* op, const char* argument, const at::Tensor& tensor, const char* other_argument,
                              const at::Tensor& other) {
   TORCH_CHECK_TYPE(tensor.scalar_type() == other.scalar_type(), op, ": ", argument, " must be ",
-                   c10::toString(other.scalar_type()), " as ", other_argument, " is, got ",
-                   c10::toString(tensor.scalar_type()));
+                   dtype_name(other.scalar_type()), " as ", other_argument, " is, got ",
+                   dtype_name(tensor.scalar_type()));
 }
 
 inline void check_same_device(const char* op, const char* argument, const at::Tensor& tensor,

@@ -126,7 +126,7 @@ def bad_arguments():
     clip = torch.rand(1, 3, 4, 5, 6)
     return {
         "rank": (clip[0], {}, ValueError, r"frame_difference: clip must be \[B, C, T, H, W\], got \[3, 4, 5, 6\]"),
-        "integers": ((255 * clip).byte(), {}, TypeError, "frame_difference: clip must be float32, .*, got Byte"),
+        "integers": ((255 * clip).byte(), {}, TypeError, "frame_difference: clip must be float32, .*, got uint8"),
         "first": (clip, {"first": "zero"}, ValueError, 'first must be "wrap" or "repeat", got \'zero\''),
         "no string": (clip, {"first": 0}, ValueError, 'first must be "wrap" or "repeat", got 0'),
         "no array": ([[0.5]], {}, TypeError, "frame_difference: clip must be a tensor or an array .*, got list"),
