@@ -22,7 +22,7 @@ inline void check_products(const char* op, const char* argument, [[maybe_unused]
   const bool cuda = query.is_cuda();
 #endif
   TORCH_CHECK_TYPE(!cuda || products != at::kDouble, op, ": ", argument,
-                   " must be float32, bfloat16 or float16 on CUDA, got ", c10::toString(products));
+                   " must be float32, bfloat16 or float16 on CUDA, got ", dtype_name(products));
 }
 
 // Contiguous, and rounded to the type in which products are taken.

@@ -56,7 +56,8 @@ inline __attribute__((always_inline)) void store(T* to, typename Simd<T>::Vector
 
 template <typename T>
 inline __attribute__((always_inline)) typename Simd<T>::Vector broadcast(T value) {
-  return typename Simd<T>::Vector{} + value;
+  // x − 0 is x for every x, x + 0 is not for −0: that sum would be taken, in a unit that the products want.
+  return value - typename Simd<T>::Vector{};
 }
 
 // 1/n!, highest power first is evaluated by Horner's rule.

@@ -347,7 +347,9 @@ def test_float64_is_refused_on_cuda(backend):
     sample = {
         name: value.to(backend.device) for name, value in pixel_sample(1, 1, 2, 2, 3, dtype=torch.float64).items()
     }
-    with pytest.raises(TypeError, match="pixel_contrast: key must be float32, bfloat16 or float16 on CUDA, got float64"):
+    with pytest.raises(
+        TypeError, match="pixel_contrast: key must be float32, bfloat16 or float16 on CUDA, got float64"
+    ):
         pixel_contrast(**sample)
 
 
