@@ -71,6 +71,9 @@ def train(
     writable_folder(config.output, minimum_free=2 * checkpoint_bytes(module) + ROOM_FOR_REPORTS)
     module.steps_per_epoch = len(videos.usable) // config.batch_size
     module.total_steps = config.epochs * module.steps_per_epoch
+    if first_rank and config.max_steps > module.total_steps:
+        steps = f"{config.epochs} epochs of {len(videos.usable)} videos are {module.total_steps} steps"
+        warn(f"--max-steps {config.max_steps}: {steps}; a larger --epochs trains longer")
     if config.max_steps >= 0:
         module.total_steps = min(module.total_steps, config.max_steps)
 

@@ -196,6 +196,11 @@ def test_videos_of_several_sizes(tiny, shapes, tmp_path):
     assert fima.main(tiny(data=None, list=listing, max_steps=2, losses=("vv", "pix", "fra"))) == 0
 
 
+def test_epochs_that_end_before_max_steps_are_said(tiny, capsys):
+    assert fima.main(tiny(epochs=1, max_steps=1000)) == 0
+    assert "--max-steps 1000: 1 epochs of" in capsys.readouterr().err
+
+
 def test_two_processes_equal_one_with_the_same_batch(tiny, tmp_path):
     """gloo; BatchNorm replaced, no dropout, negatives of all ranks: the losses are those of one process."""
     runs = {}
