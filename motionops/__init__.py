@@ -11,6 +11,7 @@ from motionops.library import has_cuda
 from motionops.views.appearance import Appearance
 from motionops.views.augment_clips import augment_clips
 from motionops.views.extents import sample_extents
+from motionops.views.motion_extents import motion_extents
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "augment_clips",
     "frame_difference",
     "has_cuda",
+    "motion_extents",
     "pixel_contrast",
     "queue_infonce",
     "sample_extents",

@@ -3,5 +3,13 @@
 from motionops.views.appearance import Appearance
 from motionops.views.augment_clips import augment_clips, augment_clips_reference
 from motionops.views.extents import sample_extents
+from motionops.views.motion_extents import motion_extents, motion_starts
 
-__all__ = ["Appearance", "augment_clips", "augment_clips_reference", "sample_extents"]
+__all__ = [
+    "Appearance",
+    "augment_clips",
+    "augment_clips_reference",
+    "motion_extents",
+    "motion_starts",
+    "sample_extents",
+]
