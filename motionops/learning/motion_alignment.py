@@ -1,4 +1,4 @@
-"""MCL's motion alignment loss (Li et al., "Motion-Focused Contrastive Learning of Video Representations", ICCV 2021)."""
+"""MCL's motion alignment loss (Li et al., "Motion-Focused Contrastive Learning of Video Representations", 2021)."""
 
 from __future__ import annotations
 

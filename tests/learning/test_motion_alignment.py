@@ -69,8 +69,8 @@ def test_against_numpy(variant, form, oracle):
 
 def test_by_hand_paper():
     # One channel with mean 1: the map is the gradient itself, [3, 0 | 1, 0] over (time | space).
-    gradient = torch.tensor([[3.0, 0.0], [1.0, 0.0]]).view(1, 1, 2, 1, 2)
-    motion = torch.tensor([[0.0, 2.0], [0.0, 2.0]]).view(1, 2, 1, 2)
+    gradient = torch.tensor([[3.0, 0.0], [1.0, 0.0]], dtype=torch.float64).view(1, 1, 2, 1, 2)
+    motion = torch.tensor([[0.0, 2.0], [0.0, 2.0]], dtype=torch.float64).view(1, 2, 1, 2)
     _, st, s, t = motion_alignment(gradient, motion)
     assert float(st) == pytest.approx(2.0)  # nowhere both
     assert float(s) == pytest.approx(2.0)
@@ -79,8 +79,8 @@ def test_by_hand_paper():
 
 def test_by_hand_released():
     # Weights of the steps are 2 and 1 (means of [4, 0] and [2, 0]), so the maps are [8, 0] and [2, 0].
-    gradient = torch.tensor([[4.0, 0.0], [2.0, 0.0]]).view(1, 1, 2, 1, 2)
-    motion = torch.tensor([[3.0, 0.0], [0.0, 1.0]]).view(1, 2, 1, 2)
+    gradient = torch.tensor([[4.0, 0.0], [2.0, 0.0]], dtype=torch.float64).view(1, 1, 2, 1, 2)
+    motion = torch.tensor([[3.0, 0.0], [0.0, 1.0]], dtype=torch.float64).view(1, 2, 1, 2)
     _, st, s, t = motion_alignment(gradient, motion, form="released")
     assert float(st) == pytest.approx(1 - math.exp(3) / (math.exp(3) + math.exp(1)))  # cosines 1 and 0
     assert float(s) == pytest.approx(1 - 3 / math.sqrt(10))  # (10, 0) against (3, 1)
@@ -179,7 +179,7 @@ def test_motion_of_another_size_is_averaged_over_the_cells():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(dtype):
-    gradient, features, motion = (x.to(dtype) for x in tensors(dtype=torch.float32))
+    gradient, _, motion = (x.to(dtype) for x in tensors(dtype=torch.float32))
     result = motion_alignment(gradient, motion)
     assert result.loss.dtype == torch.float32
     assert torch.equal(result.loss, motion_alignment(gradient.float(), motion.float()).loss)
