@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from motionops.library import NAMESPACE, ops
 from motionops.views import colour
 from motionops.views.appearance import BRIGHTNESS, CONTRAST, HUE, NEUTRAL, SATURATION, Appearance
 
@@ -49,27 +50,28 @@ def augment_clips(
         appearance: of B clips; None changes nothing.
         mean, std: of the normalisation of values in 0..1, one number or one a channel.
         difference: whether to take the frame difference.
-        dtype: of the result; the arithmetic is in float32, or in float64 for float64.
+        dtype: of the result: float32, bfloat16, float16 or float64; the arithmetic is in float32, or in float64 for
+            float64.
         blur_kernel: odd width of the blur's kernel in pixels; by default size · 23 / 224 to the nearest odd
             number, at least 3 (1 where the view is a single pixel): 23 for 224, 11 for 112, 3 for 32.
 
     Returns:
-        ``[B, 3, T, S, S]`` of ``dtype``, contiguous, on the frames' device.
+        ``[B, 3, T, S, S]`` of ``dtype``, contiguous, on the frames' device. No gradients flow through it.
 
     Raises:
         TypeError: frames that are not uint8 tensors, a dtype that is not floating.
         ValueError: a shape, value or device that does not fit; the text says what was expected and what was given.
+            The values of tensors are looked at on the CPU alone: on a GPU that would wait for them.
     """
-    return augment_clips_reference(
-        frames,
-        extents,
-        size,
-        appearance,
-        mean=mean,
-        std=std,
-        difference=difference,
-        dtype=dtype,
-        blur_kernel=blur_kernel,
+    from motionops.views.checks import check_arguments
+
+    frames, extents, appearance, mean, std, blur_kernel = check_arguments(
+        frames, extents, size, appearance, mean, std, dtype, blur_kernel
+    )
+    look = (None,) * 4 if appearance is None else tuple(field.detach() for field in appearance)
+    videos = [frames] if isinstance(frames, Tensor) else frames
+    return ops().augment_clips(
+        videos, extents.detach(), int(size), *look, mean, std, bool(difference), dtype, int(blur_kernel)
     )
 
 
@@ -101,7 +103,7 @@ def augment_clips_reference(
         _replace(clips, appearance.grayscale, lambda part, _: colour.gray(part).expand_as(part))
         sigma = appearance.blur_sigma.to(working)
         _replace(clips, sigma > 0, lambda part, chosen: _blur(part, sigma[chosen], blur_kernel))
-    mean, std = (value.to(working).view(-1, 1, 1, 1) for value in (mean, std))
+    mean, std = (clips.new_tensor(value).view(3, 1, 1, 1) for value in (mean, std))
     return clips.sub_(mean).div_(std).to(dtype)
 
 
@@ -179,3 +181,18 @@ def _blur(clips: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     matrix.scatter_add_(2, source.expand(count, -1, -1), weights[:, None].expand(-1, size, -1))
     rows = clips.flatten(1, 3) @ matrix.transpose(1, 2)
     return (matrix[:, None] @ rows.view(count, -1, size, size)).view_as(clips)
+
+
+def register(namespace: str) -> None:
+    """Register the shapes (fake kernel) of the operator in ``namespace``."""
+
+    def fake(frames, extents, size, jitter, order, grayscale, blur_sigma, mean, std, difference, dtype, blur_kernel):
+        together = len(frames) == 1 and frames[0].ndim == 5
+        batch = frames[0].shape[0] if together else len(frames)
+        length = frames[0].shape[-4] if len(frames) else 0
+        return extents.new_empty(batch, 3, length, size, size, dtype=dtype)
+
+    torch.library.register_fake(f"{namespace}::augment_clips")(fake)
+
+
+register(NAMESPACE)

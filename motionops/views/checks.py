@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,11 +13,15 @@ from motionops.arrays import as_tensor
 from motionops.views.appearance import Appearance
 from motionops.views.augment_clips import default_blur_kernel
 
-Checked = tuple["Tensor | list[Tensor]", Tensor, "Appearance | None", Tensor, Tensor, int]
+Channels = tuple[float, float, float]
+Checked = tuple["Tensor | list[Tensor]", Tensor, "Appearance | None", Channels, Channels, int]
 
 
 def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_kernel) -> Checked:
-    """The arguments as tensors on one device; errors as ``augment_clips`` documents them."""
+    """The arguments as tensors on one device; errors as ``augment_clips`` documents them.
+
+    Values are looked at where that costs no synchronisation, on the CPU, and not while torch.compile traces.
+    """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"augment_clips: dtype must be a floating type, got {dtype}")
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
@@ -31,14 +36,13 @@ def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_ke
     _same_device("extents", extents, device)
     if not extents.is_floating_point():
         raise TypeError(f"augment_clips: extents must be floating, got {extents.dtype}")
-    spans = extents.float().diff(dim=-1)  # in the type of the arithmetic, and not overflowing
-    if not bool(spans.isfinite().all()):
-        raise ValueError("augment_clips: extents must be finite in float32, got NaN or infinity")
     if appearance is not None:
         appearance = _appearance(appearance, batch, device)
-    mean, std = _per_channel("mean", mean, device), _per_channel("std", std, device)
-    if bool((std <= 0).any()):
-        raise ValueError(f"augment_clips: std must be > 0, got {std.tolist()}")
+    if device.type == "cpu" and not torch.compiler.is_compiling():
+        _check_values(extents, appearance)
+    mean, std = _per_channel("mean", mean), _per_channel("std", std)
+    if min(std) <= 0:
+        raise ValueError(f"augment_clips: std must be > 0, got {list(std)}")
     if blur_kernel is None:
         blur_kernel = default_blur_kernel(int(size))
     if not isinstance(blur_kernel, int) or blur_kernel < 1 or blur_kernel % 2 == 0 or blur_kernel // 2 >= size:
@@ -98,23 +102,35 @@ def _appearance(appearance, batch: int, device: torch.device) -> Appearance:
     for name in ("jitter", "blur_sigma"):
         if not fields[name].is_floating_point():
             raise TypeError(f"augment_clips: appearance.{name} must be floating, got {fields[name].dtype}")
-    jitter, order, sigma = fields["jitter"], fields["order"], fields["blur_sigma"]
-    if not bool((jitter[:, :3] >= 0).all() & (jitter[:, 3].abs() <= 0.5).all() & jitter.float().isfinite().all()):
-        raise ValueError("augment_clips: appearance.jitter must be three finite factors >= 0 and a hue in [-0.5, 0.5]")
-    if order.is_floating_point() or not bool((order.sort(dim=1).values == torch.arange(4, device=device)).all()):
-        raise ValueError("augment_clips: appearance.order must hold a permutation of 0, 1, 2, 3 in each row")
+    if fields["order"].is_floating_point() or fields["order"].is_complex():
+        raise TypeError(f"augment_clips: appearance.order must be integers, got {fields['order'].dtype}")
     if fields["grayscale"].dtype != torch.bool:
         raise TypeError(f"augment_clips: appearance.grayscale must be bool, got {fields['grayscale'].dtype}")
-    if not bool(((sigma >= 0) & sigma.float().isfinite()).all()):
-        raise ValueError("augment_clips: appearance.blur_sigma must be finite and >= 0")
     return Appearance(**fields)
 
 
-def _per_channel(name: str, value, device: torch.device) -> Tensor:
-    try:
-        value = torch.as_tensor(value, dtype=torch.float64).to(device)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"augment_clips: {name} must be one or 3 numbers, got {value!r}") from None
-    if value.shape not in ((), (1,), (3,)) or not bool(value.isfinite().all()):
-        raise ValueError(f"augment_clips: {name} must be one or 3 finite numbers, got {value.tolist()}")
-    return value
+def _check_values(extents: Tensor, appearance: Appearance | None) -> None:
+    spans = extents.float().diff(dim=-1)  # in the type of the arithmetic, and not overflowing
+    if not bool(spans.isfinite().all()):
+        raise ValueError("augment_clips: extents must be finite in float32, got NaN or infinity")
+    if appearance is None:
+        return
+    jitter, order, sigma = appearance.jitter, appearance.order, appearance.blur_sigma
+    if not bool((jitter[:, :3] >= 0).all() & (jitter[:, 3].abs() <= 0.5).all() & jitter.float().isfinite().all()):
+        raise ValueError("augment_clips: appearance.jitter must be three finite factors >= 0 and a hue in [-0.5, 0.5]")
+    if not bool((order.sort(dim=1).values == torch.arange(4)).all()):
+        raise ValueError("augment_clips: appearance.order must hold a permutation of 0, 1, 2, 3 in each row")
+    if not bool(((sigma >= 0) & sigma.float().isfinite()).all()):
+        raise ValueError("augment_clips: appearance.blur_sigma must be finite and >= 0")
+
+
+def _per_channel(name: str, value) -> Channels:
+    """Three numbers; those of a CUDA tensor have to be fetched."""
+    numbers = value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
+    numbers = list(numbers) if isinstance(numbers, (list, tuple)) else [numbers]
+    if not all(isinstance(number, (int, float, np.number)) for number in numbers):
+        raise TypeError(f"augment_clips: {name} must be one or 3 numbers, got {value!r}")
+    numbers = [float(number) for number in numbers]
+    if len(numbers) not in (1, 3) or not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"augment_clips: {name} must be one or 3 finite numbers, got {numbers}")
+    return tuple(numbers * 3 if len(numbers) == 1 else numbers)
