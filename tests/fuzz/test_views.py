@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motionops.views import Appearance, augment_clips
+from motionops.views import Appearance, augment_clips, augment_clips_reference
 from tests.fuzz.hostile import FLOATING, LAYOUTS, any_meta, assert_own_error, fuzz_settings, lay_out, outcome, spoil
 
 EXAMPLES = [100, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
@@ -39,8 +39,11 @@ def clip_arguments(draw):
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_augment_clips(examples):
-    @fuzz_settings(examples)
+def test_augment_clips(backend, examples):
+    if backend.name == "cuda":
+        pytest.skip("inputs are on the CPU, and values on a GPU are not looked at")
+
+    @fuzz_settings(examples // (8 if backend.name == "emulated" else 1))
     @given(clip_arguments())
     def check(arguments):
         batch, count = arguments["frames"].shape[:2]
@@ -49,6 +52,9 @@ def test_augment_clips(examples):
         assert together.shape == (batch, 3, count, size, size)
         assert together.dtype == dtype
         assert together.isfinite().all()
+        # 16-bit results are rounded once; a hue next to gray turns on the last bit
+        atol = 0.02 if dtype in (torch.float32, torch.float64) else 0.1
+        torch.testing.assert_close(together, augment_clips_reference(**arguments), atol=atol, rtol=0)
         for b in range(batch):
             alone = dict(
                 arguments, frames=[arguments["frames"][b].contiguous()], extents=arguments["extents"][b : b + 1]
@@ -61,12 +67,15 @@ def test_augment_clips(examples):
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)
-def test_augment_clips_refuses(examples):
+def test_augment_clips_refuses(backend, examples):
     def spoiled(arguments):
         kept = {name: arguments.pop(name) for name in ("appearance", "difference", "dtype", "mean", "std")}
         return spoil(arguments).map(lambda worse: {**worse, **kept})
 
-    @fuzz_settings(examples)
+    if backend.name == "cuda":
+        pytest.skip("inputs are on the CPU, and values on a GPU are not looked at")
+
+    @fuzz_settings(examples // (8 if backend.name == "emulated" else 1))
     @given(clip_arguments().flatmap(spoiled))
     def check(arguments):
         result = outcome(augment_clips, arguments)

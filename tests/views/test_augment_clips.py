@@ -5,12 +5,40 @@ import pytest
 import torch
 import torchvision.transforms.functional as tv
 
-from motionops.views import Appearance, augment_clips, sample_extents
+import motionops
+from motionops.views import Appearance, augment_clips_reference, sample_extents
 from motionops.views.augment_clips import default_blur_kernel
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 STEP = 1 / 255
 SIZE = 18
+
+pytestmark = pytest.mark.usefixtures("on_backend")
+device = torch.device("cpu")  # of the backend that a test runs on
+
+
+@pytest.fixture
+def on_backend(backend):
+    """Let ``augment_clips`` below run on a backend."""
+    global device
+    device = backend.device
+    yield
+    device = torch.device("cpu")
+
+
+def there(value):
+    """Tensors, in lists too, on the backend's device."""
+    if isinstance(value, Appearance):
+        return Appearance(*map(there, value))
+    if isinstance(value, list):
+        return [there(item) for item in value]
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def augment_clips(frames, extents, size, appearance=None, **options):
+    if device.type == "cuda":
+        frames = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
+    return motionops.augment_clips(there(frames), there(extents), size, there(appearance), **options).cpu()
 
 
 def crop_by_hand(frames, extent, size):
@@ -330,18 +358,152 @@ NEUTRAL = Appearance.neutral(2)
         ({"blur_kernel": 17}, ValueError, r"< 2 \* size = 16, got 17"),
     ],
 )
-def test_wrong_arguments(changed, error, text):
+def test_wrong_arguments(backend, changed, error, text):
+    if backend.name == "cuda":
+        pytest.skip("values on a GPU are not looked at, and the texts name the CPU")
     with pytest.raises(error, match=rf"^augment_clips: .*{text}"):
-        augment_clips(**wrong(**changed))
+        motionops.augment_clips(**wrong(**changed))
 
 
-def test_cuda_equals_cpu(batch):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    frames, extents = batch
-    appearance = Appearance.sample(6, jitter_probability=0.8, blur_probability=0.5)
-    there = Appearance(*(field.cuda() for field in appearance))
-    clips = augment_clips(frames.cuda(), extents.cuda(), SIZE, there, mean=MEAN, std=STD)
-    torch.testing.assert_close(
-        clips.cpu(), augment_clips(frames, extents, SIZE, appearance, mean=MEAN, std=STD), atol=1e-3, rtol=0
+def test_a_launcher_trusts_no_value(backend, batch):
+    """NaN places and unknown steps: the public function refuses them on the CPU; the kernel stays in its memory."""
+    frames, _ = batch
+    nan = torch.full((6, 3, 2), float("nan"))
+    steps = torch.full((6, 4), 7)
+    look = (torch.full((6, 4), 2.0), steps, torch.zeros(6, dtype=torch.bool), torch.full((6,), float("nan")))
+    operands = [there(value) for value in ([frames], nan, *look)]
+    clips = backend.ops.augment_clips(
+        operands[0], operands[1], SIZE, *operands[2:], [0.0] * 3, [1.0] * 3, False, torch.float32, 3
     )
+    assert clips.shape == (6, 3, 5, SIZE, SIZE)
+
+
+def sample_operands(listed=False, appearance=True, dtype=torch.float32, kernel=3):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 9, 14, 3), (3, 6, 5, 3)] if listed else [(2, 3, 9, 14, 3)]
+    frames = [torch.randint(256, shape, dtype=torch.uint8, generator=generator) for shape in shapes]
+    extents = sample_extents(2, frames=3, frame_count=3, generator=generator)
+    look = Appearance.sample(2, jitter_probability=1, blur_probability=0.5, generator=generator)
+    fields = tuple(look) if appearance else (None,) * 4
+    operands = (frames, extents, 6, *fields, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], True, dtype, kernel)
+    return tuple(there(value) for value in operands)
+
+
+@pytest.mark.parametrize("options", [{}, {"listed": True}, {"appearance": False, "dtype": torch.bfloat16}])
+def test_opcheck(backend, options):
+    torch.library.opcheck(backend.ops.augment_clips.default, sample_operands(**options))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "error", "text"),
+    [
+        (0, [torch.zeros(2, 3, 9, 14, 4, dtype=torch.uint8)], ValueError, r"frames must be \[B, T, H, W, 3\]"),
+        (0, [torch.zeros(2, 3, 9, 14, 3)], TypeError, "frames must be uint8, got float32"),
+        (0, [torch.zeros(3, 9, 4, 3, dtype=torch.uint8)] * 3, ValueError, r"extents must be \[B=3, 3, 2\]"),
+        (
+            0,
+            [torch.zeros(length, 9, 4, 3, dtype=torch.uint8) for length in (3, 4)],
+            ValueError,
+            "frames must be of T=3 frames",
+        ),
+        (1, torch.zeros(2, 3, 2, dtype=torch.int64), TypeError, "extents must be float32"),
+        (2, 0, ValueError, "size must be in"),
+        (4, None, ValueError, "order must be given together with jitter"),
+        (5, torch.zeros(3, dtype=torch.bool), ValueError, r"grayscale must be \[2\], got \[3\]"),
+        (7, [0.0], ValueError, "mean and std must be 3 numbers, got 1 and 3"),
+        (10, torch.int32, TypeError, "dtype must be float32, float64, bfloat16 or float16, got int32"),
+        (11, 4, ValueError, "blur_kernel must be odd"),
+    ],
+)
+def test_the_raw_operator_checks_shapes(backend, place, value, error, text):
+    operands = list(sample_operands())
+    operands[place] = there(value)
+    with pytest.raises(error, match=f"^augment_clips: .*{text}"):
+        backend.ops.augment_clips(*operands)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_compile(listed):
+    frames, extents, size, *look = sample_operands(listed)[:7]
+    frames = frames if listed else frames[0]
+
+    def make(frames, extents, *look):
+        return motionops.augment_clips(
+            frames, extents, size, Appearance(*look), mean=MEAN, std=0.25, difference=True
+        ).mul(2)
+
+    compiled = torch.compile(make, fullgraph=True)
+    torch.testing.assert_close(compiled(frames, extents, *look), make(frames, extents, *look))
+
+
+def test_no_gradient_flows(batch):
+    frames, extents = batch
+    look = Appearance.sample(6, jitter_probability=1)
+    look.jitter.requires_grad_()
+    clips = motionops.augment_clips(
+        there(frames), there(extents).requires_grad_(), SIZE, there(look), mean=MEAN, std=STD
+    )
+    assert not clips.requires_grad
+
+
+@pytest.mark.parametrize("kernel", [None, 1, 35, 63, 127])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_definition(dtype, kernel):
+    """Views of several tiles, and kernels that are too wide for a tile."""
+    generator = torch.Generator().manual_seed(4)
+    frames = torch.randint(256, (3, 2, 40, 50, 3), dtype=torch.uint8, generator=generator)
+    extents = sample_extents(3, frames=2, frame_count=2, generator=generator)
+    look = Appearance.sample(3, jitter_probability=1, generator=generator)
+    look = look._replace(blur_sigma=torch.tensor([0.0, 1.5, 20.0]))
+    options = {"mean": MEAN, "std": STD, "difference": True, "dtype": dtype, "blur_kernel": kernel}
+    expected = augment_clips_reference(frames, extents, 67, look, **options)
+    got = augment_clips(frames, extents, 67, look, **options)
+    torch.testing.assert_close(got, expected, atol=2e-4 if dtype == torch.float32 else 1e-9, rtol=0)
+
+
+def test_empty_appearances_and_numbers_of_all_kinds(batch):
+    frames, extents = batch
+    plain = augment_clips(frames, extents, SIZE, mean=0.5, std=0.25)
+    neutral = augment_clips(frames, extents, SIZE, Appearance.neutral(6), mean=np.float32(0.5), std=np.array([0.25]))
+    assert torch.equal(plain, neutral)
+
+
+@pytest.fixture
+def cuda_batch(backend, batch):
+    if backend.name != "cuda":
+        pytest.skip("about streams and graphs")
+    frames, extents = batch
+    return frames.cuda(), extents.cuda(), there(Appearance.sample(6, jitter_probability=0.8, blur_probability=0.5))
+
+
+def test_cuda_equals_cpu(cuda_batch):
+    frames, extents, look = cuda_batch
+    options = {"mean": MEAN, "std": STD, "difference": True}
+    expected = motionops.augment_clips(
+        frames.cpu(), extents.cpu(), SIZE, Appearance(*(f.cpu() for f in look)), **options
+    )
+    for given in (frames, list(frames)):
+        torch.testing.assert_close(
+            motionops.augment_clips(given, extents, SIZE, look, **options).cpu(), expected, atol=1e-3, rtol=0
+        )
+
+
+def test_cuda_side_stream_and_graph(cuda_batch):
+    frames, extents, look = cuda_batch
+
+    def call():
+        return motionops.augment_clips(frames, extents, SIZE, look, mean=MEAN, std=STD)
+
+    expected = call()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        got = call()
+    side.synchronize()
+    assert torch.equal(got, expected)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = call()
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(captured, expected)
