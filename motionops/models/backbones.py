@@ -15,16 +15,18 @@ from motionops.errors import UserError
 from motionops.extras import require
 from motionops.models.i3d import I3D
 from motionops.models.resnet3d import R2Plus1D18, R3DSmall
+from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
 
 BACKBONES = {"i3d": I3D, "r2plus1d_18": R2Plus1D18, "r3d_small": R3DSmall}
+BACKBONES |= {"slow_r50": SlowR50, "r3d_18": R3D18, "r2d_50_eighth": R2D50Eighth}
 
 
 def build_backbone(name: str, **kwargs) -> nn.Module:
     """Build a backbone with fresh weights.
 
     Args:
-        name: "i3d", "r2plus1d_18" or "r3d_small".
-        kwargs: what that class takes (`widths` of `r3d_small`).
+        name: a key of `BACKBONES`.
+        kwargs: what that class takes (`widths` of `r3d_small`, `stem_frames` of `slow_r50`).
 
     Returns:
         A module with `forward(clip [B, 3, T, S, S]) -> [B, C, T', H', W']`, attributes `channels` (C), `name` and

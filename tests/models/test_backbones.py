@@ -17,6 +17,9 @@ KNOWN = {
     "i3d": ((1, 3, 16, 224, 224), (1, 1024, 2, 7, 7), 12_287_264),
     "r2plus1d_18": ((1, 3, 16, 112, 112), (1, 512, 2, 7, 7), 31_505_325 - 205_200),
     "r3d_small": ((1, 3, 8, 32, 32), (1, 128, 2, 4, 4), None),
+    "slow_r50": ((1, 3, 8, 224, 224), (1, 2048, 8, 7, 7), None),
+    "r3d_18": ((1, 3, 16, 128, 128), (1, 512, 2, 8, 8), 33_371_472 - 205_200),
+    "r2d_50_eighth": ((1, 3, 16, 224, 224), (1, 256, 16, 7, 7), None),
 }
 
 
@@ -80,7 +83,7 @@ def test_small_network_takes_widths():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="name must be one of i3d, r2plus1d_18, r3d_small, got 'resnet'"):
+    with pytest.raises(ValueError, match="name must be one of i3d, r2plus1d_18, r3d_small, .*, got 'resnet'"):
         build_backbone("resnet")
 
 
