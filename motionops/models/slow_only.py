@@ -82,8 +82,8 @@ class SlowOnly(nn.Module):
 class SlowR50(SlowOnly):
     """MoDist's visual pathway: `[B, 3, 8, 224, 224] -> [B, 2048, 8, 7, 7]`; 31.7 M parameters.
 
-    The stem is 5 x 7 x 7, res2 and res3 have no temporal kernels, res4 and res5 begin each block with 3 x 1 x 1 (MoDist,
-    Table 1).
+    The stem is 5 x 7 x 7, res2 and res3 have no temporal kernels, the blocks of res4 and res5 begin with 3 x 1 x 1
+    (MoDist, Table 1).
 
     Args:
         stem_frames: temporal kernel of the stem; 5 as in MoDist and CVRL, 1 as in the slow-only network of SlowFast.

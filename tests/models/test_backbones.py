@@ -83,7 +83,7 @@ def test_small_network_takes_widths():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="name must be one of i3d, r2plus1d_18, r3d_small, .*, got 'resnet'"):
+    with pytest.raises(ValueError, match=r"name must be one of i3d, r2plus1d_18, r3d_small, .*, got 'resnet'"):
         build_backbone("resnet")
 
 
