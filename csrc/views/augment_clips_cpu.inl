@@ -141,9 +141,38 @@ void normalise(const Real* __restrict from, T* __restrict to, int64_t count, Rea
   for (int64_t i = 0; i < count; ++i) to[i] = narrow<T>((from[i] - mean) * scale);
 }
 
+// to[x] = Σ_k weights[k] · lines(k)[x], x < count. The sums stay in registers: kept in memory between the taps, they made
+// the blur eight times as slow.
+template <typename Real, typename Lines>
+void weighted_sum(const Lines& lines, const Real* weights, int64_t taps, Real* to, int64_t count) {
+  typedef Real Vector __attribute__((vector_size(64)));
+  typedef Real Unaligned __attribute__((vector_size(64), aligned(alignof(Real)), may_alias));
+  constexpr int64_t kLanes = 64 / sizeof(Real), kStep = 2 * kLanes;
+  const auto block = [&](int64_t x) {
+    Vector first{}, second{};
+    for (int64_t k = 0; k < taps; ++k) {
+      const Real* from = lines(k) + x;
+      first += *reinterpret_cast<const Unaligned*>(from) * weights[k];
+      second += *reinterpret_cast<const Unaligned*>(from + kLanes) * weights[k];
+    }
+    *reinterpret_cast<Unaligned*>(to + x) = first;
+    *reinterpret_cast<Unaligned*>(to + x + kLanes) = second;
+  };
+  if (count < kStep) {
+    for (int64_t x = 0; x < count; ++x) {
+      Real sum = 0;
+      for (int64_t k = 0; k < taps; ++k) sum += weights[k] * lines(k)[x];
+      to[x] = sum;
+    }
+    return;
+  }
+  for (int64_t x = 0; x + kStep <= count; x += kStep) block(x);
+  if (count % kStep != 0) block(count - kStep);  // overlaps the block before, with the same values
+}
+
 // Blurs along the lines of one plane [S][S]; `line` holds S + 2 radius values.
 template <typename Real>
-void blur_rows(const Real* from, Real* to, int64_t size, const Real* weights, int64_t radius, Real* __restrict line) {
+void blur_rows(const Real* from, Real* to, int64_t size, const Real* weights, int64_t radius, Real* line) {
   for (int64_t y = 0; y < size; ++y) {
     const Real* source = from + y * size;
     for (int64_t i = 0; i < radius; ++i) {
@@ -151,28 +180,21 @@ void blur_rows(const Real* from, Real* to, int64_t size, const Real* weights, in
       line[radius + size + i] = source[size - 2 - i];
     }
     std::copy_n(source, size, line + radius);
-    Real* __restrict target = to + y * size;
-    for (int64_t x = 0; x < size; ++x) target[x] = weights[0] * line[x];
-    for (int64_t k = 1; k <= 2 * radius; ++k) {
-      const Real weight = weights[k];
-      for (int64_t x = 0; x < size; ++x) target[x] += weight * line[x + k];
-    }
+    weighted_sum([line](int64_t k) { return line + k; }, weights, 2 * radius + 1, to + y * size, size);
   }
 }
 
 // Blurs along the columns and writes the normalised plane; `line` holds S values.
 template <typename T, typename Real>
 void blur_columns(const Real* from, T* to, int64_t size, const Real* weights, int64_t radius, Real mean, Real scale,
-                  Real* __restrict line) {
+                  Real* line) {
   for (int64_t y = 0; y < size; ++y) {
-    std::fill_n(line, size, Real{0});
-    for (int64_t k = -radius; k <= radius; ++k) {
-      int64_t row = y + k < 0 ? -(y + k) : y + k;
-      row = row >= size ? 2 * (size - 1) - row : row;
-      const Real weight = weights[k + radius];
-      const Real* __restrict source = from + row * size;
-      for (int64_t x = 0; x < size; ++x) line[x] += weight * source[x];
-    }
+    const auto source = [&](int64_t k) {
+      int64_t row = y + k - radius;
+      row = row < 0 ? -row : row;
+      return from + (row >= size ? 2 * (size - 1) - row : row) * size;
+    };
+    weighted_sum(source, weights, 2 * radius + 1, line, size);
     normalise(line, to + y * size, size, mean, scale);
   }
 }
