@@ -46,7 +46,7 @@ class SelfSupervisedModule(LightningModule):
         self.metrics: dict[str, float] = {}
         self.failed: list[Skipped] = []
         self._optimizer_state: dict[str, Any] | None = None
-        self._pending: list[tuple[FeatureQueue, Tensor]] = []
+        self._pending: list[tuple[FeatureQueue, Tensor, Tensor | None]] = []
         self._resume_note: dict[str, Any] = {}
         self._last_time = (0.0, 0)
 
@@ -93,14 +93,14 @@ class SelfSupervisedModule(LightningModule):
         for group in self.optimizers().param_groups:
             group["lr"] = self.learning_rate()
 
-    def enqueue_after_step(self, queue: FeatureQueue, keys: Tensor) -> None:
+    def enqueue_after_step(self, queue: FeatureQueue, keys: Tensor, ids: Tensor | None = None) -> None:
         """Enqueue when the step is over: the backward pass may still need the queue as the loss saw it."""
-        self._pending.append((queue, keys))
+        self._pending.append((queue, keys, ids))
 
     def finish_pending(self) -> None:
         """Enqueue the keys of the step, in the order in which its losses named them."""
-        for queue, keys in self._pending:
-            queue.enqueue(keys)
+        for queue, keys, ids in self._pending:
+            queue.enqueue(keys, ids)
         self._pending.clear()
 
     def finish_step(self, outputs: dict[str, Tensor]) -> None:
