@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from motionops.evaluation.features import MEAN, STD
+from motionops.models import BackboneName
 
 # Flags that may differ between a run and its resumption: they change where and how far it runs, not what it learns from
 # what. (Another precision rounds otherwise, and another number of devices normalises in other groups.)
@@ -34,7 +35,7 @@ class TrainConfig:
     strict: bool = False
     """Stop where a video cannot be used, instead of skipping it."""
 
-    backbone: Literal["i3d", "r2plus1d_18", "r3d_small"] = "r3d_small"
+    backbone: BackboneName = "r3d_small"
     """Network that is trained."""
     frames: int = 8
     """Frames of a clip."""

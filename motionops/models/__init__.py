@@ -7,6 +7,7 @@ if importlib.util.find_spec("torchvision") is None:
 
 from motionops.models.backbones import (
     BACKBONES,
+    BackboneName,
     build_backbone,
     load_backbone,
     load_weights,
@@ -14,17 +15,26 @@ from motionops.models.backbones import (
     save_backbone,
 )
 from motionops.models.heads import ProjectionHead
-from motionops.models.i3d import I3D
+from motionops.models.i3d import I2D, I3D
+from motionops.models.image_weights import load_image_weights
+from motionops.models.r2plus1d_50 import R2D50, R2Plus1D50
 from motionops.models.resnet3d import R2Plus1D18, R3DSmall
+from motionops.models.s3d import S3D
 
 __all__ = [
     "BACKBONES",
+    "I2D",
     "I3D",
+    "R2D50",
+    "S3D",
+    "BackboneName",
     "ProjectionHead",
     "R2Plus1D18",
+    "R2Plus1D50",
     "R3DSmall",
     "build_backbone",
     "load_backbone",
+    "load_image_weights",
     "load_weights",
     "read_metadata",
     "save_backbone",

@@ -7,18 +7,23 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from motionops.errors import UserError
 from motionops.extras import require
-from motionops.models.i3d import I3D
+from motionops.models.i3d import I2D, I3D
+from motionops.models.r2plus1d_50 import R2D50, R2Plus1D50
 from motionops.models.resnet3d import R2Plus1D18, R3DSmall
+from motionops.models.s3d import S3D
 from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
 
 BACKBONES = {"i3d": I3D, "r2plus1d_18": R2Plus1D18, "r3d_small": R3DSmall}
 BACKBONES |= {"slow_r50": SlowR50, "r3d_18": R3D18, "r2d_50_eighth": R2D50Eighth}
+BACKBONES |= {"r2plus1d_50": R2Plus1D50, "s3d": S3D, "r2d_50": R2D50, "i2d": I2D}
+BackboneName = Literal[tuple(BACKBONES)]
 
 
 def build_backbone(name: str, **kwargs) -> nn.Module:
@@ -92,29 +97,11 @@ def load_backbone(path: str | os.PathLike, name: str | None = None, **kwargs) ->
     Raises:
         UserError: no such file, not a file of weights, or keys and shapes that do not fit; the text names them.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"backbone: there is no file {path}")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        metadata = read_metadata(path)
-        if name is None and "backbone" not in metadata:
-            raise UserError(f"backbone: {path} does not say which network it is; name it")
-        name = name or metadata["backbone"]
-        kwargs = kwargs or json.loads(metadata.get("kwargs", "{}"))
-        state = load_file(path)
-    else:
-        if name is None:
-            raise UserError(f"backbone: {path} does not say which network it is; name it")
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"backbone: {path} is not a file of weights ({first})") from error
-        state = state.get("state_dict", state) if isinstance(state, Mapping) else state
-        if not isinstance(state, Mapping):
-            raise UserError(f"backbone: {path} holds no state dict but a {type(state).__name__}")
+    state, metadata = read_weights(path)
+    if name is None and "backbone" not in metadata:
+        raise UserError(f"backbone: {path} does not say which network it is; name it")
+    name = name or metadata["backbone"]
+    kwargs = kwargs or json.loads(metadata.get("kwargs", "{}"))
     if name not in BACKBONES:
         raise UserError(f"backbone: {path} holds {name!r}; known are {', '.join(BACKBONES)}")
     backbone = build_backbone(name, **kwargs)
@@ -122,13 +109,38 @@ def load_backbone(path: str | os.PathLike, name: str | None = None, **kwargs) ->
     return backbone
 
 
+def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state dict that a file holds (also inside a checkpoint, as `state_dict`), and a safetensors file's header.
+
+    Raises:
+        UserError: no such file, or not a file of weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"backbone: there is no file {path}")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        metadata = read_metadata(path)
+        return load_file(path), metadata
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"backbone: {path} is not a file of weights ({first})") from error
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"backbone: {path} holds no state dict but a {type(state).__name__}")
+    return dict(state), {}
+
+
 def load_weights(backbone: nn.Module, state: Mapping[str, Tensor], source: str = "the state dict") -> None:
-    """Load a state dict strictly, passing over a classifier (`fc.*`), and naming what does not fit.
+    """Load a state dict strictly, passing over a classifier (`fc.*`, `classifier.*`), and naming what does not fit.
 
     Raises:
         UserError: with up to three missing, unknown and misshaped keys each, and their numbers.
     """
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    state = {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}
     own = backbone.state_dict()
     # Files from before torch 0.4.1 lack the counters of BatchNorm, and nothing depends on them.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]

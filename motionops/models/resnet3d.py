@@ -27,6 +27,11 @@ class R2Plus1D18(nn.Module):
         self.layer1, self.layer2 = network.layer1, network.layer2
         self.layer3, self.layer4 = network.layer3, network.layer4
 
+    @property
+    def last_convolution(self) -> nn.Module:
+        """The module whose output is the last convolution's, before BatchNorm."""
+        return self.layer4[-1].conv2[0][-1]
+
     def forward(self, clip: Tensor) -> Tensor:
         return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(clip)))))
 
@@ -61,6 +66,11 @@ class R3DSmall(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def last_convolution(self) -> nn.Module:
+        """The module whose output is the last convolution's, before BatchNorm."""
+        return self.layer4.conv2[0]
 
     def forward(self, clip: Tensor) -> Tensor:
         return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(clip)))))

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models.video import r2plus1d_18
+from torchvision.models.video import r2plus1d_18, s3d
 
 from motionops.errors import UserError
 from motionops.models import build_backbone, load_backbone, load_weights, read_metadata, save_backbone
@@ -17,6 +17,11 @@ KNOWN = {
     "i3d": ((1, 3, 16, 224, 224), (1, 1024, 2, 7, 7), 12_287_264),
     "r2plus1d_18": ((1, 3, 16, 112, 112), (1, 512, 2, 7, 7), 31_505_325 - 205_200),
     "r3d_small": ((1, 3, 8, 32, 32), (1, 128, 2, 4, 4), None),
+    # MCL, Table 3: 27.3, 7.9 and 23.5 M.
+    "r2plus1d_50": ((1, 3, 16, 224, 224), (1, 2048, 4, 7, 7), 27_308_672),
+    "s3d": ((1, 3, 16, 224, 224), (1, 1024, 2, 7, 7), 7_910_048),
+    "r2d_50": ((1, 3, 1, 224, 224), (1, 2048, 1, 7, 7), 23_508_032),  # torchvision's resnet50 without fc
+    "i2d": ((1, 3, 1, 224, 224), (1, 1024, 1, 7, 7), None),
     "slow_r50": ((1, 3, 8, 224, 224), (1, 2048, 8, 7, 7), None),
     "r3d_18": ((1, 3, 16, 128, 128), (1, 512, 2, 8, 8), 33_371_472 - 205_200),
     "r2d_50_eighth": ((1, 3, 16, 224, 224), (1, 256, 16, 7, 7), None),
@@ -132,3 +137,44 @@ def test_files_that_are_no_weights(tmp_path):
         load_backbone(tmp_path / "broken.pth", name="r3d_small")
     torch.save({"state_dict": build_backbone("r3d_small").state_dict()}, tmp_path / "good.pth")
     assert load_backbone(tmp_path / "good.pth", name="r3d_small").name == "r3d_small"
+
+
+@pytest.mark.parametrize("name", ["r3d_small", "r2plus1d_18", "i3d", "s3d", "r2plus1d_50", "r2d_50", "i2d"])
+def test_last_convolution_gives_what_the_map_is_normalised_from(name):
+    """h has the map's shape, and the gradient of a function of the pooled map is not the same in every cell."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name)
+    keys = set(backbone.state_dict())
+    seen = []
+    handle = backbone.last_convolution.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    features = backbone(torch.rand(2, 3, 8, 64, 64))
+    handle.remove()
+    (h,) = seen
+    assert h.shape == features.shape
+    direction = torch.randn(features.shape[1])
+    (gradient,) = torch.autograd.grad((features.mean(dim=(2, 3, 4)) @ direction).sum(), h, create_graph=True)
+    assert gradient.requires_grad
+    assert gradient.flatten(2).std(dim=2).max() > 0
+    assert set(build_backbone(name).state_dict()) == keys
+
+
+def test_s3d_computes_what_torchvision_computes():
+    torch.manual_seed(0)
+    theirs = s3d(weights=None).eval()
+    ours = build_backbone("s3d").eval()
+    load_weights(ours, theirs.state_dict())
+    clip = torch.rand(1, 3, 16, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(clip), theirs.features(clip))
+
+
+@pytest.mark.parametrize("name", ["r2d_50", "i2d"])
+def test_frames_pass_independently_through_networks_over_images(name):
+    torch.manual_seed(0)
+    backbone = build_backbone(name).eval()
+    clip = torch.rand(2, 3, 3, 32, 32)
+    with torch.no_grad():
+        whole = backbone(clip)
+        assert whole.shape[2] == 3
+        for t in range(3):
+            torch.testing.assert_close(backbone(clip[:, :, t : t + 1]), whole[:, :, t : t + 1])
