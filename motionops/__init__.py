@@ -6,6 +6,7 @@ The operators are re-exported here, one line each; methods, video reading, model
 from motionops.contrast.pixel_contrast import pixel_contrast
 from motionops.contrast.queue_infonce import InfoNCE, queue_infonce
 from motionops.flow.frame_difference import frame_difference
+from motionops.flow.tvl1_flow import tvl1_flow
 from motionops.learning.feature_queue import FeatureQueue
 from motionops.library import has_cuda
 from motionops.views.appearance import Appearance
@@ -26,4 +27,5 @@ __all__ = [
     "pixel_contrast",
     "queue_infonce",
     "sample_extents",
+    "tvl1_flow",
 ]
