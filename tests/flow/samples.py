@@ -40,3 +40,26 @@ LAYOUTS = [
     "transposed",
     "one clip, expanded",
 ]
+
+
+def texture(height: int, width: int, *, seed: int = 0, detail: int = 6) -> Tensor:
+    """A smooth random image `[height, width]`, 0 to 255, about one bump every `detail` pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 1, height // detail + 4, width // detail + 4, generator=generator)
+    fine = torch.nn.functional.interpolate(coarse, scale_factor=detail, mode="bicubic")
+    return 255 * fine[0, 0, detail : detail + height, detail : detail + width].clamp(0, 1)
+
+
+def image_pair(
+    count: int, height: int, width: int, *, shift: tuple[int, int] = (1, 1), seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Two uint8 images `[count, height, width]`, the content of the second moved by `shift`: down, right."""
+    down, right = shift
+    pairs = []
+    for number in range(count):
+        image = texture(height + down, width + right, seed=seed + number).byte()
+        pairs.append((image[down:, right:], image[:height, :width]))
+    if not pairs:
+        return tuple(torch.zeros(0, height, width, dtype=torch.uint8) for _ in range(2))
+    previous, following = zip(*pairs, strict=True)
+    return torch.stack(previous), torch.stack(following)
