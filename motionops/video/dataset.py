@@ -30,7 +30,8 @@ class VideoDataset(Dataset):
 
     Args:
         videos: of a list; those that :func:`check_videos` returned know their frame counts already.
-        sample: ``(frame_count, generator) -> int64 [V, T]``, the frames of V views.
+        sample: ``(frame_count, generator) -> int64 [V, T]``, the frames of V views. A method whose choice depends on
+            the video itself overrides :meth:`choose_frames` and :meth:`describe`.
         seed: of everything random.
         draw: ``(frame_numbers [V, T], (H, W), generator) -> dict``, what else an item holds (extents, appearance).
         cache_bytes: memory for decoded videos, of all workers together. It fills with the first videos that are
@@ -100,6 +101,16 @@ class VideoDataset(Dataset):
         named = "; ".join(f"{path}: {reason}" for path, reason in dict(failed).items())
         raise UserError(f"{MOST_REPLACEMENTS} videos in a row cannot be read: {named}")
 
+    def choose_frames(self, index: int, frame_count: int, generator: torch.Generator) -> torch.Tensor:
+        """The frames ``[V, T]`` of a video's views: what ``sample`` says. For a method that must know the video."""
+        return self.sample(frame_count, generator)
+
+    def describe(
+        self, index: int, numbers: torch.Tensor, picture: tuple[int, int], generator: torch.Generator
+    ) -> dict[str, Any]:
+        """What an item holds beside frames and label: what ``draw`` says. For a method that must know the video."""
+        return {} if self.draw is None else self.draw(numbers, picture, generator)
+
     def path(self, index: int) -> str:
         """The path of a video."""
         return os.fsdecode(bytes(self.paths[index]))
@@ -111,7 +122,8 @@ class VideoDataset(Dataset):
         if whole is not None and len(whole) < self.frame_counts[index]:
             reason = f"has {len(whole)} frames now, it had {self.frame_counts[index]} when they were counted"
             raise VideoError(self.path(index), reason)
-        numbers = self.sample(int(self.frame_counts[index]) if whole is None else len(whole), generator)
+        frame_count = int(self.frame_counts[index]) if whole is None else len(whole)
+        numbers = self.choose_frames(index, frame_count, generator)
         if whole is None:
             frames = read_frames(self.path(index), numbers)
         else:
@@ -123,8 +135,7 @@ class VideoDataset(Dataset):
             "index": index,
             "label": int(self.labels[index]),
         }
-        if self.draw is not None:
-            item.update(self.draw(numbers, (frames.shape[-3], frames.shape[-2]), generator))
+        item.update(self.describe(index, numbers, (frames.shape[-3], frames.shape[-2]), generator))
         return item
 
     def _whole_video(self, index: int) -> torch.Tensor | None:
