@@ -55,6 +55,10 @@ class MoDistConfig(TrainConfig):
 
     output: Path = Path("runs/modist")
     """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
+    epochs: int = 20
+    """Passes over the training videos; the learning rate's schedule spans them."""
+    learning_rate: float = 1e-3
+    """Base learning rate."""
 
     backbone: Literal["r3d_small", "r3d_18", "slow_r50"] = "r3d_small"
     """Network of the visual pathway, which is what is kept."""
@@ -63,6 +67,12 @@ class MoDistConfig(TrainConfig):
 
     losses: tuple[Literal["v", "m", "mv"], ...] = ("v", "m", "mv")
     """v: clip and clip (Eq. 1); m: motion and motion; mv: clip and motion, both ways (Eq. 2)."""
+    weight_v: float = 0.2
+    """Weight of v."""
+    weight_m: float = 1.0
+    """Weight of m."""
+    weight_mv: float = 1.0
+    """Weight of mv."""
     mv_negatives: Literal["query", "key"] = "key"
     """Queue of mv's negatives: that of the query's pathway, as Eq. 2 has it, or that of the key's. A query of one
     pathway tells keys of the other from negatives of its own without looking at the video."""
@@ -145,6 +155,7 @@ KINETICS = MoDistConfig(
     momentum=0.999,
     hidden=2048,
     queue=65536,
+    weight_v=1.0,
     mv_negatives="query",
     group=8,
 )
@@ -229,7 +240,8 @@ class MoDist(SelfSupervisedModule):
         shown |= {f"loss_{name}": loss.detach() for name, loss in losses.items()}
         rank = torch.cat(ranks)
         shown["accuracy"] = (rank == 0).float().sum() / max(len(rank), 1)
-        return {"loss": sum(losses.values()), **shown}
+        total = sum(getattr(c, f"weight_{name}") * loss for name, loss in losses.items())
+        return {"loss": total, **shown}
 
     def embed(self, clips: list[Tensor], pathway: str, kind: int) -> tuple[Tensor, Tensor]:
         """Query of the online networks and key of their momentum copies, with shuffled BatchNorm; `[B, D]` each."""
@@ -465,6 +477,9 @@ def check(config: MoDistConfig) -> None:
         raise UserError(f"--queue: {config.queue} negatives are fewer than the --batch-size of {config.batch_size}")
     if not 0 < config.temperature < float("inf"):
         raise UserError(f"--temperature: must be positive, got {config.temperature}")
+    for name in ("weight_v", "weight_m", "weight_mv"):
+        if not 0 <= getattr(config, name) < float("inf"):
+            raise UserError(f"{flag(name)}: must not be negative, got {getattr(config, name)}")
     for name in ("momentum", "grayscale", "jitter", "blur"):
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(f"{flag(name)}: must be in [0, 1], got {getattr(config, name)}")
