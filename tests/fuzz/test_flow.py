@@ -1,4 +1,4 @@
-"""frame_difference under hostile inputs: what the reference returns, or an error of its own."""
+"""The flow operators under hostile inputs: what the reference returns, or an error of its own."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motionops.flow.frame_difference import frame_difference, frame_difference_reference
+from motionops.flow.tvl1_flow import tvl1_flow, tvl1_flow_reference
 from tests.fuzz.hostile import (
     FLOATING,
     any_meta,
@@ -68,5 +69,50 @@ def test_frame_difference_refuses(backend, examples):
             assert_own_error(result, "frame_difference")
         else:
             assert_agrees(result, frame_difference_reference(**on(backend, arguments)), 0.02)
+
+    check()
+
+
+@st.composite
+def pair_arguments(draw):
+    shape = (draw(st.integers(0, 2)), *(draw(st.one_of(st.integers(0, 6), st.integers(0, 40))) for _ in range(2)))
+    dtype, seed = draw(st.sampled_from([torch.uint8, *FLOATING])), draw(st.integers(0, 9))
+    images = 255 * torch.rand(2, *shape, generator=torch.Generator().manual_seed(seed))
+    return {
+        "previous": images[0].to(dtype),
+        "following": images[1].to(dtype),
+        "scales": draw(st.integers(1, 3)),
+        "scale_step": draw(st.sampled_from([0.01, 0.5, 0.8, 0.99])),
+        "warps": draw(st.integers(0, 2)),
+        "iterations": draw(st.integers(0, 7)),
+        "median": draw(st.sampled_from([1, 3, 5])),
+    }
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_tvl1_flow(backend, examples):
+    @fuzz_settings(examples // (8 if backend.name == "emulated" else 1))
+    @given(pair_arguments())
+    def check(arguments):
+        ours = tvl1_flow(**on(backend, arguments))
+        if ours.numel() == 0:
+            return
+        exact = {**arguments, **{name: arguments[name].double() for name in ("previous", "following")}}
+        # noise has pixels beside every threshold, so only the double-precision kernel is compared value by value
+        theirs = tvl1_flow_reference(**exact)
+        assert ours.isfinite().all()
+        torch.testing.assert_close(tvl1_flow(**on(backend, exact)).cpu(), theirs, rtol=1e-6, atol=1e-6)
+
+    check()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_tvl1_flow_refuses(backend, examples):
+    @fuzz_settings(examples // (8 if backend.name == "emulated" else 1))
+    @given(pair_arguments().flatmap(spoil))
+    def check(arguments):
+        result = outcome(tvl1_flow, on(backend, arguments))
+        if isinstance(result, Exception) and not any_meta(arguments):
+            assert_own_error(result, "tvl1_flow")
 
     check()

@@ -1,0 +1,75 @@
+// Cases of tvl1_flow whose result is known without solving anything: a still pair does not move, a moved pattern moves by
+// as much, and all sizes stay inside their memory.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+
+#include "check.h"
+#include "core/dtype.h"
+#include "flow/tvl1_flow.h"
+
+namespace tvl1_flow_cases {
+
+using motionops::Dtype;
+using motionops::Tvl1Flow;
+
+// Moved to the right by `shift` in the following image.
+template <typename T, typename Launch>
+void run_case(Dtype dtype, Tvl1Flow args, double shift, const Launch& launch) {
+  const int64_t pixels = args.height * args.width, count = args.pairs * pixels;
+  // allocated to the byte, so that reading or writing past it is seen
+  std::unique_ptr<T[]> previous(new T[count]), following(new T[count]), flow(new T[2 * count]);
+  for (int64_t i = 0; i < count; ++i) {
+    const double x = static_cast<double>(i % args.width), y = static_cast<double>(i % pixels / args.width);
+    const auto pattern = [&](double at) { return 128 + 60 * std::sin(0.5 * at) + 60 * std::cos(0.4 * y); };
+    previous[i] = static_cast<T>(pattern(x));
+    following[i] = static_cast<T>(pattern(x - shift));
+  }
+  args.dtype = dtype;
+  args.previous = previous.get();
+  args.following = following.get();
+  args.flow = flow.get();
+  launch(args);
+  const int64_t edge = 6;
+  for (int64_t pair = 0; pair < args.pairs; ++pair) {
+    double sum_u = 0, inner = 0;
+    for (int64_t i = 0; i < pixels; ++i) {
+      const double u = flow[2 * pair * pixels + i], v = flow[(2 * pair + 1) * pixels + i];
+      CHECK(std::isfinite(u) && std::isfinite(v), "pixel %d: %g, %g", static_cast<int>(i), u, v);
+      if (shift == 0) CHECK(std::fabs(u) + std::fabs(v) < 1e-3, "pixel %d: %g, %g", static_cast<int>(i), u, v);
+      const int64_t x = i % args.width, y = i / args.width;
+      if (x < edge || x >= args.width - edge || y < edge || y >= args.height - edge) continue;
+      sum_u += u, inner += 1;
+    }
+    if (inner > 0 && args.iterations >= 10) CHECK(close_to(sum_u / inner, shift, 0.15), "u is %g", sum_u / inner);
+  }
+}
+
+// launch(args) starts the launcher under test; `few` leaves out what adds threads and not paths.
+template <typename Launch>
+void run_all(bool few, const Launch& launch) {
+  Tvl1Flow args{};
+  args.tau = 0.25, args.smoothness = 0.15, args.tightness = 0.3;
+  args.scale_step = 0.8, args.median = 5, args.scales = 2, args.warps = 1, args.iterations = 2;
+  struct Size {
+    int64_t pairs, height, width;
+  };
+  for (const Size& size : {Size{1, 1, 1}, Size{2, 4, 19}, Size{1, 21, 20}}) {
+    args.pairs = size.pairs, args.height = size.height, args.width = size.width;
+    run_case<float>(Dtype::kFloat32, args, 0, launch);
+    if (few) continue;
+    for (args.median = 1; args.median <= 5; args.median += 2) {
+      run_case<float>(Dtype::kFloat32, args, 1.5, launch);
+      run_case<double>(Dtype::kFloat64, args, 1.5, launch);
+    }
+    args.median = 5;
+  }
+  if (few) return;
+  args.pairs = 2, args.height = 41, args.width = 67, args.warps = 3, args.iterations = 20;
+  run_case<float>(Dtype::kFloat32, args, 1.5, launch);
+  run_case<double>(Dtype::kFloat64, args, 1.5, launch);
+}
+
+}  // namespace tvl1_flow_cases
