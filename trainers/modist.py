@@ -395,20 +395,10 @@ class MoDistVideos(VideoDataset):
         if config.uses_motion() and config.flow == "prepared":
             self.folder = FlowEdgesFolder(config.prepared, config.size, config.flow_interval, config.data)
             self.folder.require(videos.usable)
-        super().__init__(
-            videos.usable,
-            self.frame_numbers,
-            seed=config.seed,
-            draw=self.draw_views,
-            cache_bytes=int(config.cache_gib * 2**30),
-        )
-
-    def _item(self, index: int, generator: torch.Generator) -> dict:
         self.prepared: dict = {}
-        self.current = index
-        return {**super()._item(index, generator), **self.prepared}
+        super().__init__(videos.usable, seed=config.seed, cache_bytes=int(config.cache_gib * 2**30))
 
-    def frame_numbers(self, frame_count: int, generator: torch.Generator) -> Tensor:
+    def choose_frames(self, index: int, frame_count: int, generator: torch.Generator) -> Tensor:
         """Frames `[1, N]` of a video of `frame_count` frames."""
         c = self.config
         visual_span = (c.frames - 1) * c.stride + 1
@@ -421,7 +411,7 @@ class MoDistVideos(VideoDataset):
             last = frame_count - (span if c.temporal_jitter else max(span, visual_span))
             possible = torch.arange(c.interval(), last + 1)
             if self.folder is not None:
-                motion_starts = self.read_edges(possible, times, generator)
+                motion_starts = self.read_edges(self.path(index), possible, times, generator)
             else:
                 motion_starts = different_starts(possible, candidates(c), generator)
                 later = motion_starts[:, None] + times
@@ -431,19 +421,19 @@ class MoDistVideos(VideoDataset):
         visual = starts[:, None] + torch.arange(c.frames) * c.stride
         return torch.cat([visual.flatten(), motion])[None]
 
-    def read_edges(self, possible: Tensor, times: Tensor, generator: torch.Generator) -> Tensor:
-        """Put two prepared motion clips above gamma into the item; their starts."""
-        means = self.folder.means(self.path(self.current))
+    def read_edges(self, path: str, possible: Tensor, times: Tensor, generator: torch.Generator) -> Tensor:
+        """Keep two prepared motion clips above gamma for `describe`; their starts."""
+        means = self.folder.means(path)
         above = possible
         if self.config.gamma:
             above = possible[means[possible[:, None] + times].mean(dim=1) > self.config.gamma]
         starts = different_starts(above if len(above) else possible, 2, generator)
-        edges = self.folder.read(self.path(self.current), starts[:, None] + times)
+        edges = self.folder.read(path, starts[:, None] + times)
         self.prepared = {"edges": edges, "moving": int(len(above) > 0)}
         return starts
 
-    def draw_views(self, numbers: Tensor, picture: tuple[int, int], generator: torch.Generator) -> dict:
-        """Where the two visual clips are cut out, and how they look."""
+    def describe(self, index: int, numbers: Tensor, picture: tuple[int, int], generator: torch.Generator) -> dict:
+        """Where the two visual clips are cut out, and how they look; prepared motion clips."""
         c, (height, width) = self.config, picture
         extents = motionops.sample_extents(
             2,
@@ -462,7 +452,7 @@ class MoDistVideos(VideoDataset):
             blur_probability=c.blur,
             generator=generator,
         )
-        return {"extents": extents, "appearance": appearance}
+        return {"extents": extents, "appearance": appearance, **self.prepared}
 
 
 def check(config: MoDistConfig) -> None:

@@ -18,6 +18,7 @@ from motionops.evaluation.features import centre_extent
 
 PairFlow = Callable[[Tensor], Tensor]
 
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 EDGE_MAX = 10.0  # MoDist clamps edges to [0, 10]
 FLOW_SCALE = 10.0  # pixels of flow that become 1 in the network's input
 RAFT_CHUNK = 16  # pairs in one forward pass of RAFT
@@ -34,9 +35,9 @@ def centre_squares(frames: Tensor | Sequence[Tensor], size: int) -> Tensor:
 
 def tvl1_pairs(pairs: Tensor) -> Tensor:
     """TV-L1 flow from the later to the earlier frame of each pair: uint8 `[N, 2, S, S, 3]` -> `[N, 2, S, S]`."""
-    from motionops.learning.clip_flow import clip_flow
-
-    return clip_flow(pairs, interval=-1)[:, 1]
+    grey = pairs.float() @ pairs.new_tensor(LUMA, dtype=torch.float32)
+    earlier, later = grey.unbind(1)
+    return motionops.tvl1_flow(later, earlier)
 
 
 class RAFTPairs:

@@ -31,7 +31,7 @@ class VideoDataset(Dataset):
     Args:
         videos: of a list; those that :func:`check_videos` returned know their frame counts already.
         sample: ``(frame_count, generator) -> int64 [V, T]``, the frames of V views. A method whose choice depends on
-            the video itself overrides :meth:`choose_frames` and :meth:`describe`.
+            the video itself overrides :meth:`choose_frames` and :meth:`describe`, and needs none.
         seed: of everything random.
         draw: ``(frame_numbers [V, T], (H, W), generator) -> dict``, what else an item holds (extents, appearance).
         cache_bytes: memory for decoded videos, of all workers together. It fills with the first videos that are
@@ -56,7 +56,7 @@ class VideoDataset(Dataset):
     def __init__(
         self,
         videos: Sequence[Video],
-        sample: Sample,
+        sample: Sample | None = None,
         seed: int = 0,
         draw: Draw | None = None,
         cache_bytes: int = CACHE_BYTES,

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import modist
 import pytest
 import torch
-from modist_setup import tiny
 
 from motionops.commandline import run
 from motionops.errors import UserError
@@ -21,6 +21,27 @@ from motionops.models import load_backbone
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 SAME = ("step", "epoch", "loss", "loss_v", "loss_m", "loss_mv", "low_motion", "accuracy", "learning_rate")
+
+TINY = {
+    "batch_size": 4,
+    "size": 16,
+    "epochs": 3,
+    "queue": 16,
+    "hidden": 16,
+    "dim": 16,
+    "frames": 4,
+    "motion_frames": 4,
+    "motion": "frame-difference",
+    "gamma": 0.0,
+    "workers": 0,
+    "log_every": 1,
+    "evaluation_clips": 1,
+}
+
+
+def tiny(shapes, output, **changes):
+    own = {"data": shapes, "list": shapes / "train.txt", "output": output, **TINY}
+    return replace(modist.MoDistConfig(), **{**own, **changes})
 
 
 def losses(folder):
