@@ -3,6 +3,7 @@
 The operators are re-exported here, one line each; methods, video reading, models and evaluation are in the subpackages.
 """
 
+from motionops.contrast.pairwise_infonce import pairwise_infonce
 from motionops.contrast.pixel_contrast import pixel_contrast
 from motionops.contrast.queue_infonce import InfoNCE, queue_infonce
 from motionops.flow.frame_difference import frame_difference
@@ -24,6 +25,7 @@ __all__ = [
     "frame_difference",
     "has_cuda",
     "motion_extents",
+    "pairwise_infonce",
     "pixel_contrast",
     "queue_infonce",
     "sample_extents",

@@ -5,9 +5,7 @@
 // own key must not pass through rounded weights - and the last block to finish adds up the loss, in a fixed order.
 #include "contrast/queue_infonce.h"
 
-#include "contrast/streaming_softmax.cuh"
-#include "core/device_types.h"
-#include "core/workspace.h"
+#include "contrast/own_key_softmax.cuh"
 
 namespace motionops {
 namespace {
@@ -38,61 +36,6 @@ struct QueueColumns {
   }
 };
 
-struct Merge {
-  Partials partials;
-  int32_t* counter;
-  float* row_loss;  // [B]
-  const void* key;  // [B, D]
-  int64_t rows;
-  int64_t dim;
-  int64_t tiles;
-  int64_t workers;
-  float inverse_temperature;
-  float* loss;
-  int32_t* rank;
-  float* positive_logit;
-  float* log_sum_exp;
-  float* expected_key;  // or null
-};
-
-template <typename Element>
-__global__ void __launch_bounds__(kMergeThreads) queue_infonce_merge_kernel(const __grid_constant__ Merge merge) {
-  const Partition partition(merge.rows, merge.tiles, merge.workers);
-  const int64_t row = blockIdx.x, block = row / kTileRows;
-  const int row_in_block = static_cast<int>(row % kTileRows);
-  const int64_t first = partition.first_slot(block), last = partition.last_slot(block);
-  const RowStatistics negatives = combine_statistics(merge.partials, first, last, row_in_block);
-
-  const float positive = merge.partials.positive[first * kTileRows + row_in_block] * merge.inverse_temperature;
-  const float base = finite_base(fmaxf(negatives.maximum, positive));
-  const float own = expf(positive - base);
-  const float sum = negatives.sum * expf(negatives.maximum - base) + own;
-  const float log_sum_exp = base + logf(sum);
-  if (threadIdx.x == 0) {
-    merge.rank[row] = negatives.rank;
-    merge.positive_logit[row] = positive;
-    merge.log_sum_exp[row] = log_sum_exp;
-    merge.row_loss[row] = log_sum_exp - positive;
-  }
-  if (merge.expected_key != nullptr) {
-    const auto* key = static_cast<const Element*>(merge.key) + row * merge.dim;
-    const float scale = 1.0f / merge.partials.weight_scale;
-    combine_expected<true>(merge.partials, first, last, row_in_block, base, [&](int64_t d, float total) {
-      if (d < merge.dim) {
-        merge.expected_key[row * merge.dim + d] = (total * scale + own * device_widen(key[d])) / sum;
-      }
-    });
-  }
-  if (last_block(merge.counter)) {
-    __shared__ float scratch[kMergeWarps];
-    float total = 0.0f;
-    for (int64_t index = threadIdx.x; index < merge.rows; index += kMergeThreads)
-      total += __ldcg(merge.row_loss + index);
-    total = block_sum(total, scratch);
-    if (threadIdx.x == 0) *merge.loss = total / static_cast<float>(merge.rows);
-  }
-}
-
 // grad_query = g / (B tau) (E - k), grad_key = g / (B tau) (p - 1) q; a block per row.
 template <typename Element>
 __global__ void __launch_bounds__(128)
@@ -115,93 +58,12 @@ __global__ void __launch_bounds__(128)
   }
 }
 
-// Calls start(element) with a value of the features' type; float64 is for the CPU.
-template <typename Start>
-cudaError_t with_element(Dtype dtype, const Start& start) {
-  switch (dtype) {
-    case Dtype::kBFloat16:
-      return start(__nv_bfloat16{});
-    case Dtype::kFloat16:
-      return start(__half{});
-    case Dtype::kFloat32:
-      return start(float{});
-    default:
-      return cudaErrorInvalidValue;
-  }
-}
-
-struct Plan {
-  Streaming stream{};
-  Merge merge{};
-};
-
-// Lays out the workspace; with a null base only its size is of interest.
-Plan make_plan(const QueueInfonceForward& args, Workspace& workspace) {
-  const int64_t columns = args.queue_rows + args.extra_rows;
-  const bool expected = args.expected_key != nullptr;
-  const int64_t workers =
-      streaming_workers(row_blocks(args.rows) * column_tiles(columns), kLeastTiles, args.dim, args.dtype, expected);
-  const int64_t places = streaming_slots(args.rows, workers) * kTileRows;
-
-  Partials partials{};
-  partials.padded_dim = padded_dim(args.dim);
-  partials.weight_scale = weight_scale_of(args.dtype);
-  partials.maximum = workspace.take<float>(places);
-  partials.sum = workspace.take<float>(places);
-  partials.positive = workspace.take<float>(places);
-  partials.rank = workspace.take<int32_t>(places);
-  partials.expected = expected ? workspace.take<float>(places * partials.padded_dim) : nullptr;
-  auto* counter = workspace.take<int32_t>(1);
-
-  Plan plan;
-  plan.stream.rows = {args.query, nullptr, nullptr, args.rows};
-  plan.stream.columns = {args.queue, nullptr, nullptr, args.queue_rows};
-  plan.stream.more_columns = args.extra;
-  plan.stream.more_rows = args.extra_rows;
-  plan.stream.own_keys = args.key;
-  plan.stream.dim = args.dim;
-  plan.stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
-  plan.stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key, args.queue, args.extra);
-  plan.stream.counter = counter;
-  plan.stream.partials = partials;
-
-  plan.merge.partials = partials;
-  plan.merge.counter = counter;
-  plan.merge.row_loss = workspace.take<float>(args.rows);
-  plan.merge.key = args.key;
-  plan.merge.rows = args.rows;
-  plan.merge.dim = args.dim;
-  plan.merge.tiles = column_tiles(columns);
-  plan.merge.workers = workers;
-  plan.merge.inverse_temperature = plan.stream.inverse_temperature;
-  plan.merge.loss = static_cast<float*>(args.loss);
-  plan.merge.rank = args.rank;
-  plan.merge.positive_logit = static_cast<float*>(args.positive_logit);
-  plan.merge.log_sum_exp = static_cast<float*>(args.log_sum_exp);
-  plan.merge.expected_key = static_cast<float*>(args.expected_key);
-  return plan;
-}
-
 }  // namespace
 
-size_t queue_infonce_workspace_bytes(const QueueInfonceForward& args) {
-  Workspace sizes(nullptr);
-  make_plan(args, sizes);
-  return sizes.bytes();
-}
+size_t queue_infonce_workspace_bytes(const QueueInfonceForward& args) { return own_key_workspace_bytes(args); }
 
 cudaError_t queue_infonce_forward_cuda(const QueueInfonceForward& args, void* workspace, cudaStream_t stream) {
-  if (args.rows == 0) return cudaMemsetAsync(args.loss, 0, sizeof(float), stream);
-  Workspace memory(workspace);
-  const Plan plan = make_plan(args, memory);
-  const QueueColumns policy{args.query_ids, args.queue_ids, args.queue_rows};
-  const cudaError_t error =
-      launch_streaming_softmax(args.dtype, args.tf32, plan.stream, policy, plan.merge.workers, stream);
-  if (error != cudaSuccess) return error;
-  const auto grid = dim3(static_cast<unsigned>(args.rows));
-  return with_element(args.dtype, [&](auto element) {
-    return launch(queue_infonce_merge_kernel<decltype(element)>, grid, dim3(kMergeThreads), 0, stream, plan.merge);
-  });
+  return own_key_forward(args, QueueColumns{args.query_ids, args.queue_ids, args.queue_rows}, workspace, stream);
 }
 
 cudaError_t queue_infonce_backward_cuda(const QueueInfonceBackward& args, cudaStream_t stream) {

@@ -1,10 +1,13 @@
 """Contrastive losses over one streaming softmax: logits are computed in tiles, folded and dropped, never stored."""
 
+from motionops.contrast.pairwise_infonce import pairwise_infonce, pairwise_infonce_reference
 from motionops.contrast.pixel_contrast import pixel_contrast, pixel_contrast_reference
 from motionops.contrast.queue_infonce import InfoNCE, queue_infonce, queue_infonce_reference
 
 __all__ = [
     "InfoNCE",
+    "pairwise_infonce",
+    "pairwise_infonce_reference",
     "pixel_contrast",
     "pixel_contrast_reference",
     "queue_infonce",

@@ -40,6 +40,17 @@ def queue_sample(
     return sample
 
 
+def pairwise_sample(
+    rows: int, key_rows: int, dim: int, *, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> dict[str, Tensor]:
+    """Arguments of `pairwise_infonce`; the first keys lie near their queries."""
+    generator = torch.Generator().manual_seed(seed)
+    query = unit_rows(rows, dim, generator=generator, dtype=torch.float64)
+    key = unit_rows(key_rows, dim, generator=generator, dtype=torch.float64)
+    key[:rows] = F.normalize(query + 0.5 * key[:rows], dim=1)
+    return {"query": query.to(dtype), "key": key.to(dtype)}
+
+
 def random_extents(batch: int, generator: torch.Generator) -> Tensor:
     """`[B, 3, 2]` views: crops of 0.4 to 1 of each side, mirrored half of the time."""
     size = 0.4 + 0.6 * torch.rand(batch, 2, generator=generator, dtype=torch.float64)

@@ -1,0 +1,35 @@
+"""pairwise_infonce beside the same loss in eager PyTorch and under torch.compile."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from motionops.contrast import pairwise_infonce, pairwise_infonce_reference
+from tests.contrast.samples import pairwise_sample
+
+
+def batch_loss(query, key, temperature=0.1):
+    """The loss as users write it; without the rank."""
+    return F.cross_entropy((query @ key.T).float() / temperature, torch.arange(len(query), device=query.device))
+
+
+@pytest.mark.parametrize("rows", [1024, 2048, 4096])
+def bench_forward_and_backward(comparison, rows):
+    dim = 512
+    sample = pairwise_sample(rows, rows, dim)
+    query, key = (sample[name].to(comparison.device).requires_grad_() for name in ("query", "key"))
+
+    def step(loss):
+        result = loss(query, key)
+        result = getattr(result, "loss", result)
+        return result, *torch.autograd.grad(result, (query, key))
+
+    compiled = torch.compile(batch_loss, fullgraph=True)
+    comparison(
+        f"N {rows}, D {dim}, forward + both gradients",
+        ours=lambda: step(pairwise_infonce),
+        reference=lambda: step(pairwise_infonce_reference),
+        peers={"eager": lambda: step(batch_loss), "torch.compile": lambda: step(compiled)},
+        rtol=1e-4,
+        operations=8 * rows * rows * dim,
+    )

@@ -1,0 +1,160 @@
+// The forward pass of a loss whose rows each have an own key beside the shared columns: main loop, merge and the layout of
+// their workspace. queue_infonce and pairwise_infonce differ only in the policy that strikes out columns.
+#pragma once
+
+#include "contrast/queue_infonce.h"
+#include "contrast/streaming_softmax.cuh"
+#include "core/device_types.h"
+#include "core/workspace.h"
+
+namespace motionops {
+
+// Calls start(element) with a value of the features' type; float64 is for the CPU.
+template <typename Start>
+cudaError_t with_element(Dtype dtype, const Start& start) {
+  switch (dtype) {
+    case Dtype::kBFloat16:
+      return start(__nv_bfloat16{});
+    case Dtype::kFloat16:
+      return start(__half{});
+    case Dtype::kFloat32:
+      return start(float{});
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+namespace own_key {
+
+struct Merge {
+  Partials partials;
+  int32_t* counter;
+  float* row_loss;  // [B]
+  const void* key;  // [B, D]
+  int64_t rows;
+  int64_t dim;
+  int64_t tiles;
+  int64_t workers;
+  float inverse_temperature;
+  float* loss;
+  int32_t* rank;
+  float* positive_logit;
+  float* log_sum_exp;
+  float* expected_key;  // or null
+};
+
+template <typename Element>
+__global__ void __launch_bounds__(kMergeThreads) own_key_merge_kernel(const __grid_constant__ Merge merge) {
+  const Partition partition(merge.rows, merge.tiles, merge.workers);
+  const int64_t row = blockIdx.x, block = row / kTileRows;
+  const int row_in_block = static_cast<int>(row % kTileRows);
+  const int64_t first = partition.first_slot(block), last = partition.last_slot(block);
+  const RowStatistics negatives = combine_statistics(merge.partials, first, last, row_in_block);
+
+  const float positive = merge.partials.positive[first * kTileRows + row_in_block] * merge.inverse_temperature;
+  const float base = finite_base(fmaxf(negatives.maximum, positive));
+  const float own = expf(positive - base);
+  const float sum = negatives.sum * expf(negatives.maximum - base) + own;
+  const float log_sum_exp = base + logf(sum);
+  if (threadIdx.x == 0) {
+    merge.rank[row] = negatives.rank;
+    merge.positive_logit[row] = positive;
+    merge.log_sum_exp[row] = log_sum_exp;
+    merge.row_loss[row] = log_sum_exp - positive;
+  }
+  if (merge.expected_key != nullptr) {
+    const auto* key = static_cast<const Element*>(merge.key) + row * merge.dim;
+    const float scale = 1.0f / merge.partials.weight_scale;
+    combine_expected<true>(merge.partials, first, last, row_in_block, base, [&](int64_t d, float total) {
+      if (d < merge.dim) {
+        merge.expected_key[row * merge.dim + d] = (total * scale + own * device_widen(key[d])) / sum;
+      }
+    });
+  }
+  if (last_block(merge.counter)) {
+    __shared__ float scratch[kMergeWarps];
+    float total = 0.0f;
+    for (int64_t index = threadIdx.x; index < merge.rows; index += kMergeThreads)
+      total += __ldcg(merge.row_loss + index);
+    total = block_sum(total, scratch);
+    if (threadIdx.x == 0) *merge.loss = total / static_cast<float>(merge.rows);
+  }
+}
+
+struct Plan {
+  Streaming stream{};
+  Merge merge{};
+};
+
+// Lays out the workspace; with a null base only its size is of interest.
+inline Plan make_plan(const QueueInfonceForward& args, Workspace& workspace) {
+  const int64_t columns = args.queue_rows + args.extra_rows;
+  const bool expected = args.expected_key != nullptr;
+  const int64_t workers =
+      streaming_workers(row_blocks(args.rows) * column_tiles(columns), kLeastTiles, args.dim, args.dtype, expected);
+  const int64_t places = streaming_slots(args.rows, workers) * kTileRows;
+
+  Partials partials{};
+  partials.padded_dim = padded_dim(args.dim);
+  partials.weight_scale = weight_scale_of(args.dtype);
+  partials.maximum = workspace.take<float>(places);
+  partials.sum = workspace.take<float>(places);
+  partials.positive = workspace.take<float>(places);
+  partials.rank = workspace.take<int32_t>(places);
+  partials.expected = expected ? workspace.take<float>(places * partials.padded_dim) : nullptr;
+  auto* counter = workspace.take<int32_t>(1);
+
+  Plan plan;
+  plan.stream.rows = {args.query, nullptr, nullptr, args.rows};
+  plan.stream.columns = {args.queue, nullptr, nullptr, args.queue_rows};
+  plan.stream.more_columns = args.extra;
+  plan.stream.more_rows = args.extra_rows;
+  plan.stream.own_keys = args.key;
+  plan.stream.dim = args.dim;
+  plan.stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
+  plan.stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key, args.queue, args.extra);
+  plan.stream.counter = counter;
+  plan.stream.partials = partials;
+
+  plan.merge.partials = partials;
+  plan.merge.counter = counter;
+  plan.merge.row_loss = workspace.take<float>(args.rows);
+  plan.merge.key = args.key;
+  plan.merge.rows = args.rows;
+  plan.merge.dim = args.dim;
+  plan.merge.tiles = column_tiles(columns);
+  plan.merge.workers = workers;
+  plan.merge.inverse_temperature = plan.stream.inverse_temperature;
+  plan.merge.loss = static_cast<float*>(args.loss);
+  plan.merge.rank = args.rank;
+  plan.merge.positive_logit = static_cast<float*>(args.positive_logit);
+  plan.merge.log_sum_exp = static_cast<float*>(args.log_sum_exp);
+  plan.merge.expected_key = static_cast<float*>(args.expected_key);
+  return plan;
+}
+
+}  // namespace own_key
+
+inline size_t own_key_workspace_bytes(const QueueInfonceForward& args) {
+  Workspace sizes(nullptr);
+  own_key::make_plan(args, sizes);
+  return sizes.bytes();
+}
+
+// `policy` says which of the columns, the queue and then the extra negatives, count for which row.
+template <typename Policy>
+cudaError_t own_key_forward(const QueueInfonceForward& args, const Policy& policy, void* workspace,
+                            cudaStream_t stream) {
+  if (args.rows == 0) return cudaMemsetAsync(args.loss, 0, sizeof(float), stream);
+  Workspace memory(workspace);
+  const own_key::Plan plan = own_key::make_plan(args, memory);
+  const cudaError_t error =
+      launch_streaming_softmax(args.dtype, args.tf32, plan.stream, policy, plan.merge.workers, stream);
+  if (error != cudaSuccess) return error;
+  const auto grid = dim3(static_cast<unsigned>(args.rows));
+  return with_element(args.dtype, [&](auto element) {
+    return launch(own_key::own_key_merge_kernel<decltype(element)>, grid, dim3(kMergeThreads), 0, stream, plan.merge);
+  });
+}
+
+}  // namespace motionops

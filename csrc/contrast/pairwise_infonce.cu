@@ -1,0 +1,181 @@
+// pairwise_infonce on the GPU: the forward pass of queue_infonce with the keys themselves as the queue, where a row's own
+// key is struck out, and a transposed pass for the key gradient.
+//
+// The diagonal of the key gradient, (p - 1) q, is added in float32 by the merge, from the saved logits: the main loop
+// leaves it out, as it does forward.
+#include "contrast/pairwise_infonce.h"
+
+#include "contrast/own_key_softmax.cuh"
+
+namespace motionops {
+namespace {
+
+struct OtherKeys {
+  static constexpr bool kOwnKey = true;
+  static constexpr bool kSoftmax = true;
+  static constexpr bool kRanges = false;
+  using Column = int32_t;  // nothing to know
+  struct Row {
+    int64_t own;
+  };
+  struct Block {
+    int64_t begin, end;
+  };
+
+  __device__ __forceinline__ const int32_t* columns() const { return nullptr; }
+  __device__ __forceinline__ int64_t described_columns() const { return 0; }
+  __device__ __forceinline__ Row row(int64_t row) const { return {row}; }
+  __device__ __forceinline__ Block block(int64_t first, int64_t last) const { return {first, last + 1}; }
+  __device__ __forceinline__ bool masks(const Block& block, int64_t begin, int64_t end) const {
+    return begin < block.end && end > block.begin;
+  }
+  __device__ __forceinline__ bool counts(const Row& row, int64_t column, int32_t) const { return column != row.own; }
+};
+
+// The transposed pass: rows are keys, columns queries.
+struct OtherQueries {
+  static constexpr bool kOwnKey = false;
+  static constexpr bool kSoftmax = false;
+  static constexpr bool kRanges = false;
+  using Column = float;  // log-sum-exp
+  struct Row {
+    int64_t own;
+  };
+  struct Block {};
+
+  const float* log_sum_exp;  // [N]
+  int64_t queries;           // N
+
+  __device__ __forceinline__ const float* columns() const { return log_sum_exp; }
+  __device__ __forceinline__ int64_t described_columns() const { return queries; }
+  __device__ __forceinline__ Row row(int64_t row) const { return {row}; }
+  __device__ __forceinline__ Block block(int64_t, int64_t) const { return {}; }
+  __device__ __forceinline__ float coefficient(const Row& row, int64_t column, float log_sum_exp_of_column,
+                                               float logit) const {
+    return column == row.own ? 0.0f : exp_approximate(logit - log_sum_exp_of_column);
+  }
+};
+
+// grad_query = g / (N tau) (E - k); a block per row.
+template <typename Element>
+__global__ void __launch_bounds__(128)
+    pairwise_infonce_query_gradient_kernel(const __grid_constant__ PairwiseInfonceBackward args) {
+  const int64_t row = blockIdx.x;
+  const float scale = *static_cast<const float*>(args.grad_loss) /
+                      (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
+    const int64_t place = row * args.dim + d;
+    static_cast<float*>(args.grad_query)[place] = scale * (static_cast<const float*>(args.expected_key)[place] -
+                                                           device_widen(static_cast<const Element*>(args.key)[place]));
+  }
+}
+
+// grad_key = g / (N tau) (sum over the slots + (p - 1) q of the own query); a block per key row.
+template <typename Element>
+__global__ void __launch_bounds__(kMergeThreads)
+    pairwise_infonce_key_merge_kernel(const __grid_constant__ PairwiseInfonceBackward args,
+                                      const __grid_constant__ Partials partials, int64_t maximum_workers) {
+  const int64_t row = blockIdx.x, block = row / kTileRows;
+  const Partition partition(args.key_rows, column_tiles(args.rows), maximum_workers);
+  const float scale = *static_cast<const float*>(args.grad_loss) /
+                      (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  const float inverse_weight_scale = 1.0f / partials.weight_scale;
+  const bool positive = row < args.rows;
+  const float miss = positive ? expm1f(static_cast<const float*>(args.positive_logit)[row] -
+                                       static_cast<const float*>(args.log_sum_exp)[row])
+                              : 0.0f;
+  combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block),
+                          static_cast<int>(row % kTileRows), 0.0f, [&](int64_t d, float total) {
+                            if (d >= args.dim) return;
+                            float sum = total * inverse_weight_scale;
+                            if (positive)
+                              sum += miss * device_widen(static_cast<const Element*>(args.query)[row * args.dim + d]);
+                            static_cast<float*>(args.grad_key)[row * args.dim + d] = scale * sum;
+                          });
+}
+
+// The same problem in the words of queue_infonce.
+QueueInfonceForward with_keys_as_queue(const PairwiseInfonceForward& args) {
+  QueueInfonceForward result{};
+  result.dtype = args.dtype;
+  result.query = args.query;
+  result.key = args.key;
+  result.queue = args.key;
+  result.rows = args.rows;
+  result.dim = args.dim;
+  result.queue_rows = args.key_rows;
+  result.temperature = args.temperature;
+  result.tf32 = args.tf32;
+  result.loss = args.loss;
+  result.rank = args.rank;
+  result.positive_logit = args.positive_logit;
+  result.log_sum_exp = args.log_sum_exp;
+  result.expected_key = args.expected_key;
+  return result;
+}
+
+struct BackwardPlan {
+  Streaming stream{};
+  int64_t workers = 0;
+};
+
+// Lays out the workspace; with a null base only its size is of interest.
+BackwardPlan make_plan(const PairwiseInfonceBackward& args, Workspace& workspace) {
+  BackwardPlan plan;
+  plan.workers =
+      streaming_workers(row_blocks(args.key_rows) * column_tiles(args.rows), kLeastTiles, args.dim, args.dtype, true);
+  Streaming& stream = plan.stream;
+  stream.rows = {args.key, nullptr, nullptr, args.key_rows};
+  stream.columns = {args.query, nullptr, nullptr, args.rows};
+  stream.dim = args.dim;
+  stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
+  stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key);
+  stream.partials.padded_dim = padded_dim(args.dim);
+  stream.partials.weight_scale = weight_scale_of(args.dtype);
+  stream.partials.expected =
+      workspace.take<float>(streaming_slots(args.key_rows, plan.workers) * kTileRows * stream.partials.padded_dim);
+  return plan;
+}
+
+}  // namespace
+
+size_t pairwise_infonce_workspace_bytes(const PairwiseInfonceForward& args) {
+  return own_key_workspace_bytes(with_keys_as_queue(args));
+}
+
+size_t pairwise_infonce_backward_workspace_bytes(const PairwiseInfonceBackward& args) {
+  if (args.grad_key == nullptr || args.key_rows == 0) return 0;
+  Workspace sizes(nullptr);
+  make_plan(args, sizes);
+  return sizes.bytes();
+}
+
+cudaError_t pairwise_infonce_forward_cuda(const PairwiseInfonceForward& args, void* workspace, cudaStream_t stream) {
+  return own_key_forward(with_keys_as_queue(args), OtherKeys{}, workspace, stream);
+}
+
+cudaError_t pairwise_infonce_backward_cuda(const PairwiseInfonceBackward& args, void* workspace, cudaStream_t stream) {
+  if (args.rows == 0) {
+    if (args.grad_key == nullptr || args.key_rows == 0) return cudaSuccess;
+    return cudaMemsetAsync(args.grad_key, 0, args.key_rows * args.dim * sizeof(float), stream);
+  }
+  if (args.grad_query != nullptr) {
+    const cudaError_t error = with_element(args.dtype, [&](auto element) {
+      return launch(pairwise_infonce_query_gradient_kernel<decltype(element)>, dim3(static_cast<unsigned>(args.rows)),
+                    dim3(128), 0, stream, args);
+    });
+    if (error != cudaSuccess) return error;
+  }
+  if (args.grad_key == nullptr) return cudaSuccess;
+  Workspace memory(workspace);
+  const BackwardPlan plan = make_plan(args, memory);
+  const OtherQueries policy{static_cast<const float*>(args.log_sum_exp), args.rows};
+  const cudaError_t error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, policy, plan.workers, stream);
+  if (error != cudaSuccess) return error;
+  return with_element(args.dtype, [&](auto element) {
+    return launch(pairwise_infonce_key_merge_kernel<decltype(element)>, dim3(static_cast<unsigned>(args.key_rows)),
+                  dim3(kMergeThreads), 0, stream, args, plan.stream.partials, plan.workers);
+  });
+}
+
+}  // namespace motionops

@@ -1,0 +1,124 @@
+// pairwise_infonce on the CPU: the streaming softmax with an own column, which is not counted again among the keys.
+#include "contrast/pairwise_infonce.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "contrast/streaming_softmax_cpu.h"
+
+namespace motionops {
+namespace {
+
+// Query i and key i do not meet among the columns: the positive is taken by itself. Rows and columns may change places.
+template <typename T>
+class OtherRows final : public ColumnPolicy<T> {
+ public:
+  void exclude(const LogitTile<T>& tile) const override {
+    const int64_t begin = std::max(tile.row_begin, tile.column_begin);
+    const int64_t end = std::min(tile.row_begin + tile.rows, tile.column_begin + tile.columns);
+    for (int64_t i = begin; i < end; ++i) {
+      tile.logits[(i - tile.column_begin) * tile.stride + (i - tile.row_begin)] = -std::numeric_limits<T>::infinity();
+    }
+  }
+};
+
+template <typename T>
+void forward(const PairwiseInfonceForward& args, const Parallel& parallel) {
+  const std::array<FeatureRows, 1> columns = {FeatureRows{args.key, args.dtype, args.key_rows, nullptr}};
+  const OtherRows<T> policy;
+  std::vector<T> maximum(args.rows);
+  std::vector<T> log_sum(args.rows);
+  StreamingSoftmax<T> problem;
+  problem.rows = {args.query, args.dtype, args.rows, nullptr};
+  problem.own = {args.key, args.dtype, args.rows, nullptr};
+  problem.columns = columns;
+  problem.dim = args.dim;
+  problem.scale = static_cast<T>(1.0 / args.temperature);
+  problem.policy = &policy;
+  problem.own_logit = static_cast<T*>(args.positive_logit);
+  problem.maximum = maximum.data();
+  problem.log_sum = log_sum.data();
+  problem.rank = args.rank;
+  problem.expected = static_cast<T*>(args.expected_key);
+  streaming_softmax(problem, parallel);
+  double total = 0;
+  for (int64_t row = 0; row < args.rows; ++row) {
+    static_cast<T*>(args.log_sum_exp)[row] = maximum[row] + log_sum[row];
+    total += (maximum[row] - problem.own_logit[row]) + log_sum[row];
+  }
+  *static_cast<T*>(args.loss) = args.rows == 0 ? T(0) : static_cast<T>(total / static_cast<double>(args.rows));
+}
+
+template <typename T>
+void grad_query(const PairwiseInfonceBackward& args, T factor, const Parallel& parallel) {
+  parallel.run(0, args.rows, 64, [&](int64_t begin, int64_t end) {
+    std::vector<T> widened(args.dim);
+    for (int64_t row = begin; row < end; ++row) {
+      const T* key = feature_row<T>({args.key, args.dtype, args.key_rows}, row, args.dim, widened.data());
+      const T* expected = static_cast<const T*>(args.expected_key) + row * args.dim;
+      T* to = static_cast<T*>(args.grad_query) + row * args.dim;
+      for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * (expected[d] - key[d]);
+    }
+  });
+}
+
+template <typename T>
+void grad_key(const PairwiseInfonceBackward& args, T factor, const Parallel& parallel) {
+  T* gradient = static_cast<T*>(args.grad_key);
+  std::fill_n(gradient, args.key_rows * args.dim, T(0));
+  if (args.rows == 0) return;
+  const OtherRows<T> policy;
+  const T scale = static_cast<T>(1.0 / args.temperature);
+  const std::vector<T> weight(args.rows, factor / scale);
+  StreamingGradient<T> problem;
+  problem.rows = {args.key, args.dtype, args.key_rows, nullptr};
+  problem.columns = {args.query, args.dtype, args.rows, nullptr};
+  problem.dim = args.dim;
+  problem.scale = scale;
+  problem.policy = &policy;
+  problem.log_sum_exp = static_cast<const T*>(args.log_sum_exp);
+  problem.weight = weight.data();
+  problem.gradient = gradient;
+  streaming_gradient(problem, parallel);
+  parallel.run(0, args.rows, 64, [&](int64_t begin, int64_t end) {
+    std::vector<T> widened(args.dim);
+    for (int64_t row = begin; row < end; ++row) {
+      const T* query = feature_row<T>(problem.columns, row, args.dim, widened.data());
+      // p − 1, without the cancellation where p is nearly 1.
+      const T miss = std::expm1(static_cast<const T*>(args.positive_logit)[row] - problem.log_sum_exp[row]);
+      for (int64_t d = 0; d < args.dim; ++d) gradient[row * args.dim + d] += factor * miss * query[d];
+    }
+  });
+}
+
+template <typename T>
+void backward(const PairwiseInfonceBackward& args, const Parallel& parallel) {
+  const T factor = args.rows == 0 ? T(0)
+                                  : static_cast<T>(*static_cast<const T*>(args.grad_loss) /
+                                                   (static_cast<double>(args.rows) * args.temperature));
+  if (args.grad_query != nullptr) grad_query<T>(args, factor, parallel);
+  if (args.grad_key != nullptr) grad_key<T>(args, factor, parallel);
+}
+
+}  // namespace
+
+void pairwise_infonce_forward_cpu(const PairwiseInfonceForward& args, const Parallel& parallel) {
+  if (args.dtype == Dtype::kFloat64) {
+    forward<double>(args, parallel);
+  } else {
+    forward<float>(args, parallel);
+  }
+}
+
+void pairwise_infonce_backward_cpu(const PairwiseInfonceBackward& args, const Parallel& parallel) {
+  if (args.dtype == Dtype::kFloat64) {
+    backward<double>(args, parallel);
+  } else {
+    backward<float>(args, parallel);
+  }
+}
+
+}  // namespace motionops

@@ -1,0 +1,109 @@
+"""InfoNCE within a batch: the keys of the other queries are the negatives."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from motionops.arrays import as_tensor
+from motionops.contrast.queue_infonce import InfoNCE, accumulation_dtype
+from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
+
+
+def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoNCE:
+    r"""InfoNCE of every query against all keys, without ever storing the logits.
+
+    .. math::
+        L_i = -\log \frac{e^{q_i k_i/\tau}}{\sum_{j=1}^{M} e^{q_i k_j/\tau}}
+
+    van den Oord et al. 2018 (eq. 4); keys beyond the N-th are hard negatives of every query, as Context-Motion
+    Decoupling adds them to its motion prediction loss.
+
+    Args:
+        query: ``[N, D]``, L2-normalised by the caller. Receives a gradient.
+        key: ``[M, D]`` with M ≥ N; row i < N is the positive of query i. Receives a gradient where it requires one.
+            Products are taken in its type: queries are rounded to it, sums are accumulated in float32 or wider.
+        temperature: :math:`\tau`, finite and above 0.
+
+    Returns:
+        :class:`InfoNCE`: the mean loss (0 where N = 0), and ``rank [N]`` int32, how many other keys score above the
+        query's own.
+
+    Raises:
+        TypeError: a type that is not supported.
+        ValueError: a shape, device or temperature that does not fit.
+    """
+    query = as_tensor("pairwise_infonce", "query", query)
+    key = as_tensor("pairwise_infonce", "key", key)
+    wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    loss, rank, *_ = ops().pairwise_infonce(query, key, temperature, wants_gradient)
+    return InfoNCE(loss, rank)
+
+
+def pairwise_infonce_reference(query: Tensor, key: Tensor, *, temperature: float = 0.1) -> InfoNCE:
+    """:func:`pairwise_infonce` in plain PyTorch, with all logits in memory: its definition.
+
+    Values are rounded to the keys' type and then multiplied and added in float32 (float64 for float64).
+    """
+    accumulation = accumulation_dtype(key.dtype)
+    rows = query.shape[0]
+    scores = query.to(key.dtype).to(accumulation) @ key.to(accumulation).T  # [N, M]
+    positive = scores.diagonal()[:, None]
+    own = torch.arange(rows, device=query.device)
+    rank = ((scores > positive) & (own[:, None] != torch.arange(key.shape[0], device=query.device))).sum(
+        dim=1, dtype=torch.int32
+    )
+    if rows == 0:
+        return InfoNCE(scores.sum(), rank)
+    return InfoNCE(F.cross_entropy(scores / temperature, own), rank)
+
+
+def register(namespace: str) -> None:
+    """Registers fake kernels and gradients of the operators of ``namespace``."""
+    forward_name = f"{namespace}::pairwise_infonce"
+    backward_name = f"{namespace}::pairwise_infonce_backward"
+
+    @torch.library.register_fake(forward_name)
+    def _(query, key, temperature, query_gradient):
+        check_same_device("pairwise_infonce", "query", query, key=key)
+        rows, dim = query.shape
+        kept = accumulation_dtype(key.dtype)
+        return (
+            query.new_empty((), dtype=kept),
+            query.new_empty((rows,), dtype=torch.int32),
+            query.new_empty((rows,), dtype=kept),
+            query.new_empty((rows,), dtype=kept),
+            query.new_empty((rows if query_gradient else 0, dim), dtype=kept),
+        )
+
+    @torch.library.register_fake(backward_name)
+    def _(grad_loss, query, key, positive_logit, log_sum_exp, expected_key, temperature, *wanted):
+        return tuple(
+            features.new_empty(features.shape if wants else (0, features.shape[1]))
+            for features, wants in zip((query, key), wanted, strict=True)
+        )
+
+    def setup_context(ctx, inputs, output):
+        query, key, temperature, query_gradient = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(query, key, *output[2:])
+        ctx.temperature = temperature
+        ctx.query_gradient = query_gradient
+
+    def backward(ctx, grad_loss, *_):
+        query_wants, key_wants = ctx.needs_input_grad[:2]
+        if query_wants and not ctx.query_gradient:
+            raise RuntimeError(
+                "pairwise_infonce: query_gradient must be True where query requires a gradient, got False"
+            )
+        grad_query, grad_key = getattr(torch.ops, namespace).pairwise_infonce_backward(
+            grad_loss, *ctx.saved_tensors, ctx.temperature, query_wants, key_wants
+        )
+        return grad_query if query_wants else None, grad_key if key_wants else None, None, None
+
+    torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
+    forbid_double_backward(namespace, "pairwise_infonce")
+
+
+register(NAMESPACE)
