@@ -20,18 +20,22 @@ from motionops.models.image_weights import load_image_weights
 from motionops.models.r2plus1d_50 import R2D50, R2Plus1D50
 from motionops.models.resnet3d import R2Plus1D18, R3DSmall
 from motionops.models.s3d import S3D
+from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
 
 __all__ = [
     "BACKBONES",
     "I2D",
     "I3D",
     "R2D50",
+    "R3D18",
     "S3D",
     "BackboneName",
     "ProjectionHead",
+    "R2D50Eighth",
     "R2Plus1D18",
     "R2Plus1D50",
     "R3DSmall",
+    "SlowR50",
     "build_backbone",
     "load_backbone",
     "load_image_weights",
