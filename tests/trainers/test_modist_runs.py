@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import modist
+import numpy as np
 import pytest
 import torch
 
 from motionops.commandline import run
 from motionops.errors import UserError
 from motionops.models import load_backbone
+from motionops.video.encoding import write_video
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -158,12 +160,30 @@ def test_a_set_without_motion_says_so_and_stops(shapes, tmp_path):
         modist.main(tiny(shapes, tmp_path / "run", gamma=0.9))
 
 
+def test_a_video_without_motion_is_counted_and_used_for_its_visual_loss(shapes, tmp_path):
+    lines = (shapes / "train.txt").read_text().splitlines()[:6]
+    stills = []
+    for number in range(2):
+        picture = np.random.default_rng(number).integers(0, 256, (1, 40, 40, 3), dtype=np.uint8)
+        write_video(tmp_path / f"still{number}.mp4", picture.repeat(24, axis=0), codec="mpeg4")
+        stills.append(f"{tmp_path}/still{number}.mp4 0")
+    listing = tmp_path / "list.txt"
+    listing.write_text("\n".join([*(f"{shapes}/{line}" for line in lines), *stills]))
+    config = tiny(shapes, tmp_path / "run", data=None, list=listing, gamma=0.003, epochs=2, batch_size=8)
+    assert modist.main(config) == 0
+    assert [float(row["low_motion"]) for row in losses(config.output)] == [2, 4]
+    assert json.loads((config.output / "metrics.json").read_text())["training"]["low_motion"] == 4
+    state = torch.load(config.output / "last.ckpt", weights_only=True)["state_dict"]
+    assert set(range(8)) == set(state["queue.ids"].tolist()) - {-1}
+    assert set(range(6)) == set(state["motion_queue.ids"].tolist()) - {-1}
+
+
 @pytest.mark.parametrize("folder", ["weizmann4", "surv_fight"])
 def test_real_videos(tmp_path, folder):
     if not (DATA / folder).is_dir():
         pytest.skip(f"the videos of {folder} are not here")
     line = ["--data", str(DATA / folder), "--output", str(tmp_path / "run"), "--max-steps", "2", "--batch-size", "4"]
-    line += ["--queue", "16", "--size", "32", "--workers", "0", "--motion", "frame-difference", "--gamma", "0"]
+    line += ["--queue", "16", "--size", "32", "--workers", "0"]
     assert run(modist.main, modist.MoDistConfig, modist.PRESETS, line) == 0
 
 
