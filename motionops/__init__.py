@@ -6,8 +6,11 @@ The operators are re-exported here, one line each; methods, video reading, model
 from motionops.contrast.pairwise_infonce import pairwise_infonce
 from motionops.contrast.pixel_contrast import pixel_contrast
 from motionops.contrast.queue_infonce import InfoNCE, queue_infonce
+from motionops.flow.flow_edges import flow_edges
 from motionops.flow.frame_difference import frame_difference
+from motionops.flow.motion_map import motion_map
 from motionops.flow.tvl1_flow import tvl1_flow
+from motionops.geometry.soft_correspondence import soft_correspondence
 from motionops.learning.feature_queue import FeatureQueue
 from motionops.library import has_cuda
 from motionops.views.appearance import Appearance
@@ -22,12 +25,15 @@ __all__ = [
     "FeatureQueue",
     "InfoNCE",
     "augment_clips",
+    "flow_edges",
     "frame_difference",
     "has_cuda",
     "motion_extents",
+    "motion_map",
     "pairwise_infonce",
     "pixel_contrast",
     "queue_infonce",
     "sample_extents",
+    "soft_correspondence",
     "tvl1_flow",
 ]

@@ -1,0 +1,77 @@
+"""Flow edges: where the speed of a flow field changes, MoDist's picture of motion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from motionops.arrays import as_tensor
+from motionops.flow.checks import check_flow, safe_sqrt
+from motionops.library import NAMESPACE, forbid_double_backward, ops
+
+
+def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
+    """Edges of the magnitude of a flow field (MoDist: Xiao, Tighe, Modolo, CVPR 2022, Section 3.1).
+
+    The magnitude ``sqrt(u² + v²)``, then its 3×3 Sobel derivatives (weights ±1, ±2, not normalised; edges
+    replicated), then ``sqrt(gx² + gy²)``, clamped to [0, ``max_value``]. A camera's pan alone has no edges.
+
+    Args:
+        flow: ``[B, T, 2, H, W]`` in pixels, channel 0 = u (to the right), 1 = v (down); float32, bfloat16, float16 or
+            float64; any strides; any device.
+        max_value: the largest edge, > 0, in the flow's unit.
+
+    Returns:
+        ``[B, T, H, W]``, contiguous, dtype and device of ``flow``. Differentiable once; no gradient flows through a
+        clamped edge or a magnitude of 0.
+
+    Raises:
+        TypeError: ``flow`` is no floating tensor or array.
+        ValueError: wrong shape, ``max_value`` not above 0.
+    """
+    return ops().flow_edges(as_tensor("flow_edges", "flow", flow), float(max_value))
+
+
+def flow_edges_reference(flow: Tensor, *, max_value: float = 10.0) -> Tensor:
+    """The definition of :func:`flow_edges` in plain PyTorch: any dtype, differentiable any number of times."""
+    b, t, _, h, w = flow.shape
+    if flow.numel() == 0:
+        return flow.sum(dim=2)
+    magnitude = safe_sqrt(flow.square().sum(dim=2))
+    m = F.pad(magnitude.reshape(b * t, 1, h, w), (1, 1, 1, 1), mode="replicate").view(b, t, h + 2, w + 2)
+    difference = m[..., 2:] - m[..., :-2]
+    smooth = m[..., :-2] + 2 * m[..., 1:-1] + m[..., 2:]
+    gx = difference[..., :-2, :] + 2 * difference[..., 1:-1, :] + difference[..., 2:, :]
+    gy = smooth[..., 2:, :] - smooth[..., :-2, :]
+    return safe_sqrt(gx.square() + gy.square()).clamp(max=max_value)
+
+
+def register(namespace: str) -> None:
+    """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
+    op = f"{namespace}::flow_edges"
+
+    def fake(flow: Tensor, max_value: float) -> Tensor:
+        check_flow("flow_edges", flow)
+        return flow.new_empty([*flow.shape[:2], *flow.shape[3:]])
+
+    def fake_backward(grad_edges: Tensor, flow: Tensor, max_value: float) -> Tensor:
+        return flow.new_empty(flow.shape)
+
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        flow, ctx.max_value = inputs
+        ctx.save_for_backward(flow)
+
+    def backward(ctx: Any, grad_edges: Tensor) -> tuple[Tensor, None]:
+        (flow,) = ctx.saved_tensors
+        return getattr(torch.ops, namespace).flow_edges_backward(grad_edges, flow, ctx.max_value), None
+
+    torch.library.register_fake(op)(fake)
+    torch.library.register_autograd(op, backward, setup_context=setup_context)
+    torch.library.register_fake(op + "_backward")(fake_backward)
+    forbid_double_backward(namespace, "flow_edges")
+
+
+register(NAMESPACE)

@@ -1,0 +1,96 @@
+"""Motion maps: how strongly a flow field changes from place to place, MCL's measure of motion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from motionops.arrays import as_tensor
+from motionops.flow.checks import check_flow, safe_sqrt
+from motionops.library import NAMESPACE, forbid_double_backward, ops
+
+
+def motion_map(flow: Any, *, grid: Sequence[int] | None = None) -> Tensor:
+    """The motion map of a flow field, whole or averaged over the cells of a grid (MCL: Li et al., ICCV 2021, Eq. 1).
+
+    ``sqrt(u_x² + u_y² + v_x² + v_y²)`` with central differences ``f_x = (f(x+1) - f(x-1)) / 2``, edges replicated. The
+    derivatives take the camera's pan out: a constant flow has the map 0.
+
+    Args:
+        flow: ``[B, T, 2, H, W]`` in pixels, channel 0 = u (to the right), 1 = v (down); float32, bfloat16, float16 or
+            float64; any strides; any device.
+        grid: ``(t, h, w)``, which must divide (T, H, W): the map is averaged over t×h×w equal blocks in the same pass
+            and never written. S-motion is the mean over t of it, T-motion that over h and w (Eq. 2).
+
+    Returns:
+        ``[B, T, H, W]``, or ``[B, t, h, w]`` with ``grid``; contiguous, dtype and device of ``flow``. Differentiable
+        once; no gradient flows where the map is 0.
+
+    Raises:
+        TypeError: ``flow`` is no floating tensor or array, ``grid`` no whole numbers.
+        ValueError: wrong shape, a grid that does not divide it.
+    """
+    flow = as_tensor("motion_map", "flow", flow)
+    return ops().motion_map(flow, None if grid is None else _whole_numbers(grid))
+
+
+def motion_map_reference(flow: Tensor, *, grid: Sequence[int] | None = None) -> Tensor:
+    """The definition of :func:`motion_map` in plain PyTorch: any dtype, differentiable any number of times."""
+    b, t, _, h, w = flow.shape
+    if flow.numel() == 0:
+        return flow.new_zeros([b, *(grid or (t, h, w))])
+    f = F.pad(flow.reshape(b * t, 2, h, w), (1, 1, 1, 1), mode="replicate").view(b, t, 2, h + 2, w + 2)
+    across = (f[..., 1:-1, 2:] - f[..., 1:-1, :-2]) / 2
+    down = (f[..., 2:, 1:-1] - f[..., :-2, 1:-1]) / 2
+    motion = safe_sqrt((across.square() + down.square()).sum(dim=2))
+    if grid is None:
+        return motion
+    blocks = motion.view(b, grid[0], t // grid[0], grid[1], h // grid[1], grid[2], w // grid[2])
+    return blocks.mean(dim=(2, 4, 6))
+
+
+def _whole_numbers(grid: Any) -> list[int]:
+    try:
+        numbers = [value.__index__() for value in grid]
+    except (TypeError, AttributeError):
+        raise TypeError(f"motion_map: grid must be three whole numbers (t, h, w), got {grid!r}") from None
+    if len(numbers) != 3:
+        raise ValueError(f"motion_map: grid must be three whole numbers (t, h, w), got {grid!r}")
+    return numbers
+
+
+def register(namespace: str) -> None:
+    """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
+    op = f"{namespace}::motion_map"
+
+    def fake(flow: Tensor, grid: list[int] | None) -> Tensor:
+        check_flow("motion_map", flow)
+        b, t, _, h, w = flow.shape
+        if grid is not None:
+            for name, size, cells in zip("THW", (t, h, w), grid, strict=True):
+                if cells <= 0 or size == 0 or size % cells:
+                    raise ValueError(f"motion_map: grid must divide {name}={size} into equal blocks, got {grid}")
+        return flow.new_empty([b, *((t, h, w) if grid is None else grid)])
+
+    def fake_backward(grad_map: Tensor, flow: Tensor, grid: list[int] | None) -> Tensor:
+        return flow.new_empty(flow.shape)
+
+    def setup_context(ctx: Any, inputs: tuple[Tensor, list[int] | None], output: Tensor) -> None:
+        flow, ctx.grid = inputs
+        ctx.save_for_backward(flow)
+
+    def backward(ctx: Any, grad_map: Tensor) -> tuple[Tensor, None]:
+        (flow,) = ctx.saved_tensors
+        return getattr(torch.ops, namespace).motion_map_backward(grad_map, flow, ctx.grid), None
+
+    torch.library.register_fake(op)(fake)
+    torch.library.register_autograd(op, backward, setup_context=setup_context)
+    torch.library.register_fake(op + "_backward")(fake_backward)
+    forbid_double_backward(namespace, "motion_map")
+
+
+register(NAMESPACE)
