@@ -69,7 +69,7 @@ class MoDistConfig(TrainConfig):
     """v: clip and clip (Eq. 1); m: motion and motion; mv: clip and motion, both ways (Eq. 2)."""
     weight_v: float = 0.2
     """Weight of v."""
-    weight_m: float = 1.0
+    weight_m: float = 0.2
     """Weight of m."""
     weight_mv: float = 1.0
     """Weight of mv."""
@@ -156,6 +156,7 @@ KINETICS = MoDistConfig(
     hidden=2048,
     queue=65536,
     weight_v=1.0,
+    weight_m=1.0,
     mv_negatives="query",
     group=8,
 )

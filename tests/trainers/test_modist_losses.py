@@ -72,7 +72,7 @@ def step(modist_, visual, motion, moving, ids, monkeypatch):
 
 @pytest.mark.parametrize("negatives", ["query", "key"])
 def test_the_four_terms_and_what_enters_the_queues(monkeypatch, negatives):
-    modist_ = module(mv_negatives=negatives, weight_v=1.0)
+    modist_ = module(mv_negatives=negatives, weight_v=1.0, weight_m=1.0)
     for queue in (modist_.queue, modist_.motion_queue):
         queue.enqueue(unit(12, DIM), torch.arange(12) % 5)
     (v_q, v_k), (m_q, m_k) = (unit(BATCH, DIM), unit(BATCH, DIM)), (unit(BATCH, DIM), unit(BATCH, DIM))
@@ -166,8 +166,6 @@ def test_frame_differences_and_flow_inputs():
 
 
 def test_flow_edges_of_pairs():
-    if not hasattr(motionops, "flow_edges"):
-        pytest.skip("motionops.flow_edges is not in this build")
     pairs = torch.zeros(2, 3, 2, 8, 8, 3, dtype=torch.uint8)
     vectors = torch.randn(6, 2, 8, 8)
     edges = motion_input.motion_of_pairs(pairs, "flow-edges", lambda flat: vectors)
