@@ -1,0 +1,144 @@
+"""soft_correspondence on every backend."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from motionops.geometry import soft_correspondence, soft_correspondence_reference
+from motionops.library import ops
+
+QUERY_GRID, KEY_GRID = (2, 3, 2), (3, 2, 4)
+
+
+def exact(query, key, query_grid, key_grid):
+    """S of one pair of extents in rational arithmetic."""
+
+    def interval(axis, cells, i):
+        start, end = (Fraction(value) for value in axis)
+        edges = sorted((start + (end - start) * k / cells) for k in (i, i + 1))
+        return edges
+
+    def ratio(axis, i, j):
+        a, b = interval(query[axis], query_grid[axis], i), interval(key[axis], key_grid[axis], j)
+        return max(Fraction(0), min(a[1], b[1]) - max(a[0], b[0])) / (a[1] - a[0])
+
+    def cells(grid):
+        return [(t, y, x) for t in range(grid[0]) for y in range(grid[1]) for x in range(grid[2])]
+
+    return [
+        [float(ratio(0, i[0], j[0]) * ratio(1, i[1], j[1]) * ratio(2, i[2], j[2])) for j in cells(key_grid)]
+        for i in cells(query_grid)
+    ]
+
+
+def random_views(count, seed=0):
+    """`[count, 3, 2]` random views, mirrored along any axis, that overlap or do not."""
+    generator = torch.Generator().manual_seed(seed)
+    extents = torch.rand(count, 3, 2, generator=generator)
+    extents[:, 0] *= 64
+    return extents
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_equals_rational_arithmetic(backend, dtype):
+    query, key = random_views(40).to(dtype), random_views(40, seed=1).to(dtype)
+    key[1] = query[1]
+    key[2] = query[2].flip(1)
+    key[3, :, 0], key[3, :, 1] = query[3, :, 1], query[3, :, 1] + 1  # touching
+    key[4, :, 0], key[4, :, 1] = -1, 100  # nested
+    key[5] = query[5] + 1000  # disjoint
+    result = soft_correspondence(query.to(backend.device), key.to(backend.device), QUERY_GRID, KEY_GRID).cpu()
+    assert result.dtype == dtype
+    wanted = torch.tensor(
+        [exact(q.tolist(), k.tolist(), QUERY_GRID, KEY_GRID) for q, k in zip(query, key, strict=True)],
+        dtype=torch.float64,
+    )
+    tolerance = 1e-7 if dtype == torch.float32 else 1e-11
+    torch.testing.assert_close(result.double(), wanted, rtol=tolerance, atol=1e-11)
+    torch.testing.assert_close(result[4].sum(1), torch.ones(12, dtype=dtype))
+    assert (result[5] == 0).all()
+    assert result.double().sum(2).max() < 1 + 1e-6
+
+
+def test_matches_reference(backend):
+    query, key = random_views(3).to(backend.device), random_views(3, seed=1).to(backend.device)
+    ours = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
+    torch.testing.assert_close(ours, soft_correspondence_reference(query, key, QUERY_GRID, KEY_GRID), rtol=1e-6, atol=0)
+
+
+def test_volume_by_random_points(backend):
+    query, key = torch.tensor([[[0.0, 8], [0.1, 0.9], [0.8, 0.0]]]), torch.tensor([[[4.0, 16], [0.9, 0.3], [0.2, 1.0]]])
+    share = soft_correspondence(query.to(backend.device), key.to(backend.device), (1, 2, 2), (2, 2, 1)).cpu()[0]
+    generator = torch.Generator().manual_seed(0)
+    place = torch.rand(200_000, 3, generator=generator, dtype=torch.float64)  # in the query view, 0 to 1
+    point = query[0, :, 0] + place * (query[0, :, 1] - query[0, :, 0])
+    inside = (point - key[0, :, 0]) / (key[0, :, 1] - key[0, :, 0])
+    row = (place * torch.tensor([1, 2, 2])).long()
+    column = (inside * torch.tensor([2, 2, 1])).floor().long()
+    valid = ((inside >= 0) & (inside < 1)).all(1)
+    row, column = row[:, 1] * 2 + row[:, 2], column[:, 0] * 2 + column[:, 1]
+    counts = torch.zeros(4, 4)
+    counts.index_put_((row[valid], column[valid]), torch.ones(int(valid.sum())), accumulate=True)
+    torch.testing.assert_close(counts / torch.bincount(row, minlength=4)[:, None], share, rtol=0, atol=0.01)
+
+
+def test_equal_views_are_the_identity_and_mirrored_ones_run_backwards(backend):
+    view = torch.tensor([[[3.0, 7.0], [0.1, 0.8], [0.2, 0.9]]], device=backend.device)
+    mirrored = view.clone()
+    mirrored[:, 2] = view[:, 2].flip(1)
+    same = soft_correspondence(view, view, (1, 1, 4), (1, 1, 4))[0]
+    assert torch.equal(same, torch.eye(4, device=backend.device))
+    back = soft_correspondence(view, mirrored, (1, 1, 4), (1, 1, 4))[0]
+    torch.testing.assert_close(back, torch.eye(4, device=backend.device).flip(1), rtol=0, atol=1e-6)
+
+
+def test_no_videos(backend):
+    empty = torch.empty(0, 3, 2, device=backend.device)
+    assert soft_correspondence(empty, empty, (1, 2, 3), (2, 2, 2)).shape == (0, 6, 8)
+
+
+BAD = [
+    ({"query_extent": torch.ones(2, 3)}, ValueError, r"query_extent must be \[B, 3, 2\], got \[2, 3\]"),
+    ({"key_extent": torch.ones(1, 3, 2)}, ValueError, r"key_extent must be \[B=2, 3, 2\], got \[1, 3, 2\]"),
+    ({"query_extent": torch.ones(2, 3, 2).int()}, TypeError, "query_extent must be float32 or float64, got int32"),
+    ({"key_extent": torch.ones(2, 3, 2).half()}, TypeError, "key_extent must be float32 or float64, got float16"),
+    ({"query_grid": (1, 0, 2)}, ValueError, r"query_grid must be \(t, h, w\), each at least 1, got \[1, 0, 2\]"),
+    ({"key_grid": (1, 2)}, ValueError, r"key_grid must be \(t, h, w\), each at least 1, got \[1, 2\]"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), BAD)
+def test_bad_arguments(backend, changes, error, message):
+    arguments = {"query_extent": random_views(2), "key_extent": random_views(2), "query_grid": (1, 2, 2)}
+    arguments = {**arguments, "key_grid": (1, 2, 2), **changes}
+    arguments = {n: v.to(backend.device) if isinstance(v, torch.Tensor) else v for n, v in arguments.items()}
+    with pytest.raises(error, match=f"soft_correspondence: .*{message}"):
+        soft_correspondence(**arguments)
+
+
+@pytest.mark.parametrize("argument", ["query_extent", "key_extent"])
+def test_a_view_without_volume(backend, argument):
+    extents = {"query_extent": random_views(2), "key_extent": random_views(2)}
+    extents[argument][1, 1] = 0.5
+    extents = {name: value.to(backend.device) for name, value in extents.items()}
+    if backend.name == "cuda":
+        assert soft_correspondence(**extents, query_grid=(1, 1, 1), key_grid=(1, 1, 1))[1].isnan().all()
+        return
+    with pytest.raises(ValueError, match=f"{argument} must have a finite length other than 0 .* along y of view 1"):
+        soft_correspondence(**extents, query_grid=(1, 1, 1), key_grid=(1, 1, 1))
+
+
+def test_opcheck(backend):
+    query, key = random_views(2).to(backend.device), random_views(2, seed=1).to(backend.device)
+    torch.library.opcheck(ops().soft_correspondence.default, (query, key, [1, 2, 2], [2, 1, 3]))
+
+
+def test_compiles_whole(backend):
+    query, key = random_views(2).to(backend.device), random_views(2, seed=1).to(backend.device)
+
+    def step(query, key):
+        return soft_correspondence(query, key, (1, 2, 2), (2, 1, 3)) * 2
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(query, key), step(query, key))
