@@ -6,6 +6,7 @@ The operators are re-exported here, one line each; methods, video reading, model
 from motionops.contrast.pairwise_infonce import pairwise_infonce
 from motionops.contrast.pixel_contrast import pixel_contrast
 from motionops.contrast.queue_infonce import InfoNCE, queue_infonce
+from motionops.contrast.region_contrast import region_contrast
 from motionops.flow.flow_edges import flow_edges
 from motionops.flow.frame_difference import frame_difference
 from motionops.flow.motion_map import motion_map
@@ -33,6 +34,7 @@ __all__ = [
     "pairwise_infonce",
     "pixel_contrast",
     "queue_infonce",
+    "region_contrast",
     "sample_extents",
     "soft_correspondence",
     "tvl1_flow",

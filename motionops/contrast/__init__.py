@@ -3,6 +3,7 @@
 from motionops.contrast.pairwise_infonce import pairwise_infonce, pairwise_infonce_reference
 from motionops.contrast.pixel_contrast import pixel_contrast, pixel_contrast_reference
 from motionops.contrast.queue_infonce import InfoNCE, queue_infonce, queue_infonce_reference
+from motionops.contrast.region_contrast import region_contrast, region_contrast_reference
 
 __all__ = [
     "InfoNCE",
@@ -12,4 +13,6 @@ __all__ = [
     "pixel_contrast_reference",
     "queue_infonce",
     "queue_infonce_reference",
+    "region_contrast",
+    "region_contrast_reference",
 ]

@@ -1,0 +1,305 @@
+// region_contrast on the GPU: the streaming softmax of all rows over all columns, where every column counts, and merge
+// kernels that add the targets in float32. A table of per-axis overlaps stands for S; a merge block reads its row of it.
+// The transposed pass weighs p by W from the saved log-sum-exp; the target's part is subtracted by its merge.
+#include "contrast/region_contrast.h"
+
+#include "contrast/own_key_softmax.cuh"
+
+namespace motionops {
+namespace {
+
+struct AllCells {
+  static constexpr bool kOwnKey = false;
+  static constexpr bool kSoftmax = true;
+  static constexpr bool kRanges = false;
+  using Column = int32_t;  // nothing to know
+  struct Row {};
+  struct Block {};
+
+  __device__ __forceinline__ const int32_t* columns() const { return nullptr; }
+  __device__ __forceinline__ int64_t described_columns() const { return 0; }
+  __device__ __forceinline__ Row row(int64_t) const { return {}; }
+  __device__ __forceinline__ Block block(int64_t, int64_t) const { return {}; }
+  __device__ __forceinline__ bool masks(Block, int64_t, int64_t) const { return false; }
+  __device__ __forceinline__ bool counts(Row, int64_t, int32_t) const { return true; }
+};
+
+struct alignas(8) DescribedQuery {
+  float log_sum_exp;
+  float weight;
+};
+
+// The transposed pass: rows are key cells, columns query cells.
+struct QueryCells {
+  static constexpr bool kOwnKey = false;
+  static constexpr bool kSoftmax = false;
+  static constexpr bool kRanges = false;
+  using Column = DescribedQuery;
+  struct Row {};
+  struct Block {};
+
+  const DescribedQuery* queries;
+  int64_t count;
+
+  __device__ __forceinline__ const DescribedQuery* columns() const { return queries; }
+  __device__ __forceinline__ int64_t described_columns() const { return count; }
+  __device__ __forceinline__ Row row(int64_t) const { return {}; }
+  __device__ __forceinline__ Block block(int64_t, int64_t) const { return {}; }
+  __device__ __forceinline__ float coefficient(Row, int64_t, const DescribedQuery& query, float logit) const {
+    return query.weight * exp_approximate(logit - query.log_sum_exp);
+  }
+};
+
+__global__ void __launch_bounds__(256)
+    region_overlaps_kernel(const __grid_constant__ RegionPairs pairs, float* tables) {
+  const int64_t size = pairs.table_size(), place = blockIdx.x * int64_t{256} + threadIdx.x;
+  if (place < pairs.batch * pairs.views * size) {
+    tables[place] = static_cast<float>(pairs.table_value(place / size, place % size));
+  }
+}
+
+struct Merge {
+  RegionPairs pairs;
+  Partials partials;
+  int64_t workers;
+  int64_t dim;
+  const void* query;
+  const void* key;
+  const float* tables;
+  float inverse_temperature;
+  int32_t* counter;
+  float* row_loss;  // [R]
+  float* loss;
+  float* log_sum_exp;
+  float* weight;
+  float* difference;
+};
+
+// A block per row.
+template <typename Element>
+__global__ void __launch_bounds__(kMergeThreads) region_contrast_merge_kernel(const __grid_constant__ Merge merge) {
+  __shared__ float scratch[kMergeWarps];
+  const RegionPairs& pairs = merge.pairs;
+  const int64_t row = blockIdx.x, block = row / kTileRows, cells = pairs.query_grid.count(), view = row / cells;
+  const Partition partition(pairs.rows(), column_tiles(pairs.columns()), merge.workers);
+  const int row_in_block = static_cast<int>(row % kTileRows);
+  const int64_t first = partition.first_slot(block), last = partition.last_slot(block);
+  const RowStatistics all = combine_statistics(merge.partials, first, last, row_in_block);
+  const float base = finite_base(all.maximum);
+  const float log_sum_exp = base + logf(all.sum);
+
+  const float* table = merge.tables + view * pairs.table_size();
+  const float* along_t = pairs.overlaps(table, 0, row % cells);
+  const float* along_y = pairs.overlaps(table, 1, row % cells);
+  const float* along_x = pairs.overlaps(table, 2, row % cells);
+  const int64_t* grid = pairs.key_grid.cells;
+  float sums[kExtentAxes] = {0.0f, 0.0f, 0.0f};
+  for (int64_t t = 0; t < grid[0]; ++t) sums[0] += along_t[t];
+  for (int64_t y = 0; y < grid[1]; ++y) sums[1] += along_y[y];
+  for (int64_t x = 0; x < grid[2]; ++x) sums[2] += along_x[x];
+  const float weight = sums[0] * sums[1] * sums[2];
+
+  const auto* keys = static_cast<const Element*>(merge.key) + view / pairs.views * pairs.key_grid.count() * merge.dim;
+  const auto* query = static_cast<const Element*>(merge.query) + row * merge.dim;
+  const float scale = weight / (merge.partials.weight_scale * all.sum);
+  float logit = 0.0f;
+  combine_expected<true>(merge.partials, first, last, row_in_block, base, [&](int64_t d, float total) {
+    if (d >= merge.dim) return;
+    float target = 0.0f;
+    const Element* key = keys + d;
+    for (int64_t t = 0; t < grid[0]; ++t) {
+      for (int64_t y = 0; y < grid[1]; ++y, key += grid[2] * merge.dim) {
+        const float part = along_t[t] * along_y[y];
+        if (part == 0.0f) continue;
+        for (int64_t x = 0; x < grid[2]; ++x) {
+          const float share = part * along_x[x];
+          if (share != 0.0f) target = fmaf(share, device_widen(key[x * merge.dim]), target);
+        }
+      }
+    }
+    logit += device_widen(query[d]) * target;
+    merge.difference[row * merge.dim + d] = scale * total - target;
+  });
+  logit = block_sum(logit, scratch);
+  if (threadIdx.x == 0) {
+    merge.log_sum_exp[row] = log_sum_exp;
+    merge.weight[row] = weight;
+    merge.row_loss[row] = weight * log_sum_exp - logit * merge.inverse_temperature;
+  }
+  if (last_block(merge.counter)) {
+    float total = 0.0f;
+    for (int64_t index = threadIdx.x; index < pairs.rows(); index += kMergeThreads)
+      total += __ldcg(merge.row_loss + index);
+    total = block_sum(total, scratch);
+    if (threadIdx.x == 0) *merge.loss = total / static_cast<float>(pairs.rows());
+  }
+}
+
+__global__ void __launch_bounds__(256)
+    region_describe_kernel(const __grid_constant__ RegionContrastBackward args, DescribedQuery* queries) {
+  const int64_t row = blockIdx.x * int64_t{256} + threadIdx.x;
+  if (row < args.pairs.rows()) {
+    queries[row] = {static_cast<const float*>(args.log_sum_exp)[row], static_cast<const float*>(args.weight)[row]};
+  }
+}
+
+__device__ __forceinline__ float gradient_scale(const RegionContrastBackward& args) {
+  return *static_cast<const float*>(args.grad_loss) /
+         (static_cast<float>(args.pairs.rows()) * static_cast<float>(args.temperature));
+}
+
+__global__ void __launch_bounds__(128)
+    region_query_gradient_kernel(const __grid_constant__ RegionContrastBackward args) {
+  const float scale = gradient_scale(args);
+  for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
+    const int64_t place = blockIdx.x * args.dim + d;
+    static_cast<float*>(args.grad_query)[place] = scale * static_cast<const float*>(args.expected_difference)[place];
+  }
+}
+
+// A block per key cell.
+template <typename Element>
+__global__ void __launch_bounds__(kMergeThreads)
+    region_key_merge_kernel(const __grid_constant__ RegionContrastBackward args,
+                            const __grid_constant__ Partials partials, const float* tables, int64_t workers) {
+  const RegionPairs& pairs = args.pairs;
+  const int64_t row = blockIdx.x, block = row / kTileRows, video = row / pairs.key_grid.count();
+  const int64_t cell = row % pairs.key_grid.count(), cells = pairs.query_grid.count();
+  const int64_t of_video = pairs.rows_of_video();
+  const Partition partition(pairs.columns(), column_tiles(pairs.rows()), workers);
+  const float scale = gradient_scale(args), inverse_weight_scale = 1.0f / partials.weight_scale;
+  const auto* queries = static_cast<const Element*>(args.query) + video * of_video * args.dim;
+  combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block),
+                          static_cast<int>(row % kTileRows), 0.0f, [&](int64_t d, float total) {
+                            if (d >= args.dim) return;
+                            float target = 0.0f;
+                            for (int64_t i = 0; i < of_video; ++i) {
+                              const float* table = tables + (video * pairs.views + i / cells) * pairs.table_size();
+                              float share = 1.0f;
+                              for (int axis = 0; axis < kExtentAxes && share != 0.0f; ++axis) {
+                                share *= pairs.overlaps(table, axis, i % cells)[pairs.key_grid.along(axis, cell)];
+                              }
+                              if (share != 0.0f) target = fmaf(share, device_widen(queries[i * args.dim + d]), target);
+                            }
+                            static_cast<float*>(args.grad_key)[row * args.dim + d] =
+                                scale * (total * inverse_weight_scale - target);
+                          });
+}
+
+struct Plan {
+  Streaming stream{};
+  float* tables = nullptr;
+  int64_t workers = 0;
+  float* row_loss = nullptr;
+  DescribedQuery* queries = nullptr;
+};
+
+// Lays out the workspace; with a null base only its size is of interest.
+template <typename Args>
+Plan make_plan(const Args& args, bool transposed, Workspace& workspace) {
+  const int64_t rows = transposed ? args.pairs.columns() : args.pairs.rows();
+  const int64_t columns = transposed ? args.pairs.rows() : args.pairs.columns();
+  Plan plan;
+  plan.workers = streaming_workers(row_blocks(rows) * column_tiles(columns), kLeastTiles, args.dim, args.dtype, true);
+  const int64_t places = streaming_slots(rows, plan.workers) * kTileRows;
+  plan.tables = workspace.take<float>(args.pairs.batch * args.pairs.views * args.pairs.table_size());
+  Streaming& stream = plan.stream;
+  stream.rows = {transposed ? args.key : args.query, nullptr, nullptr, rows};
+  stream.columns = {transposed ? args.query : args.key, nullptr, nullptr, columns};
+  stream.dim = args.dim;
+  stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
+  stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key);
+  stream.partials.padded_dim = padded_dim(args.dim);
+  stream.partials.weight_scale = weight_scale_of(args.dtype);
+  stream.partials.expected = workspace.take<float>(places * stream.partials.padded_dim);
+  if (transposed) {
+    plan.queries = workspace.take<DescribedQuery>(columns);
+  } else {
+    stream.partials.maximum = workspace.take<float>(places);
+    stream.partials.sum = workspace.take<float>(places);
+    stream.counter = workspace.take<int32_t>(1);
+    plan.row_loss = workspace.take<float>(rows);
+  }
+  return plan;
+}
+
+cudaError_t make_tables(const RegionPairs& pairs, float* tables, cudaStream_t stream) {
+  const int64_t size = pairs.batch * pairs.views * pairs.table_size();
+  return launch(region_overlaps_kernel, dim3(static_cast<unsigned>((size + 255) / 256)), dim3(256), 0, stream, pairs,
+                tables);
+}
+
+}  // namespace
+
+size_t region_contrast_workspace_bytes(const RegionContrastForward& args) {
+  if (args.pairs.rows() == 0) return 0;
+  Workspace sizes(nullptr);
+  make_plan(args, false, sizes);
+  return sizes.bytes();
+}
+
+size_t region_contrast_backward_workspace_bytes(const RegionContrastBackward& args) {
+  if (args.pairs.rows() == 0 || args.grad_key == nullptr) return 0;
+  Workspace sizes(nullptr);
+  make_plan(args, true, sizes);
+  return sizes.bytes();
+}
+
+cudaError_t region_contrast_forward_cuda(const RegionContrastForward& args, void* workspace, cudaStream_t stream) {
+  const int64_t rows = args.pairs.rows();
+  if (rows == 0) return cudaMemsetAsync(args.loss, 0, sizeof(float), stream);
+  Workspace memory(workspace);
+  const Plan plan = make_plan(args, false, memory);
+  cudaError_t error = make_tables(args.pairs, plan.tables, stream);
+  if (error != cudaSuccess) return error;
+  error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, AllCells{}, plan.workers, stream);
+  if (error != cudaSuccess) return error;
+  const Merge merge{args.pairs,
+                    plan.stream.partials,
+                    plan.workers,
+                    args.dim,
+                    args.query,
+                    args.key,
+                    plan.tables,
+                    plan.stream.inverse_temperature,
+                    plan.stream.counter,
+                    plan.row_loss,
+                    static_cast<float*>(args.loss),
+                    static_cast<float*>(args.log_sum_exp),
+                    static_cast<float*>(args.weight),
+                    static_cast<float*>(args.expected_difference)};
+  return with_element(args.dtype, [&](auto element) {
+    return launch(region_contrast_merge_kernel<decltype(element)>, dim3(static_cast<unsigned>(rows)),
+                  dim3(kMergeThreads), 0, stream, merge);
+  });
+}
+
+cudaError_t region_contrast_backward_cuda(const RegionContrastBackward& args, void* workspace, cudaStream_t stream) {
+  const int64_t rows = args.pairs.rows(), columns = args.pairs.columns();
+  if (rows == 0) {
+    if (args.grad_key == nullptr || columns == 0) return cudaSuccess;
+    return cudaMemsetAsync(args.grad_key, 0, columns * args.dim * sizeof(float), stream);
+  }
+  if (args.grad_query != nullptr) {
+    const cudaError_t error =
+        launch(region_query_gradient_kernel, dim3(static_cast<unsigned>(rows)), dim3(128), 0, stream, args);
+    if (error != cudaSuccess) return error;
+  }
+  if (args.grad_key == nullptr) return cudaSuccess;
+  Workspace memory(workspace);
+  const Plan plan = make_plan(args, true, memory);
+  cudaError_t error = make_tables(args.pairs, plan.tables, stream);
+  if (error != cudaSuccess) return error;
+  error = launch(region_describe_kernel, dim3(static_cast<unsigned>((rows + 255) / 256)), dim3(256), 0, stream, args,
+                 plan.queries);
+  if (error != cudaSuccess) return error;
+  error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, QueryCells{plan.queries, rows}, plan.workers,
+                                   stream);
+  if (error != cudaSuccess) return error;
+  return with_element(args.dtype, [&](auto element) {
+    return launch(region_key_merge_kernel<decltype(element)>, dim3(static_cast<unsigned>(columns)), dim3(kMergeThreads),
+                  0, stream, args, plan.stream.partials, plan.tables, plan.workers);
+  });
+}
+
+}  // namespace motionops
