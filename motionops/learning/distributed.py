@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, distributed
 
@@ -63,3 +65,11 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     flags = torch.tensor([int(flag)], device=device)
     distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
     return bool(flags.item())
+
+
+def environment_rank() -> int:
+    """This process's rank before a process group exists: torchrun's, SLURM's, or what Lightning gives its children."""
+    for name in ("RANK", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return int(os.environ["SLURM_PROCID"]) if int(os.environ.get("SLURM_NTASKS", 1)) > 1 else 0

@@ -97,7 +97,7 @@ def motion_alignment(
 
     if motion.shape[1:] != first.shape[2:]:
         motion = F.adaptive_avg_pool3d(motion[:, None], first.shape[2:])[:, 0]
-    aligned = _map(maps.get("gradient"), maps.get("features"), variant, form)
+    aligned = aligned_map(maps.get("gradient"), maps.get("features"), variant, form)
     parts = _paper_parts(aligned, motion) if form == "paper" else _released_parts(aligned, motion)
     if len(motion) == 0:
         parts = [part.sum() for part in parts]
@@ -106,8 +106,10 @@ def motion_alignment(
     return MotionAlignment(sum(parts), *parts)
 
 
-def _map(gradient: Tensor | None, features: Tensor | None, variant: str, form: str) -> Tensor:
-    """What is aligned, `[B, T, H, W]`."""
+def aligned_map(
+    gradient: Tensor | None, features: Tensor | None, variant: Variant = "v3", form: Form = "paper"
+) -> Tensor:
+    """What is aligned with the motion, `[B, T, H, W]`: arguments as of `motion_alignment`."""
     if variant == "v1":
         return features.sum(dim=1)
     weight = gradient.mean(dim=(2, 3, 4) if form == "paper" else (3, 4), keepdim=True)

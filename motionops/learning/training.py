@@ -21,6 +21,7 @@ from motionops.errors import UserError
 from motionops.learning.checkpoint import NAME, AtomicCheckpointIO, Interrupted, LastCheckpoint, read_checkpoint
 from motionops.learning.config import FREE_TO_CHANGE, TrainConfig
 from motionops.learning.data import PlannedData, TrainingVideos, end_workers, find_training_videos
+from motionops.learning.distributed import environment_rank
 from motionops.learning.lightning import DDPStrategy, TensorBoardLogger, Trainer, seed_everything
 from motionops.learning.module import FinishStep, SelfSupervisedModule
 from motionops.learning.progress import TrainingBar
@@ -216,14 +217,6 @@ def processes(config: TrainConfig) -> tuple[int, int]:
     if config.batch_size % (devices * nodes):
         raise UserError(f"--batch-size: {config.batch_size} videos cannot be shared by {devices * nodes} processes")
     return devices, nodes
-
-
-def environment_rank() -> int:
-    """This process's rank before a process group exists: torchrun's, SLURM's, or what Lightning gives its children."""
-    for name in ("RANK", "LOCAL_RANK"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return int(os.environ["SLURM_PROCID"]) if int(os.environ.get("SLURM_NTASKS", 1)) > 1 else 0
 
 
 def fit_batch(config: TrainConfig, videos: int, ranks: int) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 
 from motionops.commandline import run_commands
-from motionops.video.prepare import flow_edges
+from motionops.video.prepare import flow_edges, motion
 
-COMMANDS = {"flow-edges": (flow_edges.main, flow_edges.FlowEdgesConfig)}
+COMMANDS = {
+    "motion": (motion.main, motion.MotionConfig),
+    "flow-edges": (flow_edges.main, flow_edges.FlowEdgesConfig),
+}
 
 if __name__ == "__main__":
     sys.exit(run_commands(COMMANDS, "Compute what a training reads of a set of videos once.", prog="prepare"))
