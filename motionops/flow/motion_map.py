@@ -42,7 +42,7 @@ def motion_map_reference(flow: Tensor, *, grid: Sequence[int] | None = None) -> 
     """The definition of :func:`motion_map` in plain PyTorch: any dtype, differentiable any number of times."""
     b, t, _, h, w = flow.shape
     if flow.numel() == 0:
-        return flow.new_zeros([b, *(grid or (t, h, w))])
+        return flow.sum(dim=2).reshape(b, *(grid or (t, h, w)))
     f = F.pad(flow.reshape(b * t, 2, h, w), (1, 1, 1, 1), mode="replicate").view(b, t, 2, h + 2, w + 2)
     across = (f[..., 1:-1, 2:] - f[..., 1:-1, :-2]) / 2
     down = (f[..., 2:, 1:-1] - f[..., :-2, 1:-1]) / 2

@@ -63,3 +63,54 @@ def image_pair(
         return tuple(torch.zeros(0, height, width, dtype=torch.uint8) for _ in range(2))
     previous, following = zip(*pairs, strict=True)
     return torch.stack(previous), torch.stack(following)
+
+
+def flow_sample(*shape: int, dtype: torch.dtype = torch.float32, layout: str = "contiguous", seed: int = 0) -> Tensor:
+    """A rough flow `[B, T, 2, H, W]` of a few pixels; `layout` says how it lies in memory."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*sizes: int) -> Tensor:
+        return (3 * torch.randn(*sizes, generator=generator, dtype=torch.float64)).to(dtype)
+
+    batch, frames, channels, height, width = shape
+    if layout == "contiguous":
+        return draw(*shape)
+    if layout == "vectors last":  # as OpenCV gives them: [B, T, H, W, 2]
+        return draw(batch, frames, height, width, channels).permute(0, 1, 4, 2, 3)
+    if layout == "channels first":
+        return draw(batch, channels, frames, height, width).transpose(1, 2)
+    if layout == "every second frame":
+        return draw(batch, 2 * frames, channels, height, width)[:, ::2]
+    if layout == "crop":
+        return draw(batch, frames, channels, height + 2, width + 3)[..., 1:-1, 2:-1]
+    if layout == "transposed":
+        return draw(*shape).transpose(3, 4).contiguous().transpose(3, 4)
+    if layout == "one frame, expanded":
+        return draw(batch, 1, channels, height, width).expand(*shape)
+    raise ValueError(layout)
+
+
+FLOW_LAYOUTS = [
+    "contiguous",
+    "vectors last",
+    "channels first",
+    "every second frame",
+    "crop",
+    "transposed",
+    "one frame, expanded",
+]
+
+# 0 and 1 along every axis, odd tails, rows that may and may not be read 16 bytes at a time, several strips and tiles
+FLOW_SHAPES = [
+    (0, 2, 2, 4, 5),
+    (2, 0, 2, 4, 5),
+    (2, 3, 2, 0, 5),
+    (2, 3, 2, 5, 0),
+    (1, 1, 2, 1, 1),
+    (1, 2, 2, 1, 9),
+    (2, 1, 2, 9, 1),
+    (1, 1, 2, 2, 2),
+    (2, 3, 2, 7, 13),
+    (1, 2, 2, 16, 24),
+    (1, 1, 2, 131, 67),
+]
