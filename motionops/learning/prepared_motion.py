@@ -13,7 +13,7 @@ from motionops.learning.distributed import environment_rank
 from motionops.video.cache import cache_folder
 from motionops.video.lists import Video
 from motionops.video.motion_file import MotionFile
-from motionops.video.prepare.motion import prepare
+from motionops.video.prepare.motion import CELLS, SIDE, prepare
 
 
 def find_or_prepare(file: Path | None, videos: Sequence[Video]) -> MotionFile:
@@ -43,6 +43,7 @@ def find_or_prepare(file: Path | None, videos: Sequence[Video]) -> MotionFile:
 
 
 def set_name(videos: Sequence[Video]) -> str:
-    """Names a set of videos by their common folder, so that lists of one data set share a file."""
+    """Names the default motion of videos by their common folder, so that lists of one data set share a file."""
     folder = os.path.commonpath([os.path.dirname(os.path.realpath(video.path)) for video in videos])
-    return f"{os.path.basename(folder) or 'videos'}-{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
+    key = f"{folder} {CELLS} {SIDE}"  # another default is another file
+    return f"{os.path.basename(folder) or 'videos'}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

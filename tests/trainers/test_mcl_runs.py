@@ -236,6 +236,8 @@ def test_real_videos(tmp_path, name, source):
     listing = DATA / name / "train.txt"
     if not listing.exists():
         pytest.skip(f"{listing} is not there")
+    few = tmp_path / "few.txt"
+    few.write_text("".join(f"{DATA / name}/{line}\n" for line in listing.read_text().splitlines()[:3]))
     config = tiny(tmp_path, tmp_path / "run", max_steps=1, motion_source=source, batch_size=2)
-    assert mcl.main(replace(config, data=DATA / name, list=listing)) == 0
+    assert mcl.main(replace(config, data=DATA / name, list=few)) == 0
     assert len(losses(config.output)) == 1

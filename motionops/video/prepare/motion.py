@@ -21,6 +21,7 @@ from motionops.video.motion_file import MotionWriter
 from motionops.video.progress import with_progress
 from motionops.video.reading import VideoError, read_video
 
+CELLS, SIDE = 32, 96
 FRAMES_AT_ONCE = 64
 FRAMES_OF_AN_HOUR = 25 * 3600
 
@@ -35,9 +36,9 @@ class MotionConfig:
     """Folder of videos."""
     list: Path | None = None
     """List of the videos; without it all videos of --data."""
-    cells: int = 32
+    cells: int = CELLS
     """Cells along the longer side of a map, at most one a pixel."""
-    side: int = 160
+    side: int = SIDE
     """Frames with a longer side are shrunk to it before the flow; 0: none is."""
     workers: int = 0
     """Videos that are worked on at the same time; 0: one for each core."""
@@ -50,14 +51,16 @@ def video_motion(path: str, cells: int, side: int) -> torch.Tensor:
     Raises:
         VideoError: it cannot be read.
     """
+    from motionops import has_cuda
     from motionops.flow.motion_map import motion_map
     from motionops.learning.clip_flow import clip_flow
 
     video = read_video(path)
+    device = "cuda" if torch.cuda.is_available() and has_cuda() else "cpu"
     maps = []
     for begin in range(0, len(video), FRAMES_AT_ONCE):
         # One frame more, so that every frame but the video's last has its follower.
-        frames = shrunk(video[begin : begin + FRAMES_AT_ONCE + 1], side)
+        frames = shrunk(video[begin : begin + FRAMES_AT_ONCE + 1].to(device), side)
         motion = motion_map(clip_flow(frames[None]))[0, :FRAMES_AT_ONCE]
         if len(frames) == 1 and maps:
             maps.append(maps[-1][-1:])  # the last frame repeats the one before
@@ -67,7 +70,7 @@ def video_motion(path: str, cells: int, side: int) -> torch.Tensor:
         maps.append(
             functional.adaptive_avg_pool2d(motion, [max(1, round(height * scale)), max(1, round(width * scale))])
         )
-    return torch.cat(maps)
+    return torch.cat(maps).cpu()
 
 
 def shrunk(frames: torch.Tensor, side: int) -> torch.Tensor:
@@ -86,7 +89,13 @@ def fitted(height: int, width: int, longest: int) -> list[int]:
 
 
 def prepare(
-    videos: Sequence[Video], output: Path, *, cells: int = 32, side: int = 160, workers: int = 0, progress: bool = True
+    videos: Sequence[Video],
+    output: Path,
+    *,
+    cells: int = CELLS,
+    side: int = SIDE,
+    workers: int = 0,
+    progress: bool = True,
 ) -> None:
     """Write the motion of those videos that the file does not hold yet; one that cannot be read is named and left out.
 
