@@ -1,0 +1,119 @@
+// What the tests of the stencils on flow fields share: fields whose memory is allocated to the byte, and gradients by
+// differences of a formula in double.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "core/dtype.h"
+#include "flow/flow_images.h"
+
+namespace flow_image_cases {
+
+using motionops::Dtype;
+using motionops::FlowImages;
+
+// [B, T, 2, H, W] in double, contiguous.
+using Values = std::vector<double>;
+// From a field to an operator's result.
+using Formula = std::function<Values(const Values&)>;
+
+struct Size {
+  int64_t batch, frames, height, width;
+  int64_t row_gap;  // unused elements between two rows
+
+  int64_t pixels() const { return batch * frames * height * width; }
+};
+
+// A field in memory with gaps between its rows, none behind the last, and its values in double.
+template <typename T>
+struct Field {
+  std::unique_ptr<T[]> memory;
+  FlowImages images;
+  Values values;
+
+  Field(Dtype dtype, const Size& size) {
+    std::mt19937 generator(7);
+    std::normal_distribution<double> normal(0, 2);
+    const int64_t row = size.width + size.row_gap, plane = size.height * row;
+    images = {dtype,     nullptr, size.batch, size.frames, size.height, size.width, size.frames * 2 * plane,
+              2 * plane, plane,   row};
+    memory.reset(new T[size.batch * size.frames * 2 * plane - size.row_gap]);
+    images.flow = memory.get();
+    values.reserve(2 * size.pixels());
+    for (int64_t y = 0; y < size.batch * size.frames * 2 * size.height; ++y) {
+      for (int64_t x = 0; x < size.width; ++x) {
+        T& value = memory[y * row + x];
+        value = motionops::narrow<T>(static_cast<motionops::Wide<T>>(normal(generator)));
+        values.push_back(motionops::widen(value));
+      }
+    }
+  }
+};
+
+// `count` values of T, weights of a result, and what they are in double.
+template <typename T>
+std::unique_ptr<T[]> weights(int64_t count, Values& exact) {
+  std::mt19937 generator(8);
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  std::unique_ptr<T[]> result(new T[count]);
+  for (int64_t i = 0; i < count; ++i) {
+    result[i] = motionops::narrow<T>(static_cast<motionops::Wide<T>>(uniform(generator)));
+    exact.push_back(motionops::widen(result[i]));
+  }
+  return result;
+}
+
+inline double weighted_sum(const Values& result, const Values& weight) {
+  double sum = 0;
+  for (size_t i = 0; i < result.size(); ++i) sum += weight[i] * result[i];
+  return sum;
+}
+
+// The gradient of Σ weight · formula(field), one value after the other.
+inline Values numeric_gradient(const Formula& formula, Values field, const Values& weight) {
+  constexpr double kStep = 1e-5;
+  Values gradient;
+  for (double& value : field) {
+    const double exact = value;
+    value = exact + kStep;
+    const double above = weighted_sum(formula(field), weight);
+    value = exact - kStep;
+    const double below = weighted_sum(formula(field), weight);
+    value = exact;
+    gradient.push_back((above - below) / (2 * kStep));
+  }
+  return gradient;
+}
+
+template <typename T>
+void check_values(const char* what, const T* got, const Values& expected, double tolerance) {
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double value = motionops::widen(got[i]);
+    CHECK(close_to(value, expected[i], tolerance * (1 + std::fabs(expected[i]))), "%s %d: %g instead of %g", what,
+          static_cast<int>(i), value, expected[i]);
+  }
+}
+
+// call.template operator()<T>(dtype, tolerance) for the types; `few` takes one of them.
+template <typename Call>
+void for_dtypes(bool few, const Call& call) {
+  call.template operator()<float>(Dtype::kFloat32, 1e-4);
+  if (few) return;
+  call.template operator()<double>(Dtype::kFloat64, 1e-6);
+  call.template operator()<motionops::BFloat16>(Dtype::kBFloat16, 8e-3);
+  call.template operator()<motionops::Float16>(Dtype::kFloat16, 1e-3);
+}
+
+// Small images: a pixel, rows and columns, odd tails beside the vectors, the seam of two strips, the vector loads of CUDA.
+inline std::vector<Size> sizes(bool few) {
+  if (few) return {{1, 1, 5, 9, 1}, {1, 1, 2, 8, 0}};
+  return {{1, 1, 1, 1, 0},  {1, 2, 1, 11, 3}, {2, 1, 11, 1, 2}, {1, 1, 2, 2, 0},
+          {2, 2, 4, 12, 0}, {1, 1, 5, 37, 1}, {1, 1, 70, 5, 0}, {1, 1, 18, 8, 4}};
+}
+
+}  // namespace flow_image_cases
