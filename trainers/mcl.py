@@ -21,7 +21,7 @@ if lacking("trainers/mcl.py", *TRAINER_PARTS):
     sys.exit(EXIT_USER_ERROR)
 
 from motionops.errors import UserError
-from motionops.evaluation.pictures import activation_overlay, scaled_activation
+from motionops.evaluation.pictures import activation_overlay, motion_panels, scaled_activation
 from motionops.learning import FeatureQueue, MomentumEncoder, motion_alignment
 from motionops.learning.clip_flow import clip_flow
 from motionops.learning.config import TrainConfig
@@ -152,7 +152,7 @@ UCF101 = MCLConfig(
     group=8,
 )
 PRESETS = {
-    "demo": MCLConfig(weight_nce=0.2, alignment_variant="v1"),
+    "demo": MCLConfig(epochs=20, weight_nce=0.2, alignment_variant="v1"),
     "ucf101": UCF101,
     "ucf101-released": replace(
         UCF101,
@@ -299,24 +299,34 @@ class MCL(SelfSupervisedModule):
         return losses
 
     def report(self, folder: Path, batch: dict) -> None:
-        """motion.png: the query clips and their motion; aligned.png: the same clips and what is aligned with it."""
+        """motion.png: what moves, and the query's box; aligned.png: the query's motion, and what is aligned with it."""
         c = self.config
+        extents, motion = self.tubelets(batch)
+        query, key = self.view_frames(batch["frames"])[:2]
+        middle = (c.frames - 1) // 2
+        pairs = [video[middle : middle + 2].cpu() for video in query]  # with the clip's next frame
+        flow = [clip_flow(pair[None])[0] for pair in pairs]
+        maps = [motionops.motion_map(field[None])[0, 0] for field in flow]
+        boxes = extents[:, QUERY, 1:].cpu()
+        motion_panels([pair[0] for pair in pairs], [field[0] for field in flow], maps, boxes, folder / "motion.png")
         if not c.aligns():
             return
-        extents, motion = self.tubelets(batch)
         clips = [
             motionops.augment_clips(frames, extents[:, view], c.size, mean=0.0, std=1.0)
-            for view, frames in enumerate(self.view_frames(batch["frames"])[:2])
+            for view, frames in enumerate((query, key))
         ]
         mean, std = (clips[0].new_tensor(values).view(3, 1, 1, 1) for values in (c.mean, c.std))
         with torch.enable_grad(), recorded(self.backbone.last_convolution) as outputs:
-            query, key = (self.heads["inter"](pooled(self.backbone((clip - mean) / std))) for clip in clips)
-            (gradient,) = torch.autograd.grad((query * key.detach()).sum(), outputs[:1])
+            q, k = (self.heads["inter"](pooled(self.backbone((clip - mean) / std))) for clip in clips)
+            (gradient,) = torch.autograd.grad((q * k.detach()).sum(), outputs[:1])
         aligned = aligned_map(gradient, outputs[0].detach(), c.alignment_variant, c.alignment_form)
+        # The clip's frames twice: under the motion of their cells, and under what is aligned with it.
         shown = torch.linspace(0, c.frames - 1, min(c.frames, 4)).long()
         pictures = (255 * clips[0][:, :, shown]).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
-        for name, maps in {"motion": motion, "aligned": aligned}.items():
-            activation_overlay(pictures, scaled_activation(maps[:, None].float()), folder / f"{name}.png")
+        both = torch.stack([motion.float(), aligned.float()], dim=1).flatten(0, 1)
+        titles = ["motion", "aligned map"] * len(pictures)
+        pictures = pictures.repeat_interleave(2, dim=0)
+        activation_overlay(pictures, scaled_activation(both[:, None]), folder / "aligned.png", titles)
 
 
 def pooled(features: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Pictures are written, have the content they are given, and refuse what they cannot draw."""
 
+import math
+
 import pytest
 import torch
 
@@ -8,7 +10,9 @@ from matplotlib.image import imread
 
 from motionops.evaluation.pictures import (
     activation_overlay,
+    flow_colours,
     foreground_overlay,
+    motion_panels,
     retrieval_strips,
     scaled_activation,
     training_curves,
@@ -57,6 +61,34 @@ def test_foreground_overlay_blackens_the_background(tmp_path):
     assert half == pytest.approx(black / 2, rel=0.1)
     with pytest.raises(ValueError, match=r"masks must be bool \[N=1"):
         foreground_overlay(frames(1), mask.float(), tmp_path / "x.png")
+
+
+def test_flow_colours_by_hand():
+    flow = torch.zeros(2, 1, 5)
+    flow[:, 0, 1] = torch.tensor([2.0, 0.0])
+    flow[:, 0, 2] = torch.tensor([-2.0, 0.0])
+    flow[:, 0, 3] = torch.tensor([1.0, 0.0])
+    flow[:, 0, 4] = 2 * torch.tensor([math.cos(2 * math.pi / 3), math.sin(2 * math.pi / 3)])
+    colours = flow_colours(flow)[0].tolist()
+    assert colours[:3] == [[255, 255, 255], [255, 0, 0], [0, 255, 255]]
+    assert colours[3] == [255, 128, 128]
+    assert colours[4] == [0, 255, 0]
+    assert flow_colours(torch.zeros(3, 2, 4, 6)).eq(255).all()
+    assert flow_colours(flow, 4.0)[0, 1].tolist() == [255, 128, 128]
+    with pytest.raises(ValueError, match=r"flow must be \[..., 2, H, W\]"):
+        flow_colours(torch.zeros(3, 4, 4))
+
+
+def test_motion_panels_draw_box_flow_and_map(tmp_path):
+    boxes = torch.tensor([[[0.2, 0.8], [0.9, 0.3]], [[0.0, 1.0], [0.0, 1.0]]])
+    pictures = [frames(), torch.randint(60, 120, (10, 40, 3), dtype=torch.uint8)]
+    flow, maps = [torch.rand(2, 24, 32), torch.zeros(2, 10, 40)], [torch.rand(5, 6), torch.zeros(4, 4)]
+    file = motion_panels(pictures, flow, maps, boxes, tmp_path / "motion.png")
+    assert count_pixels(file, (0xFF, 0xD0, 0x00)) > 100
+    with pytest.raises(ValueError, match="of the same N >= 1 videos"):
+        motion_panels(pictures, flow[:1], maps, boxes, file)
+    with pytest.raises(ValueError, match=r"frames must be uint8 \[H, W, 3\]"):
+        motion_panels([frames().float()] * 2, flow, maps, boxes, file)
 
 
 def test_retrieval_strips_mark_right_and_wrong(tmp_path):
