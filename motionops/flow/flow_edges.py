@@ -29,9 +29,11 @@ def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
         clamped edge or a magnitude of 0.
 
     Raises:
-        TypeError: ``flow`` is no floating tensor or array.
+        TypeError: ``flow`` is no floating tensor or array, ``max_value`` no number.
         ValueError: wrong shape, ``max_value`` not above 0.
     """
+    if not hasattr(max_value, "__float__"):
+        raise TypeError(f"flow_edges: max_value must be a number > 0, got {max_value!r}")
     return ops().flow_edges(as_tensor("flow_edges", "flow", flow), float(max_value))
 
 

@@ -148,6 +148,13 @@ def bad_arguments():
         "integers": (flow.int(), {}, TypeError, "flow_edges: flow must be float32, .*, got int32"),
         "no array": ([[0.5]], {}, TypeError, "flow_edges: flow must be a tensor or an array .*, got list"),
         "max_value 0": (flow, {"max_value": 0}, ValueError, "flow_edges: max_value must be > 0, got 0"),
+        "max_value text": (flow, {"max_value": "9"}, TypeError, "flow_edges: max_value must be a number > 0, got '9'"),
+        "max_value None": (
+            flow,
+            {"max_value": None},
+            TypeError,
+            "flow_edges: max_value must be a number > 0, got None",
+        ),
         "max_value NaN": (flow, {"max_value": math.nan}, ValueError, "flow_edges: max_value must be > 0, got nan"),
     }
 

@@ -5,7 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motionops.flow.flow_edges import flow_edges, flow_edges_reference
 from motionops.flow.frame_difference import frame_difference, frame_difference_reference
+from motionops.flow.motion_map import motion_map, motion_map_reference
 from motionops.flow.tvl1_flow import tvl1_flow, tvl1_flow_reference
 from tests.fuzz.hostile import (
     FLOATING,
@@ -114,5 +116,75 @@ def test_tvl1_flow_refuses(backend, examples):
         result = outcome(tvl1_flow, on(backend, arguments))
         if isinstance(result, Exception) and not any_meta(arguments):
             assert_own_error(result, "tvl1_flow")
+
+    check()
+
+
+STENCILS = {"flow_edges": (flow_edges, flow_edges_reference), "motion_map": (motion_map, motion_map_reference)}
+
+
+@st.composite
+def flow_arguments(draw, op, special=True):
+    batch, frames, height, width = (draw(st.one_of(st.integers(0, 4), st.integers(0, 20))) for _ in range(4))
+    dtype = draw(st.sampled_from(FLOATING)) if special else torch.float64
+    arguments = {"flow": draw(features((batch, frames, 2, height, width), dtype, special and draw(st.booleans())))}
+    if op == "flow_edges":
+        return {**arguments, "max_value": draw(st.sampled_from([1e-3, 1.0, 10.0, 1e4]))}
+    sizes = (frames, height, width)
+    if draw(st.booleans()) and min(sizes) > 0:
+        grid = [draw(st.sampled_from([cells for cells in range(1, n + 1) if n % cells == 0])) for n in sizes]
+        return {**arguments, "grid": grid}
+    return {**arguments, "grid": None}
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("op", STENCILS)
+def test_stencil(backend, op, examples):
+    function, reference = STENCILS[op]
+
+    @fuzz_settings(examples // (8 if backend.name == "emulated" else 1))
+    @given(flow_arguments(op))
+    def check(arguments):
+        ours = function(**on(backend, arguments))
+        flow = arguments["flow"]
+        assert ours.dtype == flow.dtype
+        # as the kernels do: 16-bit values are computed in float32 and rounded once
+        wide = flow if flow.dtype == torch.float64 else flow.float()
+        theirs = reference(**{**arguments, "flow": wide}).to(flow.dtype)
+        assert_agrees(ours, theirs, 64 * torch.finfo(flow.dtype).eps)
+
+    check()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("op", STENCILS)
+def test_stencil_gradient(backend, op, examples):
+    function, reference = STENCILS[op]
+
+    @fuzz_settings(examples // (8 if backend.name == "emulated" else 1))
+    @given(flow_arguments(op, special=False))
+    def check(arguments):
+        arguments = on(backend, arguments)
+        arguments["flow"].requires_grad_()
+        gradients = []
+        for result in (function(**arguments), reference(**arguments)):
+            weight = torch.linspace(-1, 1, result.numel(), dtype=result.dtype, device=result.device)
+            gradients += torch.autograd.grad(result, arguments["flow"], weight.view(result.shape))
+        assert_agrees(*gradients, 1e-9)
+
+    check()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+@pytest.mark.parametrize("op", STENCILS)
+def test_stencil_refuses(backend, op, examples):
+    function, _ = STENCILS[op]
+
+    @fuzz_settings(examples // (8 if backend.name == "emulated" else 1))
+    @given(flow_arguments(op).flatmap(spoil))
+    def check(arguments):
+        result = outcome(function, on(backend, arguments))
+        if isinstance(result, Exception) and not any_meta(arguments):
+            assert_own_error(result, op)
 
     check()

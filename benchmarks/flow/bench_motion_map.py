@@ -1,0 +1,76 @@
+"""motion_map beside plain PyTorch, torch.compile and kornia, whole and averaged over a grid."""
+
+import kornia.filters
+import pytest
+import torch
+import torch.nn.functional as F
+
+from motionops.flow.motion_map import motion_map, motion_map_reference
+from tests.flow.samples import flow_sample
+
+GRID = (4, 7, 7)
+
+
+def _averaged(motion, grid):
+    if grid is None:
+        return motion
+    return F.avg_pool3d(motion, [n // cells for n, cells in zip(motion.shape[1:], grid, strict=True)])
+
+
+def _with_slices(flow, grid=None):
+    b, t, c, h, w = flow.shape
+    f = F.pad(flow.reshape(b * t, c, h, w), (1, 1, 1, 1), mode="replicate")
+    across = f[..., 1:-1, 2:] - f[..., 1:-1, :-2]
+    down = f[..., 2:, 1:-1] - f[..., :-2, 1:-1]
+    motion = (across.square_() + down.square_()).sum(dim=1).sqrt_().div_(2).view(b, t, h, w)
+    return _averaged(motion, grid)
+
+
+def _with_kornia(flow, grid=None):
+    b, t, c, h, w = flow.shape
+    slopes = kornia.filters.spatial_gradient(flow.view(b * t, c, h, w), mode="diff", normalized=False)
+    motion = slopes.square().sum(dim=(1, 2)).sqrt().div(2).view(b, t, h, w)
+    return _averaged(motion, grid)
+
+
+@pytest.mark.parametrize("grid", [None, GRID], ids=["whole", "grid"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def bench_forward(comparison, dtype, grid):
+    sizes = (64 if comparison.device.type == "cuda" else 8, 16, 2, 224, 224)
+    flow = flow_sample(*sizes, dtype=dtype).to(comparison.device)
+    compiled = torch.compile(motion_map_reference, fullgraph=True)
+    peers = {
+        "eager, slices": lambda: _with_slices(flow, grid),
+        "torch.compile": lambda: compiled(flow, grid=grid),
+    }
+    if dtype == torch.float32:
+        peers["kornia"] = lambda: _with_kornia(flow, grid)
+    comparison(
+        f"{sizes} {str(dtype).removeprefix('torch.')}" + (f", grid {grid}" if grid else ""),
+        ours=lambda: motion_map(flow, grid=grid),
+        reference=lambda: motion_map_reference(flow.float(), grid=grid).to(dtype),
+        peers=peers,
+        # eager bfloat16 rounds every step
+        atol=1e-4 if dtype == torch.float32 else 0.25,
+        moved_bytes=flow.numel() * flow.element_size() + (0 if grid else flow.numel() // 2 * flow.element_size()),
+        targets={"torch.compile": 3.0},
+    )
+
+
+@pytest.mark.parametrize("grid", [None, GRID], ids=["whole", "grid"])
+def bench_forward_and_backward(comparison, grid):
+    sizes = (64 if comparison.device.type == "cuda" else 8, 16, 2, 112, 112)
+    flow = flow_sample(*sizes).to(comparison.device).requires_grad_()
+    weight = torch.randn_like(motion_map(flow, grid=grid))
+
+    def step(function):
+        return torch.autograd.grad(function(flow, grid=grid), flow, weight)
+
+    compiled = torch.compile(motion_map_reference, fullgraph=True)
+    comparison(
+        f"{sizes} float32, forward + backward" + (f", grid {grid}" if grid else ""),
+        ours=lambda: step(motion_map),
+        reference=lambda: step(motion_map_reference),
+        peers={"eager": lambda: step(motion_map_reference), "torch.compile": lambda: step(compiled)},
+        moved_bytes=flow.numel() * 4 * flow.element_size(),
+    )
