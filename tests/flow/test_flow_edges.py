@@ -1,10 +1,6 @@
 """flow_edges on every backend."""
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +11,7 @@ import motionops
 from motionops.flow.flow_edges import flow_edges, flow_edges_reference
 from tests.flow.budget import check_budget, check_direction, gradient
 from tests.flow.samples import FLOW_LAYOUTS, FLOW_SHAPES, flow_sample
+from tests.flow.simd import TARGETS, run_tests
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 UNCLAMPED = 1e3
@@ -210,18 +207,11 @@ def test_threads_do_not_change_the_result(backend, shape):
     assert all(torch.equal(one, three) for one, three in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize("simd", ["baseline", "avx2", "avx512"])
+@pytest.mark.parametrize("simd", TARGETS)
 def test_every_simd_target(backend, simd):
-    """The targets are chosen once a process, so each has a process of its own."""
     if backend.name != "cpu":
         pytest.skip("about the CPU's vector instructions")
-    chosen = "test_equals_numpy or test_error_budget or test_gradcheck or test_a_pan"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", f"({chosen}) and cpu"]
-    root = Path(__file__).resolve().parents[2]
-    run = subprocess.run(
-        command, cwd=root, env={**os.environ, "MOTIONOPS_SIMD": simd}, capture_output=True, text=True, timeout=600
-    )
-    assert run.returncode == 0, run.stdout[-4000:]
+    run_tests(__file__, "test_equals_numpy or test_error_budget or test_gradcheck or test_a_pan", simd)
 
 
 def test_equals_the_cpu(backend):

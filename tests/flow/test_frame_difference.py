@@ -7,6 +7,7 @@ import torch
 import motionops
 from motionops.flow.frame_difference import frame_difference, frame_difference_reference
 from tests.flow.samples import LAYOUTS, clip_sample
+from tests.flow.simd import TARGETS, run_tests
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 FIRST = ["wrap", "repeat"]
@@ -181,6 +182,13 @@ def test_threads_do_not_change_the_result(backend, threads):
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(ours, frame_difference_reference(clip), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("simd", TARGETS)
+def test_every_simd_target(backend, simd):
+    if backend.name != "cpu":
+        pytest.skip("about the CPU's vector instructions")
+    run_tests(__file__, "test_error_budget or test_special_values or test_gradcheck", simd)
 
 
 def test_equals_the_cpu(backend):
