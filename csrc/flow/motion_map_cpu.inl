@@ -125,7 +125,9 @@ void map_rows_backward(const MotionMap& args, int64_t n, int64_t first, int64_t 
     if (args.block_columns == 1) {
       for (int64_t x = 0; x < width; ++x) grad[x] = widen(from[x]) / size;
     } else {
-      for (int64_t x = 0; x < width; ++x) grad[x] = widen(from[x / args.block_columns]) / size;
+      for (int64_t column = 0; column < columns; ++column) {
+        std::fill_n(grad + column * args.block_columns, args.block_columns, widen(from[column]) / size);
+      }
     }
     slope_gradient_row<T>(flow_row(u, y, images), flow_row(v, y, images), width, grad, slot(y, 0), slot(y, 1),
                           slot(y, 2), slot(y, 3));
