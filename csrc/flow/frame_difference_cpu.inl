@@ -4,8 +4,19 @@
 template <typename T, typename In, typename Out>
 void forward_block(const In& in, const Out& out, int64_t frames, int64_t count, bool wrap) {
   const auto difference = [count](const T* frame, const T* before, T* __restrict result) {
-    for (int64_t i = 0; i < count; ++i) {
-      result[i] = narrow<T>((widen(frame[i]) - widen(before[i]) + 1) / 2);
+    if constexpr (std::is_same_v<T, Float16>) {
+      // Converted piece by piece: in one loop the compiler does not vectorise these conversions, which costs six times
+      // the time. The other types lose by it.
+      constexpr int64_t kPiece = 256;
+      float now[kPiece], earlier[kPiece];
+      for (int64_t start = 0; start < count; start += kPiece) {
+        const int64_t size = std::min(kPiece, count - start);
+        for (int64_t i = 0; i < size; ++i) now[i] = widen(frame[start + i]);
+        for (int64_t i = 0; i < size; ++i) earlier[i] = widen(before[start + i]);
+        for (int64_t i = 0; i < size; ++i) result[start + i] = narrow<T>((now[i] - earlier[i] + 1) / 2);
+      }
+    } else {
+      for (int64_t i = 0; i < count; ++i) result[i] = narrow<T>((widen(frame[i]) - widen(before[i]) + 1) / 2);
     }
   };
   if (wrap || frames == 1) {
