@@ -14,7 +14,8 @@ GRID = (4, 7, 7)
 def _averaged(motion, grid):
     if grid is None:
         return motion
-    return F.avg_pool3d(motion, [n // cells for n, cells in zip(motion.shape[1:], grid, strict=True)])
+    split = [n for size, cells in zip(motion.shape[1:], grid, strict=True) for n in (cells, size // cells)]
+    return motion.view(motion.shape[0], *split).mean(dim=(2, 4, 6))
 
 
 def _with_slices(flow, grid=None):
