@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ FORMS = ("paper", "released")
 RELEASED_GRID = 7  # the released code looks at motion on 7 x 7 cells
 RELEASED_AREAS = (4, 8, 12)  # cells of the moving rectangle: up to each a tenth less of it must be covered
 PAPER_TRIES, RELEASED_TRIES = 100, 40
-RELEASED_PROBABILITY = 0.7
+RELEASED_PROBABILITY = 0.7  # that code's in time; in space it is always 1
 HALVINGS = 24  # of the interval in which a box is stretched: to the resolution of float32
 ROUNDING = 1e-6  # a share that rounding took below what was asked for
 
@@ -62,7 +63,8 @@ def motion_extents(
         coverage: share in [0, 1] of what moves that a view holds.
         form: ``"paper"`` or ``"released"``.
         probability: with which a view looks at motion at all, else it is uniform; by default 1 in the paper's form and
-            0.7 in the released one.
+            0.7 in the released one. (The authors' code draws with 0.7 whether it looks at motion in time, and crops
+            by motion always: pass 1 for that.)
         tries: boxes (places, in the released form) that are drawn; by default 100 and 40.
         generator: on the CPU; or one for each clip, so that its draw does not depend on the batch; without it
             torch's own.
@@ -215,13 +217,19 @@ def _check(motion_grid, starts, threshold, coverage, form, probability, tries, g
         )
     if grid.ndim == 4:
         grid = grid.mean(dim=1)
-    starts = torch.as_tensor(starts).cpu()
+    try:
+        starts = torch.as_tensor(starts).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{op}: starts must be integers [B={len(grid)}], got {type(starts).__name__}") from None
     if starts.is_floating_point() or starts.is_complex() or starts.dtype == torch.bool:
         if starts.numel():
             raise TypeError(f"{op}: starts must be integers [B={len(grid)}], got {starts.dtype}")
         starts = starts.long()
     if starts.shape != (len(grid),) or bool((starts < 0).any()):
         raise ValueError(f"{op}: starts must be [B={len(grid)}] and >= 0, got {starts.tolist()}")
+    for name, value in (("threshold", threshold), ("coverage", coverage), ("probability", probability)):
+        if not isinstance(value, Real) and (name, value) != ("probability", None):
+            raise TypeError(f"{op}: {name} must be a number, got {value!r}")
     if not 0 <= threshold < 1:
         raise ValueError(f"{op}: threshold must be in [0, 1), got {threshold}")
     if not 0 <= coverage <= 1:
@@ -233,6 +241,9 @@ def _check(motion_grid, starts, threshold, coverage, form, probability, tries, g
     if tries is None:
         tries = PAPER_TRIES if form == "paper" else RELEASED_TRIES
     _integer(op, "tries", tries, 1)
+    own = generator if isinstance(generator, Sequence) else [generator]
+    if not all(value is None or isinstance(value, torch.Generator) for value in own):
+        raise TypeError(f"{op}: generator must be a torch.Generator or a sequence of B, got {generator!r}")
     if isinstance(generator, Sequence) and len(generator) != len(grid):
         raise ValueError(f"{op}: generator must be one or a sequence of B={len(grid)}, got {len(generator)}")
     return grid, starts, probability, tries
