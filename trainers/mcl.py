@@ -161,7 +161,6 @@ PRESETS = {
         warmup_epochs=5.0,
         temporal_probability=0.7,
         crop_form="released",
-        crop_probability=0.7,
         alignment_form="released",
         alignment_boost=2.0,
         alignment_boost_epochs=5,

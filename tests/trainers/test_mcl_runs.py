@@ -181,6 +181,10 @@ def test_presets_are_the_papers():
     assert (paper.learning_rate, paper.hidden, paper.dim, paper.backbone) == (0.01, 2048, 128, "r2plus1d_50")
     assert (paper.alignment_variant, paper.alignment_form, paper.seco) == ("v3", "paper", ())
     assert mcl.PRESETS["kinetics400"].epochs == 400
+    released = mcl.PRESETS["ucf101-released"]
+    assert (released.batch_size, released.warmup_epochs, released.alignment_form) == (32, 5.0, "released")
+    assert (released.temporal_probability, released.crop_probability) == (0.7, 1.0)  # in space motion always decides
+    assert (released.alignment_boost, released.alignment_boost_epochs) == (2.0, 5)
     for name, preset in mcl.PRESETS.items():
         assert preset.preset == name or name == "demo"
         mcl.check(replace(preset))
