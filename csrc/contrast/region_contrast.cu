@@ -1,6 +1,6 @@
 // region_contrast on the GPU: the streaming softmax of all rows over all columns, where every column counts, and merge
 // kernels that add the targets in float32. A table of per-axis overlaps stands for S; a merge block reads its row of it.
-// The transposed pass weighs p by W from the saved log-sum-exp; the target's part is subtracted by its merge.
+// The transposed pass recomputes p from the saved log-sum-exp and takes S off where the two cells are of one video.
 #include "contrast/region_contrast.h"
 
 #include "contrast/own_key_softmax.cuh"
@@ -29,24 +29,47 @@ struct alignas(8) DescribedQuery {
   float weight;
 };
 
-// The transposed pass: rows are key cells, columns query cells.
+// The transposed pass: rows are key cells, columns query cells. A coefficient is W p - S as one number: rounded apart to 16
+// bits, the two would not cancel where p nearly equals S, as they do once a network has learnt.
 struct QueryCells {
   static constexpr bool kOwnKey = false;
   static constexpr bool kSoftmax = false;
   static constexpr bool kRanges = false;
   using Column = DescribedQuery;
-  struct Row {};
+  struct Row {
+    int64_t first, last;  // the query cells of its video
+    int64_t cell;
+  };
   struct Block {};
 
+  RegionPairs pairs;
+  const float* tables;
   const DescribedQuery* queries;
-  int64_t count;
 
   __device__ __forceinline__ const DescribedQuery* columns() const { return queries; }
-  __device__ __forceinline__ int64_t described_columns() const { return count; }
-  __device__ __forceinline__ Row row(int64_t) const { return {}; }
+  __device__ __forceinline__ int64_t described_columns() const { return pairs.rows(); }
+  __device__ __forceinline__ Row row(int64_t row) const {
+    const int64_t cells = pairs.key_grid.count(), video = row / cells, of_video = pairs.rows_of_video();
+    return {video * of_video, (video + 1) * of_video, row % cells};
+  }
   __device__ __forceinline__ Block block(int64_t, int64_t) const { return {}; }
-  __device__ __forceinline__ float coefficient(Row, int64_t, const DescribedQuery& query, float logit) const {
-    return query.weight * exp_approximate(logit - query.log_sum_exp);
+  __device__ __forceinline__ float coefficient(const Row& row, int64_t column, const DescribedQuery& query,
+                                               float logit) const {
+    const float expected = query.weight * exp_approximate(logit - query.log_sum_exp);
+    return column < row.first || column >= row.last ? expected : expected - share(row, column);
+  }
+
+ private:
+  // S of a query cell and a key cell of one video.
+  __device__ float share(const Row& row, int64_t column) const {
+    const int64_t cells = pairs.query_grid.count(), view = column / cells, cell = column % cells;
+    const float* table = tables + view * pairs.table_size();
+    float product = 1.0f;
+#pragma unroll
+    for (int axis = 0; axis < kExtentAxes; ++axis) {
+      product *= pairs.overlaps(table, axis, cell)[pairs.key_grid.along(axis, row.cell)];
+    }
+    return product;
   }
 };
 
@@ -158,31 +181,15 @@ __global__ void __launch_bounds__(128)
 }
 
 // A block per key cell.
-template <typename Element>
 __global__ void __launch_bounds__(kMergeThreads)
     region_key_merge_kernel(const __grid_constant__ RegionContrastBackward args,
-                            const __grid_constant__ Partials partials, const float* tables, int64_t workers) {
-  const RegionPairs& pairs = args.pairs;
-  const int64_t row = blockIdx.x, block = row / kTileRows, video = row / pairs.key_grid.count();
-  const int64_t cell = row % pairs.key_grid.count(), cells = pairs.query_grid.count();
-  const int64_t of_video = pairs.rows_of_video();
-  const Partition partition(pairs.columns(), column_tiles(pairs.rows()), workers);
-  const float scale = gradient_scale(args), inverse_weight_scale = 1.0f / partials.weight_scale;
-  const auto* queries = static_cast<const Element*>(args.query) + video * of_video * args.dim;
+                            const __grid_constant__ Partials partials, int64_t workers) {
+  const int64_t row = blockIdx.x, block = row / kTileRows;
+  const Partition partition(args.pairs.columns(), column_tiles(args.pairs.rows()), workers);
+  const float scale = gradient_scale(args) / partials.weight_scale;
   combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block),
                           static_cast<int>(row % kTileRows), 0.0f, [&](int64_t d, float total) {
-                            if (d >= args.dim) return;
-                            float target = 0.0f;
-                            for (int64_t i = 0; i < of_video; ++i) {
-                              const float* table = tables + (video * pairs.views + i / cells) * pairs.table_size();
-                              float share = 1.0f;
-                              for (int axis = 0; axis < kExtentAxes && share != 0.0f; ++axis) {
-                                share *= pairs.overlaps(table, axis, i % cells)[pairs.key_grid.along(axis, cell)];
-                              }
-                              if (share != 0.0f) target = fmaf(share, device_widen(queries[i * args.dim + d]), target);
-                            }
-                            static_cast<float*>(args.grad_key)[row * args.dim + d] =
-                                scale * (total * inverse_weight_scale - target);
+                            if (d < args.dim) static_cast<float*>(args.grad_key)[row * args.dim + d] = scale * total;
                           });
 }
 
@@ -293,13 +300,11 @@ cudaError_t region_contrast_backward_cuda(const RegionContrastBackward& args, vo
   error = launch(region_describe_kernel, dim3(static_cast<unsigned>((rows + 255) / 256)), dim3(256), 0, stream, args,
                  plan.queries);
   if (error != cudaSuccess) return error;
-  error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, QueryCells{plan.queries, rows}, plan.workers,
-                                   stream);
+  error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream,
+                                   QueryCells{args.pairs, plan.tables, plan.queries}, plan.workers, stream);
   if (error != cudaSuccess) return error;
-  return with_element(args.dtype, [&](auto element) {
-    return launch(region_key_merge_kernel<decltype(element)>, dim3(static_cast<unsigned>(columns)), dim3(kMergeThreads),
-                  0, stream, args, plan.stream.partials, plan.tables, plan.workers);
-  });
+  return launch(region_key_merge_kernel, dim3(static_cast<unsigned>(columns)), dim3(kMergeThreads), 0, stream, args,
+                plan.stream.partials, plan.workers);
 }
 
 }  // namespace motionops

@@ -30,7 +30,8 @@ def region_contrast(query: Any, key: Any, query_extent: Any, key_extent: Any, *,
 
     Raises:
         TypeError: a type that is not supported.
-        ValueError: a shape, device or temperature that does not fit; on the CPU also a view without volume (NaN on CUDA).
+        ValueError: a shape, device or temperature that does not fit; on the CPU also a view without volume (NaN on
+            CUDA).
     """
     op = "region_contrast"
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
