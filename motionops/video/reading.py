@@ -54,6 +54,35 @@ def read_video(path: str | os.PathLike) -> torch.Tensor:
         return decoder.read_all()
 
 
+def read_pieces(path: str | os.PathLike, frames: int) -> Iterator[torch.Tensor]:
+    """Decode a whole video piece by piece, so that memory does not grow with its length.
+
+    Args:
+        path: the file.
+        frames: of a piece, at least 1; the last one may have fewer.
+
+    Returns:
+        Pieces uint8 RGB ``[n, H, W, 3]``, one after the other what :func:`read_video` gives.
+
+    Raises:
+        As :func:`read_video`; damage is found when its piece is read, a cut file after the last piece.
+    """
+    with _Decoder(path) as decoder:
+        piece: np.ndarray | None = None
+        count = 0
+        for frame in decoder.frames():
+            if piece is None:
+                piece = np.empty((frames, frame.height, frame.width, 3), dtype=np.uint8)
+            decoder.convert(frame, piece[count % frames])
+            count += 1
+            if count % frames == 0:
+                yield torch.from_numpy(piece)
+                piece = np.empty_like(piece)
+        decoder.check_end(count)
+        if count % frames:
+            yield torch.from_numpy(piece[: count % frames])
+
+
 def read_video_if_small(path: str | os.PathLike, frames: int, most_bytes: int) -> torch.Tensor | None:
     """As :func:`read_video`, or None where the frames would take more than ``most_bytes``.
 

@@ -9,6 +9,7 @@ import torch
 
 from motionops.video import VideoError, count_frames, read_frames, read_video
 from motionops.video.encoding import write_video
+from motionops.video.reading import read_pieces
 from tests.video.video_files import encode, numbered_frames, numbers_of, plain_decode
 
 # File name, encoder, options, whether time stamps are irregular.
@@ -42,6 +43,15 @@ def test_frames_are_named_by_their_order(numbered):
         assert torch.equal(frames, video[wanted])
         assert numbers_of(frames) == wanted
     assert np.array_equal(video.numpy(), plain_decode(numbered))
+
+
+def test_pieces_make_up_the_whole(numbered):
+    whole = read_video(numbered)
+    for frames in (1, 7, len(whole), len(whole) + 1):
+        pieces = list(read_pieces(numbered, frames))
+        assert [len(piece) for piece in pieces[:-1]] == [frames] * (len(pieces) - 1)
+        assert 1 <= len(pieces[-1]) <= frames
+        assert torch.equal(torch.cat(pieces), whole)
 
 
 def test_indices_of_any_shape(numbered):
@@ -82,7 +92,12 @@ def test_real_files_equal_another_decoder(originals):
 
 def test_corrupted_real_file(originals):
     path = originals / "decord_corrupted.mp4"
-    for read in (read_video, count_frames, lambda path: read_frames(path, [45])):
+    for read in (
+        read_video,
+        count_frames,
+        lambda path: read_frames(path, [45]),
+        lambda path: list(read_pieces(path, 8)),
+    ):
         with pytest.raises(VideoError, match=r"is damaged after 28 frames \(Invalid data found") as caught:
             read(path)
         assert caught.value.path == str(path)
