@@ -177,15 +177,18 @@ def motion_panels(
     """Draw what moves: a line a video with its frame and the chosen box, its flow, its motion map; a colour wheel last.
 
     Args:
-        frames: N frames uint8 ``[H, W, 3]``; their sizes may differ.
-        flow: N of ``[2, H, W]``, in pixels.
-        maps: N motion maps ``[h, w]``, at least 0.
+        frames: N frames uint8 ``[H, W, 3]``, as a list, whose sizes may differ, or as one tensor ``[N, H, W, 3]``.
+        flow: N of ``[2, h, w]``, in pixels, as a list or one tensor; of any resolution.
+        maps: N motion maps ``[h, w]``, at least 0, as a list or one tensor; of any resolution.
         boxes: ``[N, 2, 2]``, rows (y, x), columns (start, end), fractions of the picture; start > end is mirrored.
         file: the PNG to write. The wheel's rim is the longest vector of all, in pixels.
+
+    Raises:
+        ValueError: frames that are not uint8 ``[H, W, 3]``, no video, or not the same number of each.
     """
     for frame in frames:
         _check_frames("motion_panels", frame, 3)
-    if not frames or len(flow) != len(frames) or len(maps) != len(frames) or boxes.shape != (len(frames), 2, 2):
+    if not len(frames) or len(flow) != len(frames) or len(maps) != len(frames) or boxes.shape != (len(frames), 2, 2):
         raise ValueError(
             "motion_panels: flow, maps and boxes must be of the same N >= 1 videos as frames, got "
             f"{len(frames)} frames, {len(flow)} flows, {len(maps)} maps and boxes {list(boxes.shape)}"

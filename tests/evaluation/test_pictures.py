@@ -85,6 +85,10 @@ def test_motion_panels_draw_box_flow_and_map(tmp_path):
     flow, maps = [torch.rand(2, 24, 32), torch.zeros(2, 10, 40)], [torch.rand(5, 6), torch.zeros(4, 4)]
     file = motion_panels(pictures, flow, maps, boxes, tmp_path / "motion.png")
     assert count_pixels(file, (0xFF, 0xD0, 0x00)) > 100
+    same = motion_panels(torch.stack([pictures[1]] * 2), torch.rand(2, 2, 5, 20), torch.rand(2, 4, 4), boxes, file)
+    assert count_pixels(same, (0xFF, 0xD0, 0x00)) > 100
+    with pytest.raises(ValueError, match="of the same N >= 1 videos"):
+        motion_panels(torch.empty(0, 8, 8, 3, dtype=torch.uint8), [], [], torch.empty(0, 2, 2), file)
     with pytest.raises(ValueError, match="of the same N >= 1 videos"):
         motion_panels(pictures, flow[:1], maps, boxes, file)
     with pytest.raises(ValueError, match=r"frames must be uint8 \[H, W, 3\]"):
