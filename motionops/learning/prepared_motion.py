@@ -12,7 +12,7 @@ from motionops.errors import UserError
 from motionops.learning.distributed import environment_rank
 from motionops.video.cache import cache_folder
 from motionops.video.lists import Video
-from motionops.video.motion_file import MotionFile
+from motionops.video.motion_file import TABLES, MotionFile
 from motionops.video.prepare.motion import CELLS, SIDE, prepare
 
 
@@ -22,7 +22,8 @@ def find_or_prepare(file: Path | None, videos: Sequence[Video]) -> MotionFile:
     Of the processes of a run on one machine the first to come computes, the others wait for it.
 
     Raises:
-        UserError: no such file, or it lacks a video; the text names the command that makes it.
+        UserError: no such file, or it lacks a video, or one has changed since; the text names the command that
+            makes it.
     """
     if file is not None:
         try:
@@ -45,5 +46,5 @@ def find_or_prepare(file: Path | None, videos: Sequence[Video]) -> MotionFile:
 def set_name(videos: Sequence[Video]) -> str:
     """Names the default motion of videos by their common folder, so that lists of one data set share a file."""
     folder = os.path.commonpath([os.path.dirname(os.path.realpath(video.path)) for video in videos])
-    key = f"{folder} {CELLS} {SIDE}"  # another default is another file
+    key = f"{folder} {CELLS} {SIDE} {TABLES}"  # another default, another layout: another file
     return f"{os.path.basename(folder) or 'videos'}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

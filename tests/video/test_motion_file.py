@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from motionops.errors import UserError
 from motionops.learning.clip_flow import clip_flow
 from motionops.learning.prepared_motion import find_or_prepare
 from motionops.video import MotionFile, Video, moving_shapes, read_list, read_video
+from motionops.video.checking import UnusableVideos
 from motionops.video.encoding import write_video
 from motionops.video.motion_file import MotionWriter
 from motionops.video.prepare import motion as prepare_motion
@@ -50,7 +52,7 @@ def test_maps_are_those_of_the_frames(shapes, prepared):
     torch.testing.assert_close(motion.div(largest).sqrt(), expected.div(largest).sqrt(), atol=0.003, rtol=0)
 
 
-def test_coarse_maps_are_means_and_long_videos_go_piece_by_piece(tmp_path):
+def test_coarse_maps_are_means_and_long_videos_go_piece_by_piece(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     picture = random.integers(0, 256, (24, 48, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
     frames = np.stack([np.roll(picture, t % 5, axis=1) for t in range(prepare_motion.FRAMES_AT_ONCE + 1)])
@@ -62,6 +64,9 @@ def test_coarse_maps_are_means_and_long_videos_go_piece_by_piece(tmp_path):
     assert coarse.shape == (65, 8, 16)
     torch.testing.assert_close(coarse, torch.nn.functional.avg_pool2d(whole, 6))
     assert prepare_motion.video_motion(str(tmp_path / "long.mp4"), 32, 48).shape == (65, 16, 32)
+    for length in (1, 13, 64, 65, 66):
+        monkeypatch.setattr(prepare_motion, "FRAMES_AT_ONCE", length)
+        assert torch.equal(prepare_motion.video_motion(str(tmp_path / "long.mp4"), 96, 0), whole)
 
 
 def test_a_video_of_one_frame_has_no_motion(tmp_path):
@@ -132,15 +137,86 @@ def test_a_killed_run_is_continued(shapes, tmp_path):
     MotionFile(output).require(read_list(shapes / "train.txt"))
 
 
-def test_other_settings_are_refused_and_bad_videos_left_out(shapes, prepared, tmp_path, capsys):
+def test_other_settings_are_refused(shapes, prepared, tmp_path):
     config = prepare_motion.MotionConfig(output=prepared, list=shapes / "train.txt", cells=8)
     with pytest.raises(UserError, match="was made with cells 40"):
         prepare_motion.main(config)
+    with sqlite3.connect(tmp_path / "earlier") as connection:
+        connection.execute("CREATE TABLE settings (one INTEGER PRIMARY KEY, value TEXT)")
+        connection.execute("CREATE TABLE videos (path TEXT PRIMARY KEY, tail TEXT, shape TEXT, scale REAL, maps BLOB)")
+    with pytest.raises(UserError, match="is not a motion file"):
+        MotionFile(tmp_path / "earlier")
+    with pytest.raises(UserError, match=r"--output: .*earlier"):
+        MotionWriter(tmp_path / "earlier", {})
+
+
+def small_video(path, frames=3, value=7):
+    write_video(path, np.full((frames, 16, 16, 3), value, dtype=np.uint8))
+    return Video(str(path), None)
+
+
+def test_broken_videos_are_skipped_up_to_a_tenth(tmp_path, capsys):
+    for number in range(10):
+        small_video(tmp_path / f"good{number}.mp4")
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    videos = [Video(str(tmp_path / "broken.mp4"), None), read_list(shapes / "train.txt")[0]]
-    prepare_motion.prepare(videos, tmp_path / "motion.sqlite", progress=False)
-    assert "broken.mp4" in capsys.readouterr().err
-    assert MotionFile(tmp_path / "motion.sqlite").read(videos[1].path).ndim == 3
+    config = prepare_motion.MotionConfig(output=tmp_path / "motion.sqlite", data=tmp_path, workers=2)
+    assert prepare_motion.main(config) == 0
+    error = capsys.readouterr().err
+    assert "broken.mp4: is not a video" in error
+    assert "1 of 11 videos were skipped" in error
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(
+        UnusableVideos, match=r"2 of 12 videos cannot be used, at most 10%.*broken.*; .*empty"
+    ) as raised:
+        prepare_motion.main(config)
+    assert len(raised.value.skipped) == 2
+
+
+def test_strict_stops_at_the_first_broken_video(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    videos = [Video(str(tmp_path / "broken.mp4"), None)] + [small_video(tmp_path / f"{n}.mp4") for n in range(12)]
+    with pytest.raises(UnusableVideos, match=r"broken.mp4 cannot be used.*strict"):
+        prepare_motion.prepare(videos, tmp_path / "motion.sqlite", workers=1, strict=True, progress=False)
+    assert len(MotionWriter(tmp_path / "motion.sqlite", {"cells": 32, "side": 96}).missing(videos)) > 10
+
+
+def test_a_changed_video_is_computed_again_and_refused_until_then(tmp_path):
+    videos = [small_video(tmp_path / f"{n}.mp4") for n in range(2)]
+    output = tmp_path / "motion.sqlite"
+    prepare_motion.prepare(videos, output, progress=False)
+    changed, other = videos
+    os.utime(other.path, ns=(0, 5))  # a copy of the data: the same file for a training
+    find_or_prepare(output, videos)
+    small_video(changed.path, frames=9)
+    with pytest.raises(UserError, match=r"--motion-file: .*0.mp4 has .* bytes and had .*; python -m .* again"):
+        find_or_prepare(output, videos)
+    assert MotionWriter(output, {"cells": 32, "side": 96}).missing(videos) == videos
+    prepare_motion.prepare(videos, output, progress=False)
+    assert MotionWriter(output, {"cells": 32, "side": 96}).missing(videos) == []
+    assert len(find_or_prepare(output, videos).read(changed.path)) == 9
+    with pytest.raises(UserError, match="has 8 frames and had 9 frames"):
+        find_or_prepare(output, [Video(changed.path, None, 8)])
+
+
+def test_videos_are_written_as_they_finish(tmp_path, monkeypatch):
+    videos = [Video(str(tmp_path / str(number)), None) for number in range(6)]
+    for video in videos:
+        Path(video.path).touch()
+    release = threading.Event()
+
+    def motion(path, cells, side):
+        if path == videos[0].path:
+            assert release.wait(60)
+        return torch.zeros(1, 2, 2)
+
+    monkeypatch.setattr(prepare_motion, "video_motion", motion)
+    order = []
+    for video, _ in prepare_motion.motions(videos, 4, 0, workers=2):
+        order.append(video)
+        if len(order) == 5:
+            release.set()
+    assert order[-1] == videos[0]
+    assert set(order) == set(videos)
 
 
 def test_a_run_without_a_file_makes_one_once(shapes, tmp_path, monkeypatch):
