@@ -49,8 +49,10 @@ format: $(STAMP)  ## rewrite the sources in the house style
 demo: build  ## learn motion from generated videos, and measure it
 	$(PY) trainers/fima.py
 
+# Memory that is freed stays with the process, for the operators and their peers alike: otherwise glibc maps every large
+# result afresh, and its page faults, thousands a call, are what is measured.
 bench: build  ## what the operators cost, beside their peers
-	$(PY) -m pytest benchmarks/ --benchmark-only -q
+	MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=2000000000 $(PY) -m pytest benchmarks/ --benchmark-only -q
 
 clean:  ## remove what was built; the environment stays
 	rm -rf build motionops/_C*.so tests/emulator/*.so
