@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from motionops.errors import UserError
+from motionops.evaluation.feature_cache import FeatureCache
 from motionops.video import Skipped, Video, VideoError, count_frames, read_frames
 from motionops.video.dataset import start_worker
 from motionops.video.progress import with_progress
@@ -24,6 +27,12 @@ CENTRE_CROP = 0.875
 # Decoded videos up to this size are decoded once; larger ones a second time, after their frames were counted.
 _SMALL_VIDEO_BYTES = 128 << 20
 
+# Seconds from one write of the cache to the next: what a killed extraction may lose.
+_WRITE_EVERY = 2.0
+
+SHORT = ("skip", "hold")
+PRECISIONS = ("32", "bf16")
+
 
 def extract_features(
     backbone: nn.Module,
@@ -34,14 +43,18 @@ def extract_features(
     stride: int = 2,
     size: int = 112,
     crop: float = CENTRE_CROP,
+    crops: int = 1,
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
     still: bool = False,
     shuffle_frames: bool = False,
     seed: int = 0,
+    short: str = "skip",
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str | None = None,
+    precision: str = "32",
+    cache: str | os.PathLike | None = None,
     progress: bool = False,
     skipped: list[Skipped] | None = None,
 ) -> Tensor:
@@ -55,13 +68,21 @@ def extract_features(
             clip lies in the middle.
         frames, stride: frames a clip and source frames from one to the next.
         size: S; the centre square with ``crop`` times the short side is resampled to it.
+        crops: squares a clip: 1, the centre; or more, spread evenly along the long side, centred on the short one (3
+            with ``crop`` 1: the left, middle and right of a wide picture, as SlowFast tests).
         mean, std: per-channel normalisation of values in 0..1; those of the training.
         still: repeat the middle frame of each clip, so that nothing moves.
         shuffle_frames: put the frames of each clip in a random order, which depends on ``seed`` and the place of
             the video in ``videos`` alone.
+        short: what becomes of a video that is shorter than a clip: "skip", it cannot be used; "hold", its last frame
+            is repeated.
         batch_size: clips in one forward pass.
         workers: processes that decode; 0 decodes in this one.
         device: where the backbone runs; by default where its parameters are.
+        precision: "32", or "bf16" for autocast to bfloat16.
+        cache: folder in which the features are kept by backbone, sampling and content of the video, and found again
+            (:mod:`motionops.evaluation.feature_cache`). None keeps nothing, and so does ``shuffle_frames``: there a
+            feature also depends on the place of the video.
         progress: show a bar.
         skipped: a list to which videos that cannot be used are appended, with the reason; they get no row. Without
             it the first such video is an error.
@@ -73,14 +94,21 @@ def extract_features(
         ValueError: a setting out of range.
         UserError: a video that is missing, unreadable or shorter than a clip, where ``skipped`` is not given.
     """
-    _check_settings(clips, frames, stride, size, crop, batch_size, workers)
-    source = _VideoClips(
-        videos, clips, frames, stride, size, crop, tuple(mean), tuple(std), still, shuffle_frames, seed
-    )
+    _check_settings(clips, frames, stride, size, crop, crops, short, batch_size, workers, precision)
+    mean, std = (tuple(float(value) for value in values) for values in (mean, std))
+    sampling = {"clips": clips, "frames": frames, "stride": stride, "size": size, "crop": float(crop), "crops": crops}
+    sampling |= {"mean": mean, "std": std, "still": still, "short": short}
+    store, known = None, {}
+    if cache is not None and not shuffle_frames:
+        store = FeatureCache(cache, backbone, {**sampling, "precision": precision})
+        known = store.read([video.path for video in videos])
+    rows: list[Tensor | str | None] = [known.get(video.path) for video in videos]
+    missing = [place for place, row in enumerate(rows) if row is None]
+    source = _VideoClips([videos[place] for place in missing], **sampling, shuffle_frames=shuffle_frames, seed=seed)
     loader = DataLoader(
         source,
-        batch_size=max(1, batch_size // clips),
-        num_workers=min(workers, len(videos)),
+        batch_size=max(1, batch_size // (clips * crops)),
+        num_workers=min(workers, len(missing)),
         worker_init_fn=start_worker,
         collate_fn=list,
     )
@@ -90,18 +118,37 @@ def extract_features(
     was_training = backbone.training
     backbone.eval()
     try:
-        results = _video_features(backbone, loader, clips, batch_size, torch.device(device))
-        rows = []
-        for video, result in zip(videos, with_progress(results, len(videos), "features", progress), strict=True):
-            if isinstance(result, Tensor):
-                rows.append(result)
-            elif skipped is None:
-                raise UserError(f"{video.path}: {result}")
-            else:
-                skipped.append(Skipped(video.path, result))
+        results = _video_features(backbone, loader, clips * crops, batch_size, torch.device(device), precision)
+        results = with_progress(results, len(missing), "features", progress and bool(missing))
+        kept = _kept([videos[place].path for place in missing], results, store)
+        for place, result in zip(missing, kept, strict=True):
+            if skipped is None and not isinstance(result, Tensor):
+                raise UserError(f"{videos[place].path}: {result}")
+            rows[place] = result
     finally:
         backbone.train(was_training)
-    return torch.stack(rows) if rows else torch.empty(0, getattr(backbone, "channels", 0))
+    usable = [row for row in rows if isinstance(row, Tensor)]
+    if skipped is not None:
+        pairs = zip(videos, rows, strict=True)
+        skipped += [Skipped(video.path, row) for video, row in pairs if not isinstance(row, Tensor)]
+    return torch.stack(usable) if usable else torch.empty(0, getattr(backbone, "channels", 0))
+
+
+def _kept(paths: Sequence[str], results: Iterator[Tensor | str], store: FeatureCache | None) -> Iterator[Tensor | str]:
+    """The results of these videos; the features among them go into the store, at the latest when the results end."""
+    fresh: dict[str, Tensor] = {}
+    written = time.monotonic()
+    try:
+        for path, result in zip(paths, results, strict=True):
+            if store is not None and isinstance(result, Tensor):
+                fresh[path] = result
+                if time.monotonic() - written > _WRITE_EVERY:
+                    store.write(fresh)
+                    fresh, written = {}, time.monotonic()
+            yield result
+    finally:
+        if store is not None:
+            store.write(fresh)
 
 
 def clip_starts(length: int, clips: int, frames: int, stride: int) -> Tensor:
@@ -118,6 +165,22 @@ def clip_starts(length: int, clips: int, frames: int, stride: int) -> Tensor:
     return (torch.arange(clips) * last + (clips - 1) // 2) // (clips - 1)
 
 
+def hold_last(numbers: Tensor, length: int) -> Tensor:
+    """Frame numbers of which those behind the end of a video of ``length`` frames name its last frame."""
+    return numbers.clamp(max=length - 1)
+
+
+def square_extents(height: int, width: int, crop: float, crops: int) -> Tensor:
+    """Extents ``[crops, 3, 2]`` of squares with ``crop`` times the short side, spread evenly along the long side."""
+    extents = centre_extent(height, width, crop).repeat(crops, 1, 1)
+    if crops > 1:
+        row = 2 if width >= height else 1
+        side = crop * min(height, width) / max(height, width)
+        start = torch.linspace(0.0, 1.0 - side, crops)
+        extents[:, row] = torch.stack([start, start + side], dim=1)
+    return extents
+
+
 def centre_extent(height: int, width: int, crop: float = CENTRE_CROP) -> Tensor:
     """Extent ``[3, 2]`` of the centre square whose side is ``crop`` of the short side; the t row is (0, 1)."""
     side = crop * min(height, width)
@@ -127,13 +190,16 @@ def centre_extent(height: int, width: int, crop: float = CENTRE_CROP) -> Tensor:
 
 
 class _VideoClips(Dataset):
-    """Video i as normalised clips float32 ``[clips, 3, T, S, S]``, or the reason (text) why it cannot be used."""
+    """Video i as normalised clips float32 ``[clips * crops, 3, T, S, S]``, or the reason why it cannot be used."""
 
-    def __init__(self, videos, clips, frames, stride, size, crop, mean, std, still, shuffle_frames, seed):
+    def __init__(
+        self, videos, *, clips, frames, stride, size, crop, crops, mean, std, still, short, shuffle_frames, seed
+    ):
         self.videos = list(videos)
-        self.clips, self.frames, self.stride, self.size, self.crop = clips, frames, stride, size, crop
+        self.clips, self.frames, self.stride, self.size = clips, frames, stride, size
+        self.crop, self.crops = crop, crops
         self.mean, self.std = mean, std
-        self.still, self.shuffle_frames, self.seed = still, shuffle_frames, seed
+        self.still, self.short, self.shuffle_frames, self.seed = still, short, shuffle_frames, seed
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -147,21 +213,25 @@ class _VideoClips(Dataset):
             elif length is None:
                 length = count_frames(path)
             span = (self.frames - 1) * self.stride + 1
-            if length < span:
+            if length < span and self.short == "skip":
                 return f"is too short: {length} frames, {span} are needed"
             numbers = self._frame_numbers(index, length)
             pixels = read_frames(path, numbers) if whole is None else whole[numbers]
         except VideoError as error:
             return error.reason
-        extent = centre_extent(*pixels.shape[2:4], crop=self.crop).expand(self.clips, 3, 2)
-        return augment_clips(pixels, extent, self.size, mean=self.mean, std=self.std)
+        extents = square_extents(*pixels.shape[2:4], self.crop, self.crops).repeat(self.clips, 1, 1)
+        if self.crops > 1:
+            pixels = [clip for clip in pixels for _ in range(self.crops)]
+        return augment_clips(pixels, extents, self.size, mean=self.mean, std=self.std)
 
     def _frame_numbers(self, index: int, length: int) -> Tensor:
         """Frame numbers ``[clips, T]``."""
         offsets = torch.arange(self.frames) * self.stride
         if self.still:
             offsets = offsets[self.frames // 2].expand(self.frames)
-        numbers = clip_starts(length, self.clips, self.frames, self.stride)[:, None] + offsets
+        span = (self.frames - 1) * self.stride + 1
+        starts = clip_starts(max(length, span), self.clips, self.frames, self.stride)
+        numbers = hold_last(starts[:, None] + offsets, length)
         if self.shuffle_frames:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
             order = torch.rand(numbers.shape, generator=generator).argsort(dim=1)
@@ -170,14 +240,15 @@ class _VideoClips(Dataset):
 
 
 def _video_features(
-    backbone: nn.Module, loader: DataLoader, clips: int, batch_size: int, device: torch.device
+    backbone: nn.Module, loader: DataLoader, clips: int, batch_size: int, device: torch.device, precision: str
 ) -> Iterator[Tensor | str]:
     """For each video its feature ``[C]`` on the CPU, or the reason why it has none."""
     for batch in loader:
         usable = [item for item in batch if isinstance(item, Tensor)]
         features: Iterator[Tensor] = iter(())
         if usable:
-            with torch.inference_mode():
+            autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+            with torch.inference_mode(), autocast:
                 maps = [backbone(part.to(device)) for part in torch.cat(usable).split(batch_size)]
                 pooled = torch.cat([m.float().flatten(2).mean(dim=2) if m.ndim > 2 else m.float() for m in maps])
             # clone: a tensor of inference mode cannot enter autograd later, where a user may fit a classifier on it.
@@ -187,9 +258,19 @@ def _video_features(
 
 
 def _check_settings(
-    clips: int, frames: int, stride: int, size: int, crop: float, batch_size: int, workers: int
+    clips: int,
+    frames: int,
+    stride: int,
+    size: int,
+    crop: float,
+    crops: int,
+    short: str,
+    batch_size: int,
+    workers: int,
+    precision: str,
 ) -> None:
-    values = {"clips": clips, "frames": frames, "stride": stride, "size": size, "batch_size": batch_size}
+    values = {"clips": clips, "frames": frames, "stride": stride, "size": size, "crops": crops}
+    values["batch_size"] = batch_size
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"extract_features: {name} must be at least 1, got {value}")
@@ -197,3 +278,6 @@ def _check_settings(
         raise ValueError(f"extract_features: workers must be at least 0, got {workers}")
     if not 0 < crop <= 1:
         raise ValueError(f"extract_features: crop must be in (0, 1], got {crop}")
+    for name, value, known in (("short", short, SHORT), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise ValueError(f"extract_features: {name} must be one of {', '.join(known)}, got {value!r}")

@@ -9,7 +9,7 @@ from torch import nn
 
 from motionops.errors import UserError
 from motionops.evaluation import extract_features
-from motionops.evaluation.features import centre_extent, clip_starts
+from motionops.evaluation.features import centre_extent, clip_starts, square_extents
 from motionops.video import Video
 from motionops.video.encoding import write_video
 
@@ -145,3 +145,43 @@ def test_settings_out_of_range(name, counting_videos):
 def test_crop_out_of_range(counting_videos):
     with pytest.raises(ValueError, match=r"extract_features: crop must be in \(0, 1\], got 1.5"):
         extract_features(FirstAndLast(), counting_videos, **SETTINGS, crop=1.5)
+
+
+def test_three_squares_lie_along_the_long_side(tmp_path):
+    for height, width, row in ((32, 96, 2), (96, 32, 1)):
+        extents = square_extents(height, width, 1.0, 3)
+        assert torch.allclose(extents[:, row], torch.tensor([[0, 1 / 3], [1 / 3, 2 / 3], [2 / 3, 1]]), atol=1e-6)
+        assert torch.allclose(extents[:, 3 - row], torch.tensor([0.0, 1.0]).expand(3, 2))
+    frames = np.zeros((8, 32, 96, 3), dtype=np.uint8)
+    for part, level in enumerate((0, 100, 200)):
+        frames[:, :, 32 * part : 32 * part + 32] = level
+    write_video(tmp_path / "parts.mp4", frames)
+    videos = [Video(str(tmp_path / "parts.mp4"), None)]
+    centre, three = (
+        extract_features(FirstAndLast(), videos, **SETTINGS, crop=1.0, crops=crops)[0, 0].item() for crops in (1, 3)
+    )
+    assert centre == pytest.approx(100 / 8, abs=0.6)
+    assert three == pytest.approx(100 / 8, abs=0.6)  # the mean of all three
+    (row,) = extract_features(FirstAndLast(), videos, **SETTINGS, crop=1.0, crops=2)
+    assert row[0].item() == pytest.approx(100 / 8, abs=0.6)
+
+
+def test_a_short_video_holds_its_last_frame(counting_videos, counting_frames, tmp_path):
+    write_video(tmp_path / "short.mp4", counting_frames(5))
+    videos = [counting_videos[0], Video(str(tmp_path / "short.mp4"), "a")]
+    features = extract_features(FirstAndLast(), videos, **SETTINGS, short="hold")
+    assert features[1].tolist() == pytest.approx([0, 4], abs=0.3)  # of frames 0, 2, 4 and 4 again
+    plain = extract_features(FirstAndLast(), videos[:1], **SETTINGS)
+    assert torch.equal(features[:1], plain)
+    with pytest.raises(ValueError, match="short must be one of skip, hold, got 'loop'"):
+        extract_features(FirstAndLast(), videos, **SETTINGS, short="loop")
+
+
+def test_low_precision_is_near(counting_videos):
+    network = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU())
+    full, low = (
+        extract_features(network, counting_videos[:2], **SETTINGS, precision=precision) for precision in ("32", "bf16")
+    )
+    assert low.dtype == torch.float32
+    assert not torch.equal(low, full)
+    assert torch.allclose(low, full, rtol=0.02, atol=0.02)
