@@ -39,10 +39,10 @@ from motionops.learning.motion_input import (
     strength,
     tvl1_pairs,
 )
+from motionops.learning.prepared_motion import find_or_prepare_edges
 from motionops.learning.training import check_numbers, flag, map_shape, train
 from motionops.models import ProjectionHead, build_backbone
 from motionops.video import VideoDataset
-from motionops.video.prepare.flow_edges import FlowEdgesFolder
 
 QUERY, KEY = 0, 1
 JITTER = (0.4, 0.4, 0.4, 0.0)  # brightness, contrast, saturation; no hue (Section 4.1)
@@ -91,12 +91,13 @@ class MoDistConfig(TrainConfig):
 
     motion: Literal["flow-edges", "flow", "frame-difference"] = "flow-edges"
     """Input of the motion pathway (Table 3b)."""
-    flow: Literal["tvl1", "raft", "prepared"] = "tvl1"
-    """Where flow comes from: computed in each step, or flow edges that "python -m motionops.video.prepare" wrote."""
+    flow: Literal["tvl1", "raft", "prepared"] = "prepared"
+    """Where flow comes from: computed in each step, or flow edges that were prepared once. TV-L1 of a pair takes about
+    2 ms of a core at 32 x 32 pixels and 90 ms at 224 x 224: without a GPU, prepared edges are meant."""
     raft_weights: Path | None = None
     """Weights of RAFT; by default looked for in torch's hub cache."""
     prepared: Path | None = None
-    """Folder of prepared flow edges, for --flow prepared."""
+    """Folder of "python -m motionops.video.prepare flow-edges". Without it one is made in the cache folder, once."""
     motion_frames: int = 8
     """Frames of a motion clip."""
     motion_stride: int = 2
@@ -130,6 +131,10 @@ class MoDistConfig(TrainConfig):
             return visual
         return self.interval() + max(visual, (self.motion_frames - 1) * self.motion_stride + 1)
 
+    def uses_prepared(self) -> bool:
+        """Whether motion is read instead of computed."""
+        return self.uses_motion() and self.motion != "frame-difference" and self.flow == "prepared"
+
     def uses_motion(self) -> bool:
         """Whether there is a motion pathway at all."""
         return bool({"m", "mv"} & set(self.losses))
@@ -139,6 +144,7 @@ KINETICS = MoDistConfig(
     preset="kinetics400",
     backbone="slow_r50",
     motion_backbone="r2d_50_eighth",
+    flow="tvl1",
     frames=8,
     stride=8,
     size=224,
@@ -343,17 +349,25 @@ class MoDist(SelfSupervisedModule):
         return pair, torch.tensor(moving, device=device), torch.tensor([found[:2] for found in chosen], device=device)
 
     def report(self, folder: Path, batch: dict) -> None:
-        """motion.png: the middle frames of the first videos and what the motion pathway sees of them."""
+        """motion.png: what the motion pathway sees of the first videos, over the later frames of its pairs.
+
+        Prepared edges are shown over black, as their frames are not read.
+        """
         c = self.config
-        if not c.uses_motion() or "edges" in batch:
+        if not c.uses_motion():
             return
-        first = visual_windows(c) * c.frames
-        frames = [video[0, first : first + 2 * c.motion_frames] for video in batch["frames"]]
-        pairs = centre_squares(frames, c.size).unflatten(1, (c.motion_frames, 2))
-        motion = motion_of_pairs(pairs, c.motion, self.pair_flow).abs().mean(dim=1)
+        if "edges" in batch:
+            motion = batch["edges"][:, QUERY].float()
+            pictures = torch.zeros((*motion.shape, 3), dtype=torch.uint8)
+        else:
+            first = visual_windows(c) * c.frames
+            frames = [video[0, first : first + 2 * c.motion_frames] for video in batch["frames"]]
+            pairs = centre_squares(frames, c.size).unflatten(1, (c.motion_frames, 2))
+            motion = motion_of_pairs(pairs, c.motion, self.pair_flow).abs().mean(dim=1)
+            pictures = pairs[:, :, 1]
         motion = motion / motion.flatten(1).amax(dim=1).clamp(min=1e-6).view(-1, 1, 1, 1)
         shown = torch.linspace(0, c.motion_frames - 1, min(c.motion_frames, 4)).long()
-        activation_overlay(pairs[:, shown, 1].cpu(), motion[:, shown].cpu(), folder / "motion.png")
+        activation_overlay(pictures[:, shown].cpu(), motion[:, shown].cpu(), folder / "motion.png")
 
 
 def pooled(features: Tensor) -> Tensor:
@@ -372,7 +386,7 @@ def candidates(config: MoDistConfig) -> int:
 
 def visual_windows(config: MoDistConfig) -> int:
     """Visual clips that are read of a video: two, or without temporal jitter one for each candidate."""
-    if config.temporal_jitter or not config.uses_motion() or config.flow == "prepared":
+    if config.temporal_jitter or not config.uses_motion() or config.uses_prepared():
         return 2
     return candidates(config)
 
@@ -393,9 +407,8 @@ class MoDistVideos(VideoDataset):
     def __init__(self, config: MoDistConfig, videos: TrainingVideos) -> None:
         self.config = config
         self.folder = None
-        if config.uses_motion() and config.flow == "prepared":
-            self.folder = FlowEdgesFolder(config.prepared, config.size, config.flow_interval, config.data)
-            self.folder.require(videos.usable)
+        if config.uses_prepared():
+            self.folder = find_or_prepare_edges(config.prepared, videos.usable, config.size, config.flow_interval)
         self.prepared: dict = {}
         super().__init__(videos.usable, seed=config.seed, cache_bytes=int(config.cache_gib * 2**30))
 
@@ -483,11 +496,8 @@ def check(config: MoDistConfig) -> None:
     if config.group == 1:
         raise UserError("--group: one sample has no BatchNorm statistics; 0 or at least 2")
     map_shape(config)
-    if config.flow == "prepared" and config.uses_motion():
-        if config.motion != "flow-edges":
-            raise UserError(f"--flow prepared: holds flow edges, not --motion {config.motion}")
-        if config.prepared is None:
-            raise UserError("--flow prepared: name the folder of the prepared edges with --prepared")
+    if config.uses_prepared() and config.motion != "flow-edges":
+        raise UserError(f"--flow prepared: holds flow edges; --motion {config.motion} needs --flow tvl1 or raft")
 
 
 def main(config: MoDistConfig) -> int:

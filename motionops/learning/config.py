@@ -13,7 +13,17 @@ from motionops.models import BackboneName
 # what. (Another precision rounds otherwise, and another number of devices normalises in other groups.)
 FREE_TO_CHANGE = frozenset(
     {"preset", "data", "list", "test_list", "output", "workers", "devices", "resume", "max_steps", "log_every"}
-    | {"motion_file", "checkpoint_every", "strict", "cache_gib", "evaluation_clips", "evaluation_crop", "precision"}
+    | {
+        "motion_file",
+        "prepared",
+        "raft_weights",
+        "checkpoint_every",
+        "strict",
+        "cache_gib",
+        "evaluation_clips",
+        "evaluation_crop",
+        "precision",
+    }
 )
 
 

@@ -1,7 +1,7 @@
 """What MoDist's motion pathway sees: flow edges, flow or frame differences of pairs of frames, and how strong they are.
 
 Pictures are first cut to their centre square and resampled to the size of the clips; the motion is that of the small
-pictures, in their pixels. Prepared edges (`motionops.video.prepare.flow_edges`) are made by the same functions.
+pictures, in their pixels. Prepared edges (`motionops.video.EdgesFolder`) are made by the same functions.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 import motionops
 from motionops.errors import UserError
 from motionops.evaluation.features import centre_extent
+from motionops.video.edges_folder import EDGE_MAX
 
 PairFlow = Callable[[Tensor], Tensor]
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-EDGE_MAX = 10.0  # MoDist clamps edges to [0, 10]
 FLOW_SCALE = 10.0  # pixels of flow that become 1 in the network's input
 RAFT_CHUNK = 16  # pairs in one forward pass of RAFT
 RAFT_SMALLEST, RAFT_MULTIPLE = 128, 8  # RAFT's correlation pyramid needs pictures of at least 16 cells of 8 pixels

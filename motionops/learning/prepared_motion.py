@@ -1,50 +1,69 @@
-"""The motion of a run's videos: from a file that is named, or from one in the cache that is made once."""
+"""What a run's videos were prepared to: from a place that is named, or from one in the cache that is filled once."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from motionops.errors import UserError
 from motionops.learning.distributed import environment_rank
 from motionops.video.cache import cache_folder
+from motionops.video.edges_folder import EDGES, EdgesFolder
 from motionops.video.lists import Video
-from motionops.video.motion_file import TABLES, MotionFile
-from motionops.video.prepare.motion import CELLS, SIDE, prepare
+from motionops.video.motion_file import MOTION, MotionFile
+from motionops.video.prepare import flow_edges, motion
+from motionops.video.prepared_file import Kind
 
 
 def find_or_prepare(file: Path | None, videos: Sequence[Video]) -> MotionFile:
     """The motion file `file`, or without one that of the cache folder, completed first where videos are missing.
 
-    Of the processes of a run on one machine the first to come computes, the others wait for it.
-
     Raises:
         UserError: no such file, or it lacks a video, or one has changed since; the text names the command that
             makes it.
     """
-    if file is not None:
-        try:
-            motion = MotionFile(file)
-            motion.require(videos)
-        except UserError as error:
-            raise UserError(f"--motion-file: {error}") from error
-        return motion
-    folder = cache_folder() / "motion"
+    if file is None:
+        settings = {"cells": motion.CELLS, "side": motion.SIDE}
+        file = in_cache(MOTION, settings, videos, ".sqlite", motion.prepare)
+    return checked("--motion-file", lambda: MotionFile(file), videos)
+
+
+def find_or_prepare_edges(folder: Path | None, videos: Sequence[Video], size: int, interval: int) -> EdgesFolder:
+    """The folder of flow edges `folder`, or without one that of the cache folder, completed first. As above."""
+    if folder is None:
+        settings = {"size": size, "interval": interval}
+        folder = in_cache(EDGES, settings, videos, "", flow_edges.prepare)
+    return checked("--prepared", lambda: EdgesFolder(folder, size, interval), videos)
+
+
+def checked(flag: str, opened: Callable, videos: Sequence[Video]) -> MotionFile | EdgesFolder:
+    """What `opened` returns, where it holds all the videos; else the error names the flag."""
+    try:
+        prepared = opened()
+        prepared.require(videos)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from error
+    return prepared
+
+
+def in_cache(kind: Kind, settings: dict, videos: Sequence[Video], suffix: str, prepare: Callable) -> Path:
+    """Where the videos' kind of preparation is in the cache folder, after `prepare` has completed it.
+
+    Of the processes of a run on one machine the first to come computes, the others wait for it.
+    """
+    folder = cache_folder() / kind.what.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{set_name(videos)}.sqlite"
-    with open(path.with_suffix(".lock"), "w") as lock:
+    name = set_name(videos, f"{settings} {kind}")  # other settings, another layout: another place
+    with open(folder / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the process ends, however it ends
-        prepare(videos, path, progress=environment_rank() == 0)
-    motion = MotionFile(path)
-    motion.require(videos)
-    return motion
+        prepare(videos, folder / f"{name}{suffix}", **settings, progress=environment_rank() == 0)
+    return folder / f"{name}{suffix}"
 
 
-def set_name(videos: Sequence[Video]) -> str:
-    """Names the default motion of videos by their common folder, so that lists of one data set share a file."""
+def set_name(videos: Sequence[Video], settings: str) -> str:
+    """Names what is kept of videos by their common folder, so that lists of one data set share a place."""
     folder = os.path.commonpath([os.path.dirname(os.path.realpath(video.path)) for video in videos])
-    key = f"{folder} {CELLS} {SIDE} {TABLES}"  # another default, another layout: another file
-    return f"{os.path.basename(folder) or 'videos'}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return f"{os.path.basename(folder) or 'videos'}-{hashlib.sha256(f'{folder} {settings}'.encode()).hexdigest()[:12]}"

@@ -150,7 +150,7 @@ def test_every_ablation_runs(shapes, tmp_path, flags):
 
 @pytest.mark.parametrize("motion", ["flow-edges", "flow"])
 def test_flow_while_training(shapes, tmp_path, motion):
-    config = tiny(shapes, tmp_path / "run", max_steps=2, motion=motion, frames=4, motion_frames=3)
+    config = tiny(shapes, tmp_path / "run", max_steps=2, motion=motion, flow="tvl1", motion_frames=3)
     assert modist.main(config) == 0
     assert len(losses(config.output)) == 2
 
@@ -179,11 +179,13 @@ def test_a_video_without_motion_is_counted_and_used_for_its_visual_loss(shapes, 
 
 
 @pytest.mark.parametrize("folder", ["weizmann4", "surv_fight"])
-def test_real_videos(tmp_path, folder):
+def test_real_videos(tmp_path, folder, monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path / "cache"))
     if not (DATA / folder).is_dir():
         pytest.skip(f"the videos of {folder} are not here")
     line = ["--data", str(DATA / folder), "--output", str(tmp_path / "run"), "--max-steps", "2", "--batch-size", "4"]
     line += ["--queue", "16", "--size", "32", "--workers", "0"]
+    line += ["--flow", {"weizmann4": "prepared", "surv_fight": "tvl1"}[folder]]
     assert run(modist.main, modist.MoDistConfig, modist.PRESETS, line) == 0
 
 
@@ -201,14 +203,17 @@ def test_real_videos(tmp_path, folder):
         (["--weight-v", "-1"], "--weight-v: must not be negative"),
         (["--candidates", "1"], "--candidates: must be at least 2, got 1"),
         (["--group", "1"], "--group: one sample has no BatchNorm statistics"),
-        (["--flow", "prepared"], "--flow prepared: name the folder"),
-        (["--flow", "prepared", "--motion", "flow"], "--flow prepared: holds flow edges, not --motion flow"),
+        (
+            ["--prepared", "/no/such/edges", "--data", "DATA"],
+            "--prepared: /no/such/edges holds no flow edges; python -m",
+        ),
+        (["--motion", "flow"], "--flow prepared: holds flow edges; --motion flow needs --flow tvl1 or raft"),
         (["--flow", "raft"], "--flow raft: --size must be a multiple of 8 and at least 128, got 32"),
         (["--motion", "nonsense"], "motion"),
     ],
 )
-def test_wrong_flags(capsys, tmp_path, flags, message):
-    line = ["--output", str(tmp_path / "run"), *flags]
+def test_wrong_flags(capsys, tmp_path, shapes, flags, message):
+    line = ["--output", str(tmp_path / "run"), *(str(shapes) if flag == "DATA" else flag for flag in flags)]
     assert run(modist.main, modist.MoDistConfig, modist.PRESETS, line) != 0
     errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error: ")]
     assert len(errors) == 1

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -196,27 +195,6 @@ def test_a_changed_video_is_computed_again_and_refused_until_then(tmp_path):
     assert len(find_or_prepare(output, videos).read(changed.path)) == 9
     with pytest.raises(UserError, match="has 8 frames and had 9 frames"):
         find_or_prepare(output, [Video(changed.path, None, 8)])
-
-
-def test_videos_are_written_as_they_finish(tmp_path, monkeypatch):
-    videos = [Video(str(tmp_path / str(number)), None) for number in range(6)]
-    for video in videos:
-        Path(video.path).touch()
-    release = threading.Event()
-
-    def motion(path, cells, side):
-        if path == videos[0].path:
-            assert release.wait(60)
-        return torch.zeros(1, 2, 2)
-
-    monkeypatch.setattr(prepare_motion, "video_motion", motion)
-    order = []
-    for video, _ in prepare_motion.motions(videos, 4, 0, workers=2):
-        order.append(video)
-        if len(order) == 5:
-            release.set()
-    assert order[-1] == videos[0]
-    assert set(order) == set(videos)
 
 
 def test_a_run_without_a_file_makes_one_once(shapes, tmp_path, monkeypatch):

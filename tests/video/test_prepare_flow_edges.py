@@ -11,8 +11,12 @@ import torch
 
 from motionops.errors import UserError
 from motionops.learning.motion_input import centre_squares, motion_of_pairs, tvl1_pairs
-from motionops.video import find_videos, moving_shapes, read_video
-from motionops.video.prepare.flow_edges import FlowEdgesConfig, FlowEdgesFolder, main, shard_of
+from motionops.learning.prepared_motion import find_or_prepare_edges
+from motionops.video import EdgesFolder, UnusableVideos, Video, find_videos, moving_shapes, read_list, read_video
+from motionops.video.edges_folder import shard_of
+from motionops.video.encoding import write_video
+from motionops.video.prepare import flow_edges as prepare_edges
+from motionops.video.prepare.flow_edges import FlowEdgesConfig, main
 
 ROOT = Path(__file__).parents[2]
 INTERVAL, SIZE = 3, 24
@@ -25,7 +29,7 @@ def shapes(tmp_path_factory):
 
 def config(shapes, output, **changes):
     own = {"output": output, "data": shapes, "list": shapes / "train.txt", "size": SIZE, "flow_interval": INTERVAL}
-    return FlowEdgesConfig(**{**own, "shards": 3, "workers": 0, **changes})
+    return FlowEdgesConfig(**{**own, "shards": 3, "workers": 1, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def prepared(shapes, tmp_path_factory):
 
 
 def test_maps_and_means_are_those_of_the_video(shapes, prepared):
-    folder = FlowEdgesFolder(prepared, SIZE, INTERVAL, shapes)
+    folder = EdgesFolder(prepared, SIZE, INTERVAL)
     lines = (shapes / "train.txt").read_text().splitlines()
     path = shapes / lines[0].rsplit(" ", 1)[0]
     squares = centre_squares(read_video(path)[None], SIZE)[0]
@@ -62,10 +66,10 @@ def test_a_run_goes_on_where_it_was_and_processes_change_nothing(shapes, tmp_pat
     part = tmp_path / "part.txt"
     part.write_text("\n".join((shapes / "train.txt").read_text().splitlines()[:3]))
     assert main(config(shapes, tmp_path / "edges", list=part)) == 0
-    assert "an hour of video" in capsys.readouterr().out
+    assert "an hour of video" in capsys.readouterr().err
     assert main(config(shapes, tmp_path / "edges", workers=2)) == 0
     assert "3 of 8 videos are done already" in capsys.readouterr().err
-    one, two = (FlowEdgesFolder(folder, SIZE, INTERVAL, shapes) for folder in (prepared, tmp_path / "edges"))
+    one, two = (EdgesFolder(folder, SIZE, INTERVAL) for folder in (prepared, tmp_path / "edges"))
     for line in (shapes / "train.txt").read_text().splitlines():
         path = str(shapes / line.rsplit(" ", 1)[0])
         assert torch.equal(one.means(path), two.means(path))
@@ -74,29 +78,89 @@ def test_a_run_goes_on_where_it_was_and_processes_change_nothing(shapes, tmp_pat
 
 def test_other_settings_and_missing_videos_name_the_command(shapes, tmp_path, prepared):
     with pytest.raises(UserError, match=r"holds no flow edges; python -m motionops.video.prepare flow-edges"):
-        FlowEdgesFolder(tmp_path / "none", SIZE, INTERVAL, shapes)
+        EdgesFolder(tmp_path / "none", SIZE, INTERVAL)
     with pytest.raises(UserError, match="was made with size 24, not size 32"):
-        FlowEdgesFolder(prepared, 32, INTERVAL, shapes)
+        EdgesFolder(prepared, 32, INTERVAL)
     with pytest.raises(UserError, match="was made with interval 3, not interval 5"):
-        FlowEdgesFolder(prepared, SIZE, 5, shapes)
-    with pytest.raises(UserError, match="was made with size 24, not 32"):
+        EdgesFolder(prepared, SIZE, 5)
+    with pytest.raises(UserError, match="was made with size 24; name another"):
         main(config(shapes, prepared, size=32))
     with pytest.raises(UserError, match="has 3 shards, not --shards 4"):
         main(config(shapes, prepared, shards=4))
-    folder = FlowEdgesFolder(prepared, SIZE, INTERVAL, shapes)
-    with pytest.raises(UserError, match=r"has no edges of .*; python -m"):
+    folder = EdgesFolder(prepared, SIZE, INTERVAL)
+    with pytest.raises(UserError, match=r"holds no flow edges of .*; python -m .* adds it"):
         folder.require(find_videos(shapes))  # the test videos were not prepared
 
 
-def test_a_broken_video_is_skipped_and_named(tmp_path, shapes, capsys):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"no video at all")
-    listing = tmp_path / "list.txt"
-    listing.write_text(f"{broken} 0\n")
-    assert main(config(shapes, tmp_path / "edges", list=listing)) == 0
-    out = capsys.readouterr()
-    assert f"skipped {broken}" in out.err
-    assert "1 videos were skipped" in out.out
+def test_long_videos_go_piece_by_piece(shapes, monkeypatch):
+    path = read_list(shapes / "train.txt")[2].path
+    whole = prepare_edges.video_edges(path, SIZE, INTERVAL, tvl1_pairs)
+    assert len(whole.means) == len(whole.maps) + INTERVAL == 24
+    for frames in (1, 2, 3, 7, 23, 24, 25):
+        monkeypatch.setattr(prepare_edges, "FRAMES_AT_ONCE", frames)
+        pieces = prepare_edges.video_edges(path, SIZE, INTERVAL, tvl1_pairs)
+        assert pieces.maps == whole.maps
+        assert np.array_equal(pieces.means, whole.means)
+
+
+def test_data_that_moved_are_found_by_folder_and_name(shapes, prepared, tmp_path):
+    video = Path(read_list(shapes / "train.txt")[0].path)
+    elsewhere = tmp_path / "elsewhere" / video.parent.name / video.name
+    edges = EdgesFolder(prepared, SIZE, INTERVAL)
+    assert torch.equal(edges.means(elsewhere), edges.means(video))
+
+
+def small_video(path, frames=6):
+    picture = np.random.default_rng(frames).integers(0, 256, (frames, 16, 16, 3), dtype=np.uint8)
+    write_video(path, picture)
+    return Video(str(path), None)
+
+
+def test_a_changed_video_is_computed_again_and_refused_until_then(tmp_path):
+    videos = [small_video(tmp_path / f"{number}.mp4") for number in range(2)]
+    folder, how = tmp_path / "edges", {"size": 16, "interval": 2, "shards": 2, "progress": False}
+    prepare_edges.prepare(videos, folder, **how)
+    find_or_prepare_edges(folder, videos, 16, 2)
+    small_video(tmp_path / "1.mp4", frames=9)
+    with pytest.raises(UserError, match=r"--prepared: .*1.mp4 has .* bytes and had .*; python -m .* again"):
+        find_or_prepare_edges(folder, videos, 16, 2)
+    prepare_edges.prepare(videos, folder, **how)
+    edges = find_or_prepare_edges(folder, videos, 16, 2)
+    assert len(edges.means(videos[1].path)) == 9
+    assert edges.read(videos[1].path, torch.arange(2, 9)).shape == (7, 16, 16)
+    small_video(tmp_path / "1.mp4", frames=4)
+    prepare_edges.prepare(videos, folder, **how)
+    with pytest.raises(UserError, match="has no prepared edges for frame 6"):  # nothing of the earlier state is left
+        EdgesFolder(folder, 16, 2).read(videos[1].path, torch.tensor([6]))
+
+
+def test_videos_that_cannot_be_used(tmp_path, capsys):
+    for number in range(10):
+        small_video(tmp_path / f"good{number}.mp4")
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    own = {"data": tmp_path, "size": 16, "flow_interval": 2, "shards": 2, "workers": 1}
+    assert main(FlowEdgesConfig(output=tmp_path / "edges", **own)) == 0
+    error = capsys.readouterr().err
+    assert "broken.mp4: is not a video" in error
+    assert "1 of 11 videos were skipped" in error
+    with pytest.raises(UnusableVideos, match=r"broken.mp4 cannot be used.*strict"):
+        main(FlowEdgesConfig(output=tmp_path / "strict", strict=True, **own))
+    small_video(tmp_path / "short.mp4", frames=2)
+    with pytest.raises(
+        UnusableVideos, match=r"2 of 12 videos cannot be used.*short.mp4: is too short: 2 frames, 3 are"
+    ):
+        main(FlowEdgesConfig(output=tmp_path / "edges", **own))
+
+
+def test_a_run_without_a_folder_makes_one_once(shapes, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path))
+    videos = read_list(shapes / "train.txt")
+    first = find_or_prepare_edges(None, videos[:4], SIZE, INTERVAL)
+    changed = [shard.file.stat().st_mtime_ns for shard in first.shards]
+    again = find_or_prepare_edges(None, videos[:4], SIZE, INTERVAL)
+    assert [shard.file.stat().st_mtime_ns for shard in again.shards] == changed
+    assert find_or_prepare_edges(None, videos, SIZE, INTERVAL).folder == first.folder
+    assert find_or_prepare_edges(None, videos[:1], SIZE, INTERVAL + 1).folder != first.folder
 
 
 def test_a_training_reads_them(shapes, prepared, tmp_path):
@@ -119,10 +183,11 @@ def test_a_training_reads_them(shapes, prepared, tmp_path):
         (["--output", "x"], "name the videos with --data or --list"),
         (["--output", "x", "--data", "/no/such/folder"], "/no/such/folder"),
         (["--output", "x", "--data", ".", "--size", "4"], "--size: must be at least 8, got 4"),
-        (["--output", "x", "--data", ".", "--flow", "raft", "--size", "64"], "--flow raft: --size must be a multiple"),
+        (["--output", "x", "--data", "DATA", "--flow", "raft", "--size", "64"], "--flow raft: --size must be a multiple"),
     ],
 )
-def test_wrong_flags(tmp_path, flags, message):
+def test_wrong_flags(tmp_path, shapes, flags, message):
+    flags = [str(shapes) if flag == "DATA" else flag for flag in flags]
     command = [sys.executable, "-m", "motionops.video.prepare", "flow-edges", *flags]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
