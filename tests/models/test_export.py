@@ -110,6 +110,22 @@ def slow():
     return build_backbone("slow_r50").eval()
 
 
+def test_pytorchvideo_loads_the_file_and_computes_the_same():
+    """The library itself, every key; statistics as after a training, so that no norm is the identity."""
+    create_resnet = pytest.importorskip("pytorchvideo.models.resnet").create_resnet
+    torch.manual_seed(0)
+    backbone = build_backbone("slow_r50").eval()
+    for norm in (module for module in backbone.modules() if isinstance(module, nn.BatchNorm3d)):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+    network = create_resnet(model_depth=50, stem_conv_kernel_size=(5, 7, 7), head=None).eval()
+    network.load_state_dict(export_state(backbone, "pytorchvideo"), strict=True)
+    clip = torch.randn(1, 3, 4, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(clip), backbone(clip))
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_slow_only_loads_strictly_and_computes_the_same(slow, library):
     theirs = Theirs(LIBRARIES[library]).eval()
