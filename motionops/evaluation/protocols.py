@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from motionops.commandline import warn as print_warning
-from motionops.errors import UserError
-from motionops.evaluation.features import extract_features
+from motionops.evaluation.classification import classification_warnings, classified
+from motionops.evaluation.labelled_features import LabelledFeatures, labelled_features
+from motionops.evaluation.linear import Kind, fit_linear
+from motionops.evaluation.metrics_file import PREDICTIONS, notes, write_metrics, write_rows
 from motionops.evaluation.probe import linear_probe
 from motionops.evaluation.retrieval import (
     RECALL_AT,
@@ -24,8 +24,17 @@ from motionops.evaluation.retrieval import (
     majority,
     nearest,
 )
-from motionops.files import replace_text
-from motionops.video import Skipped, Video, class_names, read_frames, require_usable
+from motionops.evaluation.splits import check_lists, class_warnings, recording, split_warnings
+from motionops.video import Video, class_names, read_frames
+
+__all__ = [
+    "check_lists",
+    "evaluate_linear",
+    "evaluate_retrieval",
+    "format_retrieval",
+    "split_warnings",
+    "write_metrics",
+]
 
 _STRIP_QUERIES, _STRIP_NEIGHBOURS = 6, 5
 
@@ -69,90 +78,101 @@ def evaluate_retrieval(
     check_lists(train, test)
     warnings = split_warnings(train, test)
 
-    features, used, skipped = {}, {}, []
-    for name, videos in (("train", train), ("test", test)):
-        unusable: list[Skipped] = []
-        # With `strict` the first unusable video is an error, instead of one line among many after an hour.
-        features[name] = extract_features(backbone, videos, skipped=None if strict else unusable, **settings)
-        paths = {video.path for video in unusable}
-        used[name] = [video for video in videos if video.path not in paths]
-        require_usable(used[name], unusable)
-        skipped += unusable
-    labels = {name: [video.label for video in videos] for name, videos in used.items()}
-    if max(ks) > len(used["train"]):
-        warnings.append(f"k above {len(used['train'])}, the number of training videos, means all of them")
+    train_set, test_set = (labelled_features(backbone, videos, strict=strict, **settings) for videos in (train, test))
+    if max(ks) > len(train_set.videos):
+        warnings.append(f"k above {len(train_set.videos)}, the number of training videos, means all of them")
+    warnings += class_warnings(train_set.videos, test_set.videos, train, test)
 
-    positions = first_hits(features["test"], labels["test"], features["train"], labels["train"])
-    expected = chance(labels["test"], labels["train"], (1, *ks))
+    positions = first_hits(test_set.features, test_set.labels, train_set.features, train_set.labels)
+    expected = chance(test_set.labels, train_set.labels, (1, *ks))
     metrics = {
         "protocol": "retrieval",
         **{f"R@{k}": 100.0 * float((positions < k).double().mean()) for k in ks},
         "interval": {f"R@{k}": list(bootstrap_interval(positions < k)) for k in ks},
-        "n_train": len(used["train"]),
-        "n_test": len(used["test"]),
-        "classes": len(set(labels["train"])),
+        "n_train": len(train_set.videos),
+        "n_test": len(test_set.videos),
+        "classes": len(set(train_set.labels)),
         "chance": expected["R@1"],
         "chance_at": {f"R@{k}": expected[f"R@{k}"] for k in ks},
-        "majority": majority(labels["test"], labels["train"]),
+        "majority": majority(test_set.labels, train_set.labels),
     }
     if probe:
-        metrics["probe"] = linear_probe(features["train"], labels["train"], features["test"], labels["test"])
-    metrics |= {
-        "skipped": len(skipped),
-        "skipped_videos": [{"path": video.path, "reason": video.reason} for video in skipped],
-        "warnings": warnings,
-        "settings": {name: _plain(value) for name, value in settings.items() if name != "progress"},
+        metrics["probe"] = linear_probe(train_set.features, train_set.labels, test_set.features, test_set.labels)
+    metrics |= notes([*train_set.skipped, *test_set.skipped], warnings, settings)
+    for line in warnings:
+        warn(line)
+    if output is not None:
+        write_metrics(metrics, output)
+        first = nearest(test_set.features, train_set.features, 1)[:, 0].tolist()
+        rows = [
+            {"path": video.path, "label": video.label, "predicted": train_set.labels[neighbour]}
+            | {f"R@{k}": int(position < k) for k in ks}
+            for video, neighbour, position in zip(test_set.videos, first, positions.tolist(), strict=True)
+        ]
+        write_rows(rows, Path(output) / PREDICTIONS)
+    if picture is not None:
+        draw_strips(train_set, test_set, picture)
+    return metrics
+
+
+def evaluate_linear(
+    backbone: nn.Module,
+    train: Sequence[Video],
+    test: Sequence[Video],
+    *,
+    kind: Kind = "logistic",
+    strength: float | None = None,
+    output: str | os.PathLike | None = None,
+    strict: bool = False,
+    fit_seed: int = 0,
+    warn: Callable[[str], None] = print_warning,
+    **settings,
+) -> dict:
+    """Fit a linear classifier to the training videos' frozen features, and classify the test videos.
+
+    Args:
+        backbone, train, test, strict, warn, settings: as of :func:`evaluate_retrieval`.
+        kind: "logistic", multinomial logistic regression (protocol "linear"); or "svm", the linear support vector
+            machine (protocol "svm"; MCL, section 4.2, on the mean feature of 20 clips).
+        strength: C of the fit; None chooses it by cross-validation on the training videos
+            (:mod:`motionops.evaluation.linear`).
+        output: folder for ``metrics.json``, ``predictions.csv``, ``classes.csv``, ``confusion.csv`` and
+            ``confusion.png``; None writes nothing.
+        fit_seed: of the folds of that cross-validation.
+
+    Returns:
+        What ``metrics.json`` holds, scores in per cent: ``protocol``, ``top1``, ``top5``, ``mean_class``, ``interval``,
+        ``n_train``, ``n_test``, ``classes``, ``chance``, ``chance_at``, ``majority``, ``C``, ``skipped``,
+        ``skipped_videos``, ``warnings``, ``settings``.
+
+    Raises:
+        UserError: as of :func:`evaluate_retrieval`; fewer than two classes to learn.
+    """
+    from motionops.evaluation.report_files import write_classification
+
+    check_lists(train, test)
+    warnings = split_warnings(train, test)
+    train_set, test_set = (labelled_features(backbone, videos, strict=strict, **settings) for videos in (train, test))
+    classes = class_names(train_set.videos)
+    groups = [recording(video.path) for video in train_set.videos]
+    machine = fit_linear(
+        train_set.features, train_set.labels, classes, kind=kind, strength=strength, groups=groups, seed=fit_seed
+    )
+    result = classified(machine.scores(test_set.features), test_set.videos, train_set.videos)
+    warnings += class_warnings(train_set.videos, test_set.videos, train, test) + classification_warnings(len(classes))
+    metrics = {
+        "protocol": "linear" if kind == "logistic" else "svm",
+        **result.metrics,
+        "C": machine.strength,
+        "C_from": "given" if strength else "cross-validation" if machine.chosen else "default: nothing to choose by",
+        **notes([*train_set.skipped, *test_set.skipped], warnings, settings),
     }
     for line in warnings:
         warn(line)
     if output is not None:
         write_metrics(metrics, output)
-    if picture is not None:
-        _draw_strips(features, used, picture)
+        write_classification(result, output)
     return metrics
-
-
-def check_lists(train: Sequence[Video], test: Sequence[Video]) -> None:
-    """Raise UserError where retrieval is impossible: an empty list, a video without a label, no class in common."""
-    for name, videos in (("train", train), ("test", test)):
-        if not videos:
-            raise UserError(f"the {name} list holds no video")
-        unlabelled = [video.path for video in videos if video.label is None]
-        if unlabelled:
-            raise UserError(
-                f"the {name} list has {len(unlabelled)} videos without a label, the first is {unlabelled[0]}; "
-                "retrieval needs the class of each"
-            )
-    if not {video.label for video in train} & {video.label for video in test}:
-        raise UserError("train and test lists have no class in common; are both labelled by number or by name?")
-
-
-def split_warnings(train: Sequence[Video], test: Sequence[Video]) -> list[str]:
-    """What makes a score on these lists mean less than it seems, one line each.
-
-    Videos in both lists; UCF101-style groups (``v_CLASS_gGG_cCC``: clips cut from one recording) in both lists;
-    classes of the test list that the training list lacks, whose videos can only be wrong.
-    """
-    lines = []
-    both = {os.path.realpath(v.path) for v in train} & {os.path.realpath(v.path) for v in test}
-    if both:
-        lines.append(f"{len(both)} videos are in both lists, the first is {min(both)}")
-    groups = [{group for video in videos if (group := _group(video.path))} for videos in (train, test)]
-    shared = sorted(groups[0] & groups[1])
-    if shared:
-        lines.append(
-            f"{len(shared)} groups (clips of one recording) are in both lists, the first is {shared[0]}: "
-            "the score counts recordings that were recognised"
-        )
-    known = set(class_names(train))
-    lacking = [name for name in class_names(test) if name not in known]
-    if lacking:
-        count = sum(video.label in lacking for video in test)
-        lines.append(
-            f"{len(lacking)} classes of the test list are not in the training list ({', '.join(lacking[:5])}"
-            f"{', ...' if len(lacking) > 5 else ''}): their {count} videos count as wrong"
-        )
-    return lines
 
 
 def format_retrieval(metrics: dict) -> str:
@@ -170,39 +190,19 @@ def format_retrieval(metrics: dict) -> str:
     return "\n".join(lines)
 
 
-def write_metrics(metrics: dict, folder: str | os.PathLike) -> Path:
-    """Write ``metrics.json`` into ``folder``: beside and renamed, so that a reader never sees half of it."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "metrics.json"
-    replace_text(file, json.dumps(metrics, indent=2) + "\n")
-    return file
-
-
-def _group(path: str) -> str | None:
-    match = re.fullmatch(r"(v_.+_g\d+)_c\d+", Path(path).stem)
-    return match[1] if match else None
-
-
-def _plain(value: object) -> object:
-    """A setting as JSON can hold it."""
-    if isinstance(value, (Tensor, tuple, list)):
-        return [float(x) for x in value]
-    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
-
-
-def _draw_strips(features: dict[str, Tensor], used: dict[str, list[Video]], picture: str | os.PathLike) -> None:
+def draw_strips(train: LabelledFeatures, test: LabelledFeatures, picture: str | os.PathLike) -> None:
+    """Draw some test videos and their nearest training videos."""
     from motionops.evaluation.pictures import retrieval_strips
 
     # Spread over the list: lists are often sorted by class.
-    chosen = torch.linspace(0, len(used["test"]) - 1, min(_STRIP_QUERIES, len(used["test"]))).long()
-    order = nearest(features["test"][chosen], features["train"], _STRIP_NEIGHBOURS)
+    chosen = torch.linspace(0, len(test.videos) - 1, min(_STRIP_QUERIES, len(test.videos))).long()
+    order = nearest(test.features[chosen], train.features, _STRIP_NEIGHBOURS)
 
     def shown(video: Video) -> tuple[Tensor, str]:
         return read_frames(video.path, [0])[0], video.label
 
     retrieval_strips(
-        [shown(used["test"][i]) for i in chosen.tolist()],
-        [[shown(used["train"][j]) for j in row] for row in order.tolist()],
+        [shown(test.videos[i]) for i in chosen.tolist()],
+        [[shown(train.videos[j]) for j in row] for row in order.tolist()],
         picture,
     )

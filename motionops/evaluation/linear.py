@@ -1,0 +1,209 @@
+"""Linear classifiers on frozen features: multinomial logistic regression, and the linear support vector machine.
+
+Each channel is standardised by the training videos. The strength C of the fit (the weight of the videos' losses against
+½‖W‖², as scikit-learn writes it) is given, or the best of STRENGTHS by 3-fold cross-validation on the training videos
+alone, clips of one recording always in one fold. None of the five papers states its C. Nothing depends on the order of
+the videos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motionops.errors import UserError
+from motionops.extras import require
+
+Kind = Literal["logistic", "svm"]
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+NO_CHOICE = 1.0  # where no class has two recordings to choose by
+FOLDS = 3
+
+_ITERATIONS, _TOLERANCE = 2000, 1e-7
+_NEVER = -1e9  # the bias of a class without a video: finite, and below all others
+
+
+class LinearClassifier(NamedTuple):
+    """``scores = (x - mean) / scale @ weight.T + bias``; float64 on the CPU, K classes, C channels.
+
+    Attributes:
+        classes: K labels, the columns of the scores.
+        mean, scale: ``[C]``, of the training features; a channel that is constant has scale 1.
+        weight, bias: ``[K, C]`` and ``[K]``.
+        strength: C of the fit.
+        chosen: whether cross-validation chose it.
+    """
+
+    classes: list[str]
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+    strength: float
+    chosen: bool
+
+    def scores(self, features: Tensor) -> Tensor:
+        """``[N, C]`` -> ``[N, K]`` float64: logits of the logistic regression, distances of the SVM."""
+        return ((features.detach().cpu().double() - self.mean) / self.scale) @ self.weight.T + self.bias
+
+
+def fit_linear(
+    features: Tensor,
+    labels: Sequence[str],
+    classes: Sequence[str],
+    *,
+    kind: Kind = "logistic",
+    strength: float | None = None,
+    groups: Sequence[str | None] | None = None,
+    seed: int = 0,
+) -> LinearClassifier:
+    """Fit a classifier.
+
+    Args:
+        features: ``[N, C]``, finite.
+        labels: N of the ``classes``.
+        classes: K of them, the columns of the scores; one without a video is allowed.
+        kind: "logistic" or "svm" (scikit-learn's LinearSVC: squared hinge, one against the rest).
+        strength: C; None chooses it.
+        groups: N names of recordings, None for a video that is one by itself.
+        seed: of the folds.
+
+    Raises:
+        ValueError: sizes that do not fit, a feature that is not finite, a strength that is not positive.
+        UserError: fewer than two classes have a video.
+        ImportError: "svm" without scikit-learn.
+    """
+    if kind == "svm":
+        require("the linear SVM", "sklearn")
+    if features.ndim != 2 or len(features) != len(labels) or (groups is not None and len(groups) != len(labels)):
+        raise ValueError(
+            f"fit_linear: features must be [N, C] with a label and a group each, got {list(features.shape)}, "
+            f"{len(labels)} labels and {len(labels) if groups is None else len(groups)} groups"
+        )
+    if not bool(torch.isfinite(features).all()):
+        raise ValueError("fit_linear: features must be finite")
+    if strength is not None and not 0 < strength < float("inf"):
+        raise ValueError(f"fit_linear: strength must be positive, got {strength}")
+    if len(set(labels)) < 2:
+        raise UserError(f"a classifier needs two classes with training videos, got {len(set(labels))}")
+    numbers = {name: place for place, name in enumerate(classes)}
+    values = features.detach().cpu().double().numpy()
+    # Sorted by class and content: sums, folds and fits then do not depend on the order of the list.
+    order = sorted(range(len(labels)), key=lambda n: (numbers[labels[n]], _content(values[n])))
+    values, truth = values[order], np.array([numbers[labels[n]] for n in order])
+    names = [(groups[n] if groups else None) or f"{place}" for place, n in enumerate(order)]
+
+    chosen = strength is None
+    if chosen:
+        strength = _choose_strength(values, truth, names, len(classes), kind, seed)
+        chosen = strength is not None
+    mean, scale = _standard(values)
+    strength = NO_CHOICE if strength is None else float(strength)
+    weight, bias = _FITS[kind]((values - mean) / scale, truth, len(classes), strength)
+    arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in (mean, scale, weight, bias))
+    return LinearClassifier(list(classes), *arrays, strength, chosen)
+
+
+def _standard(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel; 1 for one that does not vary."""
+    scale = values.std(axis=0)
+    return values.mean(axis=0), np.where(scale > 1e-12 * np.abs(values).max(axis=0, initial=1.0), scale, 1.0)
+
+
+def _content(row: np.ndarray) -> bytes:
+    return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+
+
+def _choose_strength(
+    values: np.ndarray, truth: np.ndarray, groups: Sequence[str], classes: int, kind: Kind, seed: int
+) -> float | None:
+    """The strength with the most right answers on held-out folds, the smaller one of two; None where none can tell."""
+    folds = _folds(truth, groups, seed)
+    right = dict.fromkeys(STRENGTHS, 0)
+    judged = 0
+    for fold in range(FOLDS):
+        held = folds == fold
+        # Only videos whose class the other folds know can tell one strength from another.
+        held &= np.isin(truth, truth[~held])
+        rest = folds != fold
+        if not held.any() or len(set(truth[rest])) < 2:
+            continue
+        judged += int(held.sum())
+        mean, scale = _standard(values[rest])
+        for strength in STRENGTHS:
+            weight, bias = _FITS[kind]((values[rest] - mean) / scale, truth[rest], classes, strength)
+            answers = (((values[held] - mean) / scale) @ weight.T + bias).argmax(axis=1)
+            right[strength] += int((answers == truth[held]).sum())
+    return max(STRENGTHS, key=lambda strength: right[strength]) if judged else None
+
+
+def _folds(truth: np.ndarray, groups: Sequence[str], seed: int) -> np.ndarray:
+    """Fold of each video: the recordings of each class are shuffled and dealt out in turn; a recording stays whole."""
+    generator = np.random.default_rng(seed)
+    fold_of: dict[str, int] = {}
+    turn = 0
+    for label in np.unique(truth):
+        own = list(dict.fromkeys(group for group, other in zip(groups, truth, strict=True) if other == label))
+        for place in generator.permutation(len(own)):
+            if own[place] not in fold_of:
+                fold_of[own[place]] = turn % FOLDS
+                turn += 1
+    return np.array([fold_of[group] for group in groups])
+
+
+def _fit_logistic(
+    values: np.ndarray, truth: np.ndarray, classes: int, strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """argmin of ½‖W‖² + C Σ cross-entropy, the bias free: L-BFGS on all videos, on the GPU where there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    inputs = torch.from_numpy(values).to(device)
+    target = torch.from_numpy(truth).to(device)
+    weight = torch.zeros(classes, values.shape[1], dtype=torch.float64, device=device, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, device=device, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=_ITERATIONS,
+        tolerance_grad=_TOLERANCE,
+        tolerance_change=1e-12,
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
+    # A class without a video must not draw on the others: its bias would run to minus infinity.
+    present = torch.zeros(classes, dtype=torch.bool, device=device)
+    present[target.unique()] = True
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            logits = (inputs @ weight.T + bias).masked_fill(~present, -torch.inf)
+            loss = torch.nn.functional.cross_entropy(logits, target)
+            loss = loss + 0.5 * (weight**2).sum() / (strength * len(target))
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    bias = bias.detach().masked_fill(~present, _NEVER)
+    return weight.detach().cpu().numpy(), bias.cpu().numpy()
+
+
+def _fit_svm(values: np.ndarray, truth: np.ndarray, classes: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.svm import LinearSVC
+
+    machine = LinearSVC(C=strength, dual="auto", max_iter=20_000, random_state=0).fit(values, truth)
+    weight, bias = np.zeros((classes, values.shape[1])), np.full(classes, _NEVER)
+    own, offset = machine.coef_, machine.intercept_
+    if len(machine.classes_) == 2:
+        own, offset = np.concatenate([-own, own]), np.concatenate([-offset, offset])
+    weight[machine.classes_], bias[machine.classes_] = own, offset
+    return weight, bias
+
+
+_FITS: dict[str, Callable[[np.ndarray, np.ndarray, int, float], tuple[np.ndarray, np.ndarray]]] = {
+    "logistic": _fit_logistic,
+    "svm": _fit_svm,
+}

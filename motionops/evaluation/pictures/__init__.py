@@ -1,0 +1,23 @@
+"""Pictures of a run: training curves, foreground masks, activation maps, motion, retrieved neighbours, confusions.
+
+Every function writes one PNG and returns its path. Frames are uint8 ``[H, W, 3]``, as they were read. matplotlib is
+imported where it draws, and always without a display.
+"""
+
+from motionops.evaluation.pictures.activation import activation_overlay, foreground_overlay, scaled_activation
+from motionops.evaluation.pictures.confusion import confusion_picture
+from motionops.evaluation.pictures.curves import training_curves
+from motionops.evaluation.pictures.drawing import figure as _figure  # noqa: F401  under its name from before
+from motionops.evaluation.pictures.motion import flow_colours, motion_panels
+from motionops.evaluation.pictures.strips import retrieval_strips
+
+__all__ = [
+    "activation_overlay",
+    "confusion_picture",
+    "flow_colours",
+    "foreground_overlay",
+    "motion_panels",
+    "retrieval_strips",
+    "scaled_activation",
+    "training_curves",
+]

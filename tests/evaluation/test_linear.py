@@ -1,0 +1,134 @@
+"""Linear classifiers against scikit-learn and answers known beforehand."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sklearn")
+from motionops.errors import UserError
+from motionops.evaluation import fit_linear
+from motionops.evaluation.linear import FOLDS, STRENGTHS, _folds
+
+
+def case(seed=0, train=240, test=400, dim=24, classes=6, signal=1.0):
+    """Overlapping Gaussian clouds, each channel with a scale and an offset of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = signal * torch.randn(classes, dim, generator=generator)
+    labels = torch.arange(train + test) % classes
+    features = centres[labels] + torch.randn(train + test, dim, generator=generator)
+    features = features * (0.1 + 10 * torch.rand(dim, generator=generator)) + 5
+    names = [f"class {label}" for label in labels.tolist()]
+    return features[:train], names[:train], features[train:], names[train:], [f"class {k}" for k in range(classes)]
+
+
+def accuracy(machine, features, names):
+    answers = machine.scores(features).argmax(dim=1)
+    return 100.0 * np.mean([machine.classes[answer] == name for answer, name in zip(answers, names, strict=True)])
+
+
+@pytest.mark.parametrize("signal", [0.3, 0.6])
+@pytest.mark.parametrize("strength", [1e-3, 1e-1, 1.0, 10.0])
+def test_logistic_regression_is_scikit_learns(strength, signal):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train, train_names, test, test_names, classes = case(signal=signal)
+    ours = fit_linear(train, train_names, classes, strength=strength)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=5000, tol=1e-10))
+        theirs.fit(train.double().numpy(), train_names)
+    expected = 100.0 * theirs.score(test.double().numpy(), test_names)
+    assert accuracy(ours, test, test_names) == pytest.approx(expected, abs=1.0)
+    probabilities = ours.scores(test).softmax(dim=1).numpy()
+    assert np.abs(probabilities - theirs.predict_proba(test.double().numpy())).max() < 1e-3
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_svm_is_scikit_learns(classes):
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    train, train_names, test, test_names, names = case(classes=classes, signal=0.5)
+    ours = fit_linear(train, train_names, names, kind="svm", strength=0.1)
+    scaler = StandardScaler().fit(train.double().numpy())
+    theirs = LinearSVC(C=0.1, max_iter=20_000).fit(scaler.transform(train.double().numpy()), train_names)
+    expected = 100.0 * theirs.score(scaler.transform(test.double().numpy()), test_names)
+    assert accuracy(ours, test, test_names) == pytest.approx(expected, abs=1.0)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "svm"])
+def test_features_that_are_the_class_score_100(kind):
+    labels = torch.arange(8).repeat(6)
+    names = [f"{label}" for label in labels.tolist()]
+    features = torch.nn.functional.one_hot(labels, 8).float()
+    machine = fit_linear(features, names, [f"{k}" for k in range(8)], kind=kind)
+    assert accuracy(machine, features, names) == 100
+
+
+@pytest.mark.parametrize("kind", ["logistic", "svm"])
+def test_the_order_of_the_videos_changes_nothing(kind):
+    train, train_names, test, _, classes = case(signal=0.4)
+    groups = [f"g{n // 4}" for n in range(len(train))]
+    first = fit_linear(train, train_names, classes, kind=kind, groups=groups)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(1)).tolist()
+    again = fit_linear(
+        train[order], [train_names[n] for n in order], classes, kind=kind, groups=[groups[n] for n in order]
+    )
+    assert again.strength == first.strength
+    assert torch.equal(again.scores(test), first.scores(test))
+
+
+def test_the_strength_is_chosen_where_the_videos_can_tell():
+    train, names, test, test_names, classes = case(train=48, dim=200, signal=0.15)
+    machine = fit_linear(train, names, classes)
+    assert machine.chosen
+    assert machine.strength in STRENGTHS
+    single = fit_linear(train[:6], names[:6], classes)  # one video a class
+    assert not single.chosen
+    assert single.strength == 1.0
+    assert accuracy(machine, test, test_names) > 100 / 6
+
+
+def test_recordings_stay_in_one_fold():
+    truth = np.repeat(np.arange(5), 12)
+    groups = [f"g{n // 3}" for n in range(60)]  # 4 recordings a class
+    folds = _folds(truth, groups, seed=0)
+    assert set(folds) == set(range(FOLDS))
+    assert all(len(set(folds[3 * g : 3 * g + 3])) == 1 for g in range(20))
+    for label in range(5):
+        assert len(set(folds[truth == label])) == FOLDS
+
+
+@pytest.mark.parametrize("kind", ["logistic", "svm"])
+def test_a_class_without_a_video_is_never_answered(kind):
+    train, names, test, _, classes = case()
+    machine = fit_linear(train, names, [*classes, "unseen"], kind=kind, strength=1.0)
+    scores = machine.scores(test)
+    assert bool(torch.isfinite(scores).all())
+    assert int((scores.argmax(dim=1) == len(classes)).sum()) == 0
+    same = fit_linear(train, names, classes, kind=kind, strength=1.0)
+    assert torch.allclose(scores[:, :-1], same.scores(test), atol=1e-8)
+
+
+def test_a_channel_that_never_changes_says_nothing():
+    train, names, test, test_names, classes = case()
+    with_constant = [torch.cat([features, torch.full((len(features), 1), 7.0)], dim=1) for features in (train, test)]
+    machine = fit_linear(with_constant[0], names, classes, strength=1.0)
+    plain = fit_linear(train, names, classes, strength=1.0)
+    assert accuracy(machine, with_constant[1], test_names) == accuracy(plain, test, test_names)
+
+
+def test_wrong_arguments():
+    features, names, *_, classes = case()
+    with pytest.raises(ValueError, match=r"features must be \[N, C\] with a label and a group each"):
+        fit_linear(features, names[:3], classes)
+    with pytest.raises(ValueError, match="must be finite"):
+        fit_linear(features * float("nan"), names, classes)
+    with pytest.raises(ValueError, match="strength must be positive, got 0"):
+        fit_linear(features, names, classes, strength=0)
+    with pytest.raises(UserError, match="two classes with training videos, got 1"):
+        fit_linear(features, ["class 0"] * len(names), classes)
