@@ -1,4 +1,4 @@
-"""What several methods share: momentum encoder, feature queue, decoder, foreground masks, motion alignment.
+"""What several methods share: momentum encoder, feature queue, decoder, masks, motion alignment, mutual information.
 
 The parts of a training run (`training`, `module`, `checkpoint`, `config`, ...) need lightning and are imported by name.
 """
@@ -8,5 +8,15 @@ from motionops.learning.foreground import foreground_mask
 from motionops.learning.momentum import MomentumEncoder
 from motionops.learning.motion_alignment import MotionAlignment, motion_alignment
 from motionops.learning.motion_decoder import MotionDecoder
+from motionops.learning.mutual_information import GradientReversal, MutualInformation
 
-__all__ = ["FeatureQueue", "MomentumEncoder", "MotionAlignment", "MotionDecoder", "foreground_mask", "motion_alignment"]
+__all__ = [
+    "FeatureQueue",
+    "GradientReversal",
+    "MomentumEncoder",
+    "MotionAlignment",
+    "MotionDecoder",
+    "MutualInformation",
+    "foreground_mask",
+    "motion_alignment",
+]
