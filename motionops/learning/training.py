@@ -42,11 +42,15 @@ ROOM_FOR_REPORTS = 64 * 2**20
 # Videos in a report's pictures.
 SHOWN = 6
 
+Conclude = Callable[[TrainConfig, SelfSupervisedModule, TrainingVideos, VideoDataset], None]
+
 
 def train(
     config: TrainConfig,
     build: Callable[[TrainConfig], SelfSupervisedModule],
     make_dataset: Callable[[TrainConfig, TrainingVideos], VideoDataset],
+    find: Callable[[TrainConfig, bool], TrainingVideos] = find_training_videos,
+    conclude: Conclude | None = None,
 ) -> int:
     """Run a method: check, train, save the backbone, draw the report, measure retrieval.
 
@@ -54,6 +58,8 @@ def train(
         config: the flags, after `check_numbers`.
         build: makes the method's module.
         make_dataset: makes the method's data set of the usable videos.
+        find: finds the videos of a configuration; whether to show a bar is its second argument.
+        conclude: what the first process does with the trained module; by default :func:`finish`.
 
     Returns:
         Exit status: 0, or 128 + the signal that ended the run (with last.ckpt written).
@@ -64,7 +70,7 @@ def train(
     devices, nodes = processes(config)
     config.output = writable_folder(config.output, minimum_free=ROOM_FOR_REPORTS)
     first_rank = environment_rank() == 0
-    videos = find_training_videos(config, progress=first_rank)
+    videos = find(config, first_rank)
     fit_batch(config, len(videos.usable), devices * nodes)
 
     seed_everything(config.seed, verbose=False)
@@ -105,7 +111,7 @@ def train(
         saving.restore()
         end_workers()
     if first_rank:
-        finish(config, module, videos, dataset)
+        (conclude or finish)(config, module, videos, dataset)
     return 0
 
 
