@@ -60,8 +60,8 @@ class TrainConfig:
     """Videos a step, over all devices."""
     max_steps: int = -1
     """Stop after so many steps, the schedule unchanged; -1: after --epochs."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """SGD has momentum 0.9."""
+    optimizer: Literal["sgd", "adamw", "adam"] = "adamw"
+    """SGD has momentum 0.9; AdamW decays the weights themselves, Adam by their gradient."""
     learning_rate: float = 2e-3
     """Base learning rate."""
     weight_decay: float = 1e-4
@@ -70,6 +70,8 @@ class TrainConfig:
     """Epochs over which the learning rate rises linearly; a cosine to 0 follows."""
     schedule: Literal["step", "epoch"] = "step"
     """Whether the cosine moves every step or every epoch."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the learning rate is divided by 10; with any of them there is no cosine."""
 
     crop_area: tuple[float, float] = (0.4, 1.0)
     """Smallest and largest share of the frame that a random crop covers."""

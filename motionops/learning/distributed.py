@@ -37,6 +37,27 @@ def gather_others(tensor: Tensor) -> Tensor:
     return torch.cat([everything[: rank * rows], everything[(rank + 1) * rows :]])
 
 
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        return gather(tensor)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        rank, size = world()
+        rows = len(gradient) // size
+        return sum_over_ranks(gradient)[rank * rows : (rank + 1) * rows]
+
+
+def gather_with_gradient(tensor: Tensor) -> Tensor:
+    """Like `gather`, with gradients: each rank's rows get the sum of the gradients of all ranks.
+
+    A loss of gathered rows that is the same on all ranks gives, averaged over them as DDP does, the gradient that one
+    process would have of the whole batch.
+    """
+    return tensor if world()[1] == 1 else _Gather.apply(tensor)
+
+
 @torch.no_grad()
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum of `tensor` over all ranks. No gradient."""

@@ -15,7 +15,7 @@ from motionops.learning.config import TrainConfig
 from motionops.learning.distributed import any_rank, gather_lists, sum_over_ranks, world
 from motionops.learning.feature_queue import FeatureQueue
 from motionops.learning.lightning import Callback, LightningModule
-from motionops.learning.schedule import cosine_factor
+from motionops.learning.schedule import cosine_factor, milestone_factor
 from motionops.seeds import mix
 from motionops.video import Skipped
 
@@ -65,7 +65,8 @@ class SelfSupervisedModule(LightningModule):
         if self.config.optimizer == "sgd":
             optimizer = torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
         else:
-            optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+            kind = torch.optim.Adam if self.config.optimizer == "adam" else torch.optim.AdamW
+            optimizer = kind(parameters, lr=rate, weight_decay=decay)
         if self._optimizer_state is not None:
             optimizer.load_state_dict(self._optimizer_state)
             self._optimizer_state = None
@@ -74,6 +75,9 @@ class SelfSupervisedModule(LightningModule):
     def learning_rate(self) -> float:
         """The rate of the step that comes."""
         config = self.config
+        if config.milestones:
+            factor = milestone_factor(self.step, self.steps_per_epoch, config.milestones, config.warmup_epochs)
+            return config.learning_rate * factor
         factor = cosine_factor(
             self.step, self.steps_per_epoch, config.epochs, config.warmup_epochs, config.schedule == "step"
         )

@@ -198,6 +198,8 @@ def check_numbers(config: TrainConfig) -> None:
     for name in ("weight_decay", "warmup_epochs", "cache_gib"):
         if not 0 <= getattr(config, name) < float("inf"):
             raise UserError(f"{flag(name)}: must not be negative, got {getattr(config, name)}")
+    if any(epoch < 1 for epoch in config.milestones):
+        raise UserError(f"--milestones: must be epochs from 1 on, got {' '.join(map(str, config.milestones))}")
     small, large = config.crop_area
     if not 0 < small <= large <= 1:
         raise UserError(f"--crop-area: must be two rising shares in (0, 1], got {small} {large}")

@@ -16,6 +16,7 @@ from motionops.errors import UserError
 from motionops.extras import require
 from motionops.models.i3d import I2D, I3D
 from motionops.models.r2plus1d_50 import R2D50, R2Plus1D50
+from motionops.models.r3d_pool import R3D18Pool, R3D34Pool
 from motionops.models.resnet3d import R2Plus1D18, R3DSmall
 from motionops.models.s3d import S3D
 from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
@@ -23,6 +24,7 @@ from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
 BACKBONES = {"i3d": I3D, "r2plus1d_18": R2Plus1D18, "r3d_small": R3DSmall}
 BACKBONES |= {"slow_r50": SlowR50, "r3d_18": R3D18, "r2d_50_eighth": R2D50Eighth}
 BACKBONES |= {"r2plus1d_50": R2Plus1D50, "s3d": S3D, "r2d_50": R2D50, "i2d": I2D}
+BACKBONES |= {"r3d_18_pool": R3D18Pool, "r3d_34_pool": R3D34Pool}
 BackboneName = Literal[tuple(BACKBONES)]
 
 

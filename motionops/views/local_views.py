@@ -1,0 +1,102 @@
+"""Local clips inside a global view of their video (Controllable Augmentations, Section 3.1)."""
+
+from __future__ import annotations
+
+import torch
+
+from motionops.views.extents import sample_extents
+
+
+def local_starts(frame_count: int, clips: int, span: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Start frames of K clips whose centres lie in [(k - 1) T / K, k T / K], k = 1 .. K, each uniform there.
+
+    A clip stays inside its video: near the ends, where a clip with such a centre would leave it, the nearest start is
+    taken, so that of long clips in a short video the first and the last ones overlap more.
+
+    Args:
+        frame_count: T, frames of the video.
+        clips: K.
+        span: source frames that a clip covers (frames * stride).
+        generator: on the CPU; without it torch's own.
+
+    Returns:
+        int64 `[K]`, rising.
+
+    Raises:
+        ValueError: no clip; a clip longer than the video; fewer frames than segments.
+    """
+    if clips < 1 or span < 1:
+        raise ValueError(f"local_starts: clips and span must be at least 1, got {clips} and {span}")
+    if span > frame_count:
+        raise ValueError(f"local_starts: a clip of {span} source frames does not fit a video of {frame_count}")
+    if clips > frame_count:
+        raise ValueError(f"local_starts: a video of {frame_count} frames has no {clips} segments")
+    k = torch.arange(clips, dtype=torch.float64)
+    most = frame_count - span
+    first = (k * frame_count / clips - span / 2).ceil().clamp(0, most)
+    last = ((k + 1) * frame_count / clips - span / 2).floor().clamp(0, most)
+    # A segment of less than a frame may hold no start: the one before it is the nearest.
+    first = torch.minimum(first, last)
+    draws = torch.rand(clips, generator=generator, dtype=torch.float64)
+    return torch.minimum(first + (draws * (last - first + 1)).floor(), last).long()
+
+
+def local_extents(
+    view: torch.Tensor,
+    starts: torch.Tensor,
+    *,
+    frames: int,
+    stride: int = 1,
+    height: int = 1,
+    width: int = 1,
+    area: tuple[float, float] = (0.2, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    mirror: float = 0.5,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Draw local clips inside a view: random resized crops of its box, mirrored or not by themselves.
+
+    Every row of their soft correspondence with the view then sums to 1.
+
+    Args:
+        view: `[3, 2]`, extent of the global view.
+        starts: int64 `[K]`, start frames of the clips.
+        frames, stride: frames of a clip and source frames from one to the next.
+        height, width: of the source pictures in pixels; only their ratio counts.
+        area: range of a crop's share of the view.
+        aspect: range of its aspect, width over height in pixels.
+        mirror: probability of a mirrored clip.
+        generator: on the CPU; without it torch's own.
+
+    Returns:
+        Extents, float32 `[K, 3, 2]`, as those of :func:`motionops.sample_extents`.
+
+    Raises:
+        ValueError: a clip that is not inside the view in time; what `sample_extents` refuses.
+    """
+    begin, end = view[0].tolist()
+    for start in starts.tolist():
+        if start < begin or start + frames * stride > end:
+            raise ValueError(
+                f"local_extents: the clip of source frames {start} to {start + frames * stride} lies outside its "
+                f"global view of {begin:g} to {end:g}"
+            )
+    low, high = view[1:].double().amin(dim=1), view[1:].double().amax(dim=1)
+    size = high - low
+    extents = sample_extents(
+        len(starts),
+        frames=frames,
+        stride=stride,
+        frame_count=int(end),
+        starts=starts,
+        height=height * float(size[0]),
+        width=width * float(size[1]),
+        area=area,
+        aspect=aspect,
+        mirror=mirror,
+        generator=generator,
+    )
+    inside = low[:, None] + size[:, None] * extents[:, 1:].double()
+    # Rounding may not lead out of the view.
+    inside = torch.minimum(torch.maximum(inside, low[:, None]), high[:, None])
+    return torch.cat([extents[:, :1], inside.float()], dim=1)
