@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from motionops.learning.schedule import cosine_factor
+from motionops.learning.schedule import cosine_factor, milestone_factor
 
 
 def test_cosine_per_epoch_as_fima_was_released():
@@ -32,3 +32,13 @@ def test_odd_lengths():
     assert cosine_factor(0, 3, 4, warmup_epochs=0.5) == pytest.approx(1 / 1.5)
     assert cosine_factor(1, 3, 4, warmup_epochs=0.5) == 1
     assert cosine_factor(12, 3, 4) == pytest.approx(0)
+
+
+def test_milestones_divide_by_ten():
+    rates = [milestone_factor(step, 10, (2, 4)) for step in range(50)]
+    assert rates[:20] == [1.0] * 20
+    assert rates[20:40] == pytest.approx([0.1] * 20)
+    assert rates[40:] == pytest.approx([0.01] * 10)
+    rising = [milestone_factor(step, 10, (2,), warmup_epochs=1) for step in range(30)]
+    assert rising[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rising[10:] == pytest.approx([1.0] * 10 + [0.1] * 10)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from torchvision.models.video import r2plus1d_18, s3d
+from torchvision.models.video import r2plus1d_18, r3d_18, s3d
 
 from motionops.errors import UserError
 from motionops.models import build_backbone, load_backbone, load_weights, read_metadata, save_backbone
@@ -24,6 +24,9 @@ KNOWN = {
     "i2d": ((1, 3, 1, 224, 224), (1, 1024, 1, 7, 7), None),
     "slow_r50": ((1, 3, 8, 224, 224), (1, 2048, 8, 7, 7), None),
     "r3d_18": ((1, 3, 16, 128, 128), (1, 512, 2, 8, 8), 33_371_472 - 205_200),
+    # torchvision's again, and r3d_34 of twice the blocks: the pool has no weights
+    "r3d_18_pool": ((1, 3, 16, 112, 112), (1, 512, 2, 4, 4), 33_371_472 - 205_200),
+    "r3d_34_pool": ((1, 3, 16, 112, 112), (1, 512, 2, 4, 4), None),
     "r2d_50_eighth": ((1, 3, 16, 224, 224), (1, 256, 16, 7, 7), None),
 }
 
@@ -78,6 +81,18 @@ def test_r2plus1d_computes_what_torchvision_computes():
     clip = torch.rand(1, 3, 8, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(ours(clip).mean(dim=(2, 3, 4)), theirs(clip))
+
+
+def test_r3d_with_a_pool_takes_the_weights_of_torchvision():
+    torch.manual_seed(0)
+    theirs = r3d_18(weights=None).eval()
+    ours = build_backbone("r3d_18_pool").eval()
+    load_weights(ours, theirs.state_dict())
+    clip = torch.rand(1, 3, 8, 64, 64)
+    with torch.no_grad():
+        stem = torch.nn.functional.max_pool3d(theirs.stem(clip), (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(stem))))
+        torch.testing.assert_close(ours(clip), expected)
 
 
 def test_small_network_takes_widths():
