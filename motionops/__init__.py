@@ -3,6 +3,7 @@
 The operators are re-exported here, one line each; methods, video reading, models and evaluation are in the subpackages.
 """
 
+from motionops.codec.rasterize_motion_vectors import rasterize_motion_vectors
 from motionops.contrast.pairwise_infonce import pairwise_infonce
 from motionops.contrast.pixel_contrast import pixel_contrast
 from motionops.contrast.queue_infonce import InfoNCE, queue_infonce
@@ -34,6 +35,7 @@ __all__ = [
     "pairwise_infonce",
     "pixel_contrast",
     "queue_infonce",
+    "rasterize_motion_vectors",
     "region_contrast",
     "sample_extents",
     "soft_correspondence",
