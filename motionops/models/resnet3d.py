@@ -37,7 +37,7 @@ class R2Plus1D18(nn.Module):
 
 
 class R3DSmall(nn.Module):
-    """A small R3D for the demo: `forward(clip [B, 3, T, S, S]) -> [B, widths[-1], T/4, S/8, S/8]`.
+    """A small R3D for the demo: `forward(clip [B, inputs, T, S, S]) -> [B, widths[-1], T/4, S/8, S/8]`.
 
     One basic block a stage.
     With the default widths an 8 x 32 x 32 clip becomes a `[B, 128, 2, 4, 4]` map. The stem is 3 x 5 x 5 with stride
@@ -46,16 +46,17 @@ class R3DSmall(nn.Module):
 
     Args:
         widths: channels of the four stages.
+        inputs: channels of the clip: 3, or 2 for motion vectors.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int] = (16, 32, 64, 128)) -> None:
+    def __init__(self, widths: tuple[int, int, int, int] = (16, 32, 64, 128), inputs: int = 3) -> None:
         super().__init__()
         widths = tuple(widths)
         if len(widths) != 4 or min(widths) < 1:
             raise ValueError(f"r3d_small: widths must be four positive numbers, got {widths}")
         self.channels = widths[-1]
         self.stem = nn.Sequential(
-            nn.Conv3d(3, widths[0], (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False),
+            nn.Conv3d(inputs, widths[0], (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False),
             nn.BatchNorm3d(widths[0]),
             nn.ReLU(inplace=True),
         )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torchvision.models.video import r2plus1d_18, r3d_18, s3d
+from torchvision.models.video.resnet import BasicBlock, BasicStem, Conv3DSimple, VideoResNet
 
 from motionops.errors import UserError
 from motionops.models import build_backbone, load_backbone, load_weights, read_metadata, save_backbone
@@ -27,6 +28,13 @@ KNOWN = {
     # torchvision's again, and r3d_34 of twice the blocks: the pool has no weights
     "r3d_18_pool": ((1, 3, 16, 112, 112), (1, 512, 2, 4, 4), 33_371_472 - 205_200),
     "r3d_34_pool": ((1, 3, 16, 112, 112), (1, 512, 2, 4, 4), None),
+    # Context-Motion Decoupling, Section 4.1; C3D's 27 655 936 with biases, BatchNorm in their place adding 2752.
+    "c3d": ((1, 3, 16, 112, 112), (1, 512, 2, 7, 7), 27_655_936 + 2_752),
+    "r3d_26": ((1, 3, 16, 112, 112), (1, 2048, 2, 7, 7), 26_498_752),
+    "r2plus1d_26": ((1, 3, 16, 112, 112), (1, 2048, 2, 7, 7), 26_494_513),
+    "r3d_10": ((1, 3, 8, 112, 112), (1, 512, 1, 7, 7), 14_361_792),
+    "r2d_10": ((1, 3, 1, 112, 112), (1, 512, 1, 7, 7), 4_905_792),
+    "r2d_small": ((1, 3, 1, 32, 32), (1, 128, 1, 2, 2), None),
     "r2d_50_eighth": ((1, 3, 16, 224, 224), (1, 256, 16, 7, 7), None),
 }
 
@@ -154,7 +162,7 @@ def test_files_that_are_no_weights(tmp_path):
     assert load_backbone(tmp_path / "good.pth", name="r3d_small").name == "r3d_small"
 
 
-@pytest.mark.parametrize("name", ["r3d_small", "r2plus1d_18", "i3d", "s3d", "r2plus1d_50", "r2d_50", "i2d"])
+@pytest.mark.parametrize("name", ["r3d_small", "r2plus1d_18", "i3d", "s3d", "r2plus1d_50", "r2d_50", "i2d", "c3d"])
 def test_last_convolution_gives_what_the_map_is_normalised_from(name):
     """h has the map's shape, and the gradient of a function of the pooled map is not the same in every cell."""
     torch.manual_seed(0)
@@ -183,7 +191,7 @@ def test_s3d_computes_what_torchvision_computes():
         torch.testing.assert_close(ours(clip), theirs.features(clip))
 
 
-@pytest.mark.parametrize("name", ["r2d_50", "i2d"])
+@pytest.mark.parametrize("name", ["r2d_50", "i2d", "r2d_10"])
 def test_frames_pass_independently_through_networks_over_images(name):
     torch.manual_seed(0)
     backbone = build_backbone(name).eval()
@@ -193,3 +201,46 @@ def test_frames_pass_independently_through_networks_over_images(name):
         assert whole.shape[2] == 3
         for t in range(3):
             torch.testing.assert_close(backbone(clip[:, :, t : t + 1]), whole[:, :, t : t + 1])
+
+
+def test_c3d_without_batchnorm_is_the_original_convolutions():
+    backbone = build_backbone("c3d", batch_norm=False)
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == 27_655_936
+    assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in backbone.modules())
+
+
+def test_shallow_networks_compute_what_torchvision_computes():
+    """Blocks, strides and order are torchvision's: its R3D of basic blocks, one a stage."""
+    torch.manual_seed(0)
+    theirs = VideoResNet(BasicBlock, [Conv3DSimple] * 4, [1, 1, 1, 1], BasicStem).eval()
+    ours = build_backbone("r3d_10").eval()
+    state = theirs.state_dict()
+    state = {key.replace(".conv1.0.", ".conv1.").replace(".conv2.0.", ".conv2."): value for key, value in state.items()}
+    state = {key.replace(".conv1.1.", ".bn1.").replace(".conv2.1.", ".bn2."): value for key, value in state.items()}
+    load_weights(ours, state)
+    clip = torch.rand(1, 3, 8, 32, 32)
+    with torch.no_grad():
+        expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(theirs.stem(clip)))))
+        torch.testing.assert_close(ours(clip), expected)
+
+
+@pytest.mark.parametrize("name", ["r3d_26", "r2plus1d_26"])
+def test_networks_of_depth_26(name):
+    """Bottlenecks: 2 in each of 4 stages, 3 convolutions each, and the stem (and no layer of classes) are 25."""
+    torch.manual_seed(0)
+    backbone = build_backbone(name).eval()
+    with torch.no_grad():
+        assert backbone(torch.rand(1, 3, 8, 16, 16)).shape == (1, 2048, 1, 1, 1)
+    blocks = [block for stage in (1, 2, 3, 4) for block in getattr(backbone, f"layer{stage}")]
+    assert len(blocks) == 8
+    assert [block.conv3.out_channels for block in blocks] == [256, 256, 512, 512, 1024, 1024, 2048, 2048]
+    assert backbone.last_convolution is blocks[-1].conv3
+
+
+def test_motion_vectors_have_two_channels():
+    for name in ("r3d_10", "r3d_small"):
+        backbone = build_backbone(name, inputs=2)
+        assert backbone(torch.rand(2, 2, 8, 32, 32)).shape[:2] == (2, backbone.channels)
+        assert backbone.kwargs == {"inputs": 2}
+    with pytest.raises(ValueError, match="widths must be four positive numbers"):
+        build_backbone("r2d_10", widths=(1, 2))
