@@ -144,7 +144,10 @@ def _per_class(
 
 
 def _mean_class_interval(confusion: Tensor, confidence: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap of the mean of the classes' accuracies, the videos drawn within each class."""
+    """Percentile bootstrap of the mean of the classes' accuracies, the videos drawn within each class.
+
+    A class all of whose test videos are right, or all wrong, adds no width: with a few videos a class it is too narrow.
+    """
     counts = confusion.sum(dim=1).numpy()
     tested = counts > 0
     right = confusion.diagonal().numpy()[tested]

@@ -306,7 +306,9 @@ def quiet_lightning() -> Iterator[None]:
     level = log.level
     log.setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for text in ("does not have many workers", "is smaller than the logging interval", "isinstance.treespec"):
+        unasked = ("does not have many workers", "is smaller than the logging interval", "isinstance.treespec")
+        # A frozen backbone's BatchNorm is meant to be in eval mode.
+        for text in (*unasked, "in eval mode at the start of training"):
             warnings.filterwarnings("ignore", message=f".*{text}.*")
         try:
             yield

@@ -9,6 +9,7 @@ from motionops.evaluation.pictures.confusion import confusion_picture
 from motionops.evaluation.pictures.curves import training_curves
 from motionops.evaluation.pictures.drawing import figure as _figure  # noqa: F401  under its name from before
 from motionops.evaluation.pictures.motion import flow_colours, motion_panels
+from motionops.evaluation.pictures.scores import score_bars, score_curve
 from motionops.evaluation.pictures.strips import retrieval_strips
 
 __all__ = [
@@ -19,5 +20,7 @@ __all__ = [
     "motion_panels",
     "retrieval_strips",
     "scaled_activation",
+    "score_bars",
+    "score_curve",
     "training_curves",
 ]
