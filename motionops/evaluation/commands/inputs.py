@@ -18,6 +18,7 @@ from motionops.evaluation.commands.flags import FrozenMeasurement, Measurement
 from motionops.evaluation.feature_cache import default_folder, fingerprint
 from motionops.evaluation.features import CENTRE_CROP
 from motionops.evaluation.presets import protocol_settings
+from motionops.evaluation.results import read_results
 from motionops.evaluation.splits import check_lists
 from motionops.video import Video, moving_shapes, read_list
 
@@ -51,7 +52,10 @@ def measurement_inputs(config: Measurement, command: str) -> Inputs:
             protocol that the paper does not have.
     """
     writable_folder(config.output)
-    writable_folder(results_file(config).parent, "--results")
+    table = results_file(config)
+    writable_folder(table.parent, "--results")
+    if table.exists():
+        read_results(table)  # now, not after hours of work
     if not 0 <= config.seed <= LARGEST_SEED:
         raise UserError(f"--seed: must be in [0, {LARGEST_SEED}], got {config.seed}")
     stated = protocol_settings(config.protocol, command)

@@ -1,0 +1,213 @@
+"""The commands of evaluate.py beside retrieval, from flags to files, and what their user's mistakes look like."""
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tyro")
+pytest.importorskip("sklearn")
+pytest.importorskip("lightning")
+from motionops.commandline import parse, run_commands
+from motionops.evaluation.commands.finetune import Finetune
+from motionops.evaluation.commands.inputs import measurement_inputs
+from motionops.evaluation.comparison import Run, difference, format_comparison
+from motionops.evaluation.presets import PROTOCOLS, protocol_settings
+from motionops.evaluation.results import append_result, read_results
+
+ROOT = Path(__file__).parent.parent.parent
+FLAGS = ["--clips", "2", "--frames", "4", "--size", "16", "--workers", "0"]
+
+
+@pytest.fixture(scope="module")
+def commands():
+    sys.path.insert(0, str(ROOT / "trainers"))
+    try:
+        import evaluate as program
+    finally:
+        sys.path.pop(0)
+    return program.COMMANDS
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def evaluate(commands):
+    return lambda *argv: run_commands(commands, "Measure.", list(map(str, argv)), "evaluate.py")
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("command", ["linear", "svm"])
+def test_classifiers_on_features(evaluate, tiny_shapes, tmp_path, capsys, command):
+    argv = [command, "--backbone", "random", "--data", tiny_shapes, "--output", tmp_path / "run", *FLAGS]
+    assert evaluate(*argv) == 0
+    shown = capsys.readouterr()
+    assert "top1" in shown.out
+    assert "features: 100%" in shown.err.replace("\r", "\n")
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["protocol"] == command
+    assert (metrics["n_train"], metrics["n_test"], metrics["classes"]) == (32, 16, 8)
+    assert (metrics["chance"], metrics["chance_at"]["top5"]) == (12.5, 62.5)
+    for name in ("top1", "top5", "mean_class"):
+        low, high = metrics["interval"][name]
+        assert 0 <= low <= metrics[name] <= high <= 100
+    assert metrics["settings"]["clips"] == 2
+    for name in ("predictions.csv", "classes.csv", "confusion.csv", "confusion.png"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+    with open(tmp_path / "run" / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert 100 * sum(row["label"] == row["predicted"] for row in rows) / 16 == metrics["top1"]
+    # Again: nothing is decoded, nothing differs, and there is a second row of results.
+    assert evaluate(*argv) == 0
+    assert "features: 100%" not in capsys.readouterr().err
+    assert metrics_of(tmp_path / "run") == metrics
+    _, rows = read_results(tmp_path / "results.csv")
+    assert [row["protocol"] for row in rows] == [command, command]
+    assert float(rows[0]["top1"]) == pytest.approx(metrics["top1"])
+
+
+def test_a_linear_layer_on_augmented_clips(evaluate, tiny_shapes, tmp_path):
+    assert (
+        evaluate(
+            "linear", "--protocol", "fima", "--backbone", "random", "--data", tiny_shapes, "--output", tmp_path / "run",
+            *FLAGS, "--max-steps", 2,
+        )
+        == 0
+    )  # fmt: skip
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["protocol"] == "linear"
+    settings = metrics["settings"]
+    assert settings["freeze"] is True
+    assert (settings["learning_rate"], settings["batch_size"], settings["epochs"]) == (1.5, 16, 100)
+    assert settings["milestones"] == [60, 80]
+
+
+def test_low_shot(evaluate, tiny_shapes, tmp_path):
+    base = ["lowshot", "--backbone", "random", "--data", tiny_shapes, *FLAGS]
+    assert evaluate(*base, "--output", tmp_path / "a", "--fit", "features", "--shares", "1,50,100") == 0
+    metrics = metrics_of(tmp_path / "a")
+    assert metrics["protocol"] == "lowshot"
+    assert [(part["share"], part["n_train"]) for part in metrics["at"]] == [(1.0, 8), (50.0, 16), (100.0, 32)]
+    assert metrics["top1"] == metrics["at"][-1]["top1"]
+    assert (tmp_path / "a" / "lowshot.png").exists()
+    assert metrics_of(tmp_path / "a" / "share-50")["share"] == 50.0
+    assert evaluate(*base, "--output", tmp_path / "b", "--shares", 25, "--epochs", 1) == 0
+    assert metrics_of(tmp_path / "b")["at"][0]["n_train"] == 8
+    _, rows = read_results(tmp_path / "results.csv")
+    assert [float(row["share"]) for row in rows] == [1, 50, 100, 25]
+
+
+def test_compare(evaluate, tiny_shapes, tmp_path, capsys):
+    base = ["--backbone", "random", "--data", tiny_shapes, *FLAGS]
+    for seed in (0, 1):
+        assert evaluate("linear", *base, "--seed", seed, "--output", tmp_path / f"seed{seed}") == 0
+    assert evaluate("retrieval", *base, "--output", tmp_path / "retrieval") == 0
+    capsys.readouterr()
+    runs = [tmp_path / name for name in ("seed0", "seed1", "retrieval")]
+    assert evaluate("compare", *runs, "--output", tmp_path / "compared") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"seed1 .*\([+-][\d.]+ to [+-][\d.]+\)", out)
+    assert "R@1" in out
+    assert (tmp_path / "compared" / "compare.png").stat().st_size > 0
+    assert evaluate("compare", tmp_path / "nothing") == 2
+    assert "there is no metrics.json" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "metrics.json").write_text("{}")
+    assert evaluate("compare", tmp_path / "empty") == 2
+    assert "holds no scores" in capsys.readouterr().err
+
+
+def test_paired_differences_by_hand():
+    def run(name, right):
+        interval = {"top1": [0.0, 100.0]}
+        top = 100.0 * sum(right) / len(right)
+        videos = {f"v{place}": bool(value) for place, value in enumerate(right)}
+        sizes = {"protocol": "linear", "n_train": 4, "n_test": len(right)}
+        return Run(name, {"top1": top, "interval": interval, "chance_at": {"top1": 25.0}, **sizes}, {"top1": videos})
+
+    first, other = run("a", [1, 0] * 50), run("b", [1, 1] * 50)
+    value, low, high = difference(first, other, "top1")
+    assert value == 50.0
+    # Half of the gains are 1, half 0: 1.96 standard errors of 5 points each way.
+    assert low == pytest.approx(50 - 9.8, abs=1.1)
+    assert high == pytest.approx(50 + 9.8, abs=1.1)
+    assert difference(first, first, "top1") == (0.0, 0.0, 0.0)
+    assert difference(first, run("c", [1, 0, 1]), "top1") is None
+    assert "+50.0" in format_comparison([first, other])
+
+
+def test_results_are_appended_whole(tmp_path):
+    file = tmp_path / "results.csv"
+    append_result({"protocol": "linear", "top1": 12.3456}, file)
+    append_result({"protocol": "svm", "top1": 50.0}, file)
+    with open(file, "a") as stream:
+        stream.write("2026,half")  # as a cut leaves it
+    append_result({"protocol": "retrieval", "R@1": 1.0, "R@50": 2.0}, file)
+    columns, rows = read_results(file)
+    assert columns[-1] == "R@50"
+    assert [row["protocol"] for row in rows] == ["linear", "svm", "retrieval"]
+    assert rows[0]["top1"] == "12.35"
+    assert rows[0]["R@50"] == ""
+
+
+def test_results_of_many_processes(tmp_path):
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    file = tmp_path / "results.csv"
+    rows = [({"protocol": f"p{number}", f"column{number % 3}": number}, file) for number in range(8)]
+    with context.Pool(4) as pool:
+        pool.starmap(append_result, rows)
+    _, found = read_results(file)
+    assert sorted(row["protocol"] for row in found) == sorted(row["protocol"] for row, _ in rows)
+
+
+def test_mistakes_are_one_line(evaluate, tiny_shapes, tmp_path, capsys):
+    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
+    base = {"--backbone": "random", "--data": tiny_shapes, "--output": tmp_path / "out", "--workers": 0}
+    for command, change, words in (
+        ("linear", {"--strength": 0}, "--strength: must be positive, got 0"),
+        ("linear", {"--protocol": "context-motion"}, "the paper of context-motion has no linear evaluation"),
+        ("linear", {"--protocol": "nobody"}, "--protocol"),
+        ("linear", {"--fit": "sgd", "--strength": 1}, "--strength: is of --fit features"),
+        ("linear", {"--fit": "sgd", "--device": "cpu"}, "--device"),
+        ("linear", {"--results": tmp_path / "notes.csv", "--frames": 4, "--size": 16}, "is no table of results"),
+        ("svm", {"--protocol": "fima"}, "the paper of fima has no svm evaluation; mcl have"),
+        ("lowshot", {"--shares": 0}, "--shares: must be per cents in (0, 100]"),
+        ("finetune", {"--dropout": 1}, "--dropout: must be in [0, 1)"),
+        ("finetune", {"--backbone": "i3d"}, "i3d alone has no weights"),
+        ("finetune", {"--epochs": 0}, "--epochs: must be at least 1"),
+    ):
+        argv = [str(part) for pair in {**base, **change}.items() for part in pair]
+        assert evaluate(command, *argv) == 2, (command, change)
+        err = capsys.readouterr().err
+        line = err.strip().replace("\r", "\n").splitlines()[-1]
+        assert line.startswith("error: "), (command, change, err)
+        assert words in line, (command, change, err)
+
+
+@pytest.mark.parametrize("paper", sorted(PROTOCOLS))
+@pytest.mark.parametrize("command", ["linear", "svm", "finetune", "lowshot", "retrieval"])
+def test_protocols_are_made_of_flags(paper, command, commands):
+    if getattr(PROTOCOLS[paper], command) is None:
+        return
+    settings = protocol_settings(paper, command)
+    fields = set(commands[command][1].__dataclass_fields__)
+    assert set(settings) <= fields, set(settings) - fields
+
+
+def test_flags_come_before_the_protocol_before_the_backbone(tiny_shapes, tmp_path):
+    argv = ["--backbone", "random", "--data", tiny_shapes, "--output", tmp_path, "--protocol", "context-motion"]
+    settings = measurement_inputs(parse(Finetune, None, [*map(str, argv), "--size", "64"]), "finetune").settings
+    assert (settings["size"], settings["stride"], settings["dropout"], settings["frames"]) == (64, 4, 0.3, 16)
+    settings = measurement_inputs(parse(Finetune, None, list(map(str, argv[:6]))), "finetune").settings
+    assert (settings["size"], settings["stride"]) == (32, 2)
