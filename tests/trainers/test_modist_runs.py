@@ -160,7 +160,9 @@ def test_a_set_without_motion_says_so_and_stops(shapes, tmp_path):
         modist.main(tiny(shapes, tmp_path / "run", gamma=0.9))
 
 
-def test_a_video_without_motion_is_counted_and_used_for_its_visual_loss(shapes, tmp_path):
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_video_without_motion_is_counted_and_used_for_its_visual_loss(shapes, tmp_path, monkeypatch, prepared):
+    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path / "cache"))
     lines = (shapes / "train.txt").read_text().splitlines()[:6]
     stills = []
     for number in range(2):
@@ -169,7 +171,8 @@ def test_a_video_without_motion_is_counted_and_used_for_its_visual_loss(shapes, 
         stills.append(f"{tmp_path}/still{number}.mp4 0")
     listing = tmp_path / "list.txt"
     listing.write_text("\n".join([*(f"{shapes}/{line}" for line in lines), *stills]))
-    config = tiny(shapes, tmp_path / "run", data=None, list=listing, gamma=0.003, epochs=2, batch_size=8)
+    motion = {"motion": "flow-edges", "gamma": 0.02} if prepared else {"gamma": 0.003}
+    config = tiny(shapes, tmp_path / "run", data=None, list=listing, epochs=2, batch_size=8, **motion)
     assert modist.main(config) == 0
     assert [float(row["low_motion"]) for row in losses(config.output)] == [2, 4]
     assert json.loads((config.output / "metrics.json").read_text())["training"]["low_motion"] == 4
