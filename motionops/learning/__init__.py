@@ -3,6 +3,7 @@
 The parts of a training run (`training`, `module`, `checkpoint`, `config`, ...) need lightning and are imported by name.
 """
 
+from motionops.learning.feature_prediction import ConvGRUPredictor, TransformerPredictor
 from motionops.learning.feature_queue import FeatureQueue
 from motionops.learning.foreground import foreground_mask
 from motionops.learning.momentum import MomentumEncoder
@@ -11,12 +12,14 @@ from motionops.learning.motion_decoder import MotionDecoder
 from motionops.learning.mutual_information import GradientReversal, MutualInformation
 
 __all__ = [
+    "ConvGRUPredictor",
     "FeatureQueue",
     "GradientReversal",
     "MomentumEncoder",
     "MotionAlignment",
     "MotionDecoder",
     "MutualInformation",
+    "TransformerPredictor",
     "foreground_mask",
     "motion_alignment",
 ]

@@ -94,3 +94,30 @@ def environment_rank() -> int:
         if name in os.environ:
             return int(os.environ[name])
     return int(os.environ["SLURM_PROCID"]) if int(os.environ.get("SLURM_NTASKS", 1)) > 1 else 0
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        ctx.rows = len(tensor)
+        return gather(tensor)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        # Every rank's loss depends on this rank's rows.
+        rank, _ = world()
+        return sum_over_ranks(gradient)[rank * ctx.rows : (rank + 1) * ctx.rows]
+
+
+def gather_own_first(tensor: Tensor) -> Tensor:
+    """All ranks' `tensor [B, ...]` as `[world * B, ...]`: this rank's rows, then the others' in rank order.
+
+    Gradients flow to all of them: a rank's rows receive the sum over the ranks' losses, so that with the mean over
+    ranks that DDP takes, the gradient is that of the mean of the ranks' losses.
+    """
+    rank, size = world()
+    if size == 1:
+        return tensor
+    everything, rows = _GatherWithGradient.apply(tensor), len(tensor)
+    own, before, after = rank * rows, everything[: rank * rows], everything[(rank + 1) * rows :]
+    return torch.cat([everything[own : own + rows], before, after])
