@@ -95,7 +95,7 @@ struct Merge {
   float* loss;
   float* log_sum_exp;
   float* weight;
-  float* difference;
+  float* difference;  // or null
 };
 
 // A block per row.
@@ -126,8 +126,7 @@ __global__ void __launch_bounds__(kMergeThreads) region_contrast_merge_kernel(co
   const auto* query = static_cast<const Element*>(merge.query) + row * merge.dim;
   const float scale = weight / (merge.partials.weight_scale * all.sum);
   float logit = 0.0f;
-  combine_expected<true>(merge.partials, first, last, row_in_block, base, [&](int64_t d, float total) {
-    if (d >= merge.dim) return;
+  auto target_of = [&](int64_t d) {
     float target = 0.0f;
     const Element* key = keys + d;
     for (int64_t t = 0; t < grid[0]; ++t) {
@@ -141,8 +140,15 @@ __global__ void __launch_bounds__(kMergeThreads) region_contrast_merge_kernel(co
       }
     }
     logit += device_widen(query[d]) * target;
-    merge.difference[row * merge.dim + d] = scale * total - target;
-  });
+    return target;
+  };
+  if (merge.difference == nullptr) {
+    for (int64_t d = threadIdx.x; d < merge.dim; d += kMergeThreads) target_of(d);
+  } else {
+    combine_expected<true>(merge.partials, first, last, row_in_block, base, [&](int64_t d, float total) {
+      if (d < merge.dim) merge.difference[row * merge.dim + d] = scale * total - target_of(d);
+    });
+  }
   logit = block_sum(logit, scratch);
   if (threadIdx.x == 0) {
     merge.log_sum_exp[row] = log_sum_exp;
@@ -207,7 +213,9 @@ Plan make_plan(const Args& args, bool transposed, Workspace& workspace) {
   const int64_t rows = transposed ? args.pairs.columns() : args.pairs.rows();
   const int64_t columns = transposed ? args.pairs.rows() : args.pairs.columns();
   Plan plan;
-  plan.workers = streaming_workers(row_blocks(rows) * column_tiles(columns), kLeastTiles, args.dim, args.dtype, true);
+  const bool expected = transposed || args.expected_difference != nullptr;
+  plan.workers =
+      streaming_workers(row_blocks(rows) * column_tiles(columns), kLeastTiles, args.dim, args.dtype, expected);
   const int64_t places = streaming_slots(rows, plan.workers) * kTileRows;
   plan.tables = workspace.take<float>(args.pairs.batch * args.pairs.views * args.pairs.table_size());
   Streaming& stream = plan.stream;
@@ -218,7 +226,7 @@ Plan make_plan(const Args& args, bool transposed, Workspace& workspace) {
   stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key);
   stream.partials.padded_dim = padded_dim(args.dim);
   stream.partials.weight_scale = weight_scale_of(args.dtype);
-  stream.partials.expected = workspace.take<float>(places * stream.partials.padded_dim);
+  if (expected) stream.partials.expected = workspace.take<float>(places * stream.partials.padded_dim);
   if (transposed) {
     plan.queries = workspace.take<DescribedQuery>(columns);
   } else {

@@ -77,7 +77,7 @@ struct RegionContrastForward {
   void* loss;                 // [] accumulation
   void* log_sum_exp;          // [R] accumulation
   void* weight;               // [R] accumulation, W
-  void* expected_difference;  // [R, D] accumulation, D_i
+  void* expected_difference;  // [R, D] accumulation, D_i; null where no query gradient is wanted
 };
 
 struct RegionContrastBackward {
@@ -91,7 +91,7 @@ struct RegionContrastBackward {
   const void* grad_loss;            // [] accumulation
   const void* log_sum_exp;          // [R] accumulation
   const void* weight;               // [R] accumulation
-  const void* expected_difference;  // [R, D] accumulation
+  const void* expected_difference;  // [R, D] accumulation; may be null where grad_query is
   void* grad_query;                 // [R, D] accumulation, or null: not wanted
   void* grad_key;                   // [N, D] accumulation, or null: not wanted
 };

@@ -11,12 +11,14 @@ namespace motionops {
 namespace {
 
 template <typename T>
-std::vector<T> overlap_tables(const RegionPairs& pairs) {
+std::vector<T> overlap_tables(const RegionPairs& pairs, const Parallel& parallel) {
   const int64_t size = pairs.table_size();
   std::vector<T> tables(pairs.batch * pairs.views * size);
-  for (int64_t place = 0; place < static_cast<int64_t>(tables.size()); ++place) {
-    tables[place] = static_cast<T>(pairs.table_value(place / size, place % size));
-  }
+  parallel.run(0, static_cast<int64_t>(tables.size()), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t place = begin; place < end; ++place) {
+      tables[place] = static_cast<T>(pairs.table_value(place / size, place % size));
+    }
+  });
   return tables;
 }
 
@@ -60,7 +62,7 @@ void forward(const RegionContrastForward& args, const Parallel& parallel) {
   problem.expected = difference;
   streaming_softmax(problem, parallel);
 
-  const std::vector<T> tables = overlap_tables<T>(pairs);
+  const std::vector<T> tables = overlap_tables<T>(pairs, parallel);
   std::vector<double> row_loss(rows);
   parallel.run(0, rows, 16, [&](int64_t begin, int64_t end) {
     std::vector<T> target(dim), widened(dim);
@@ -76,7 +78,10 @@ void forward(const RegionContrastForward& args, const Parallel& parallel) {
       double logit = 0;
       for (int64_t d = 0; d < dim; ++d) {
         logit += static_cast<double>(query[d]) * target[d];
-        difference[row * dim + d] = weight * difference[row * dim + d] - target[d];
+      }
+      if (difference != nullptr) {
+        T* of_row = difference + row * dim;
+        for (int64_t d = 0; d < dim; ++d) of_row[d] = weight * of_row[d] - target[d];
       }
       static_cast<T*>(args.weight)[row] = weight;
       static_cast<T*>(args.log_sum_exp)[row] = maximum[row] + log_sum[row];
@@ -99,9 +104,10 @@ void backward(const RegionContrastBackward& args, const Parallel& parallel) {
   const T factor = static_cast<T>(share_of_row / args.temperature);
   if (args.grad_query != nullptr) {
     const T* difference = static_cast<const T*>(args.expected_difference);
-    for (int64_t place = 0; place < rows * dim; ++place) {
-      static_cast<T*>(args.grad_query)[place] = factor * difference[place];
-    }
+    T* gradient = static_cast<T*>(args.grad_query);
+    parallel.run(0, rows * dim, 1 << 15, [&](int64_t begin, int64_t end) {
+      for (int64_t place = begin; place < end; ++place) gradient[place] = factor * difference[place];
+    });
   }
   if (args.grad_key == nullptr) return;
   T* gradient = static_cast<T*>(args.grad_key);
@@ -121,7 +127,7 @@ void backward(const RegionContrastBackward& args, const Parallel& parallel) {
   problem.gradient = gradient;
   streaming_gradient(problem, parallel);
 
-  const std::vector<T> tables = overlap_tables<T>(pairs);
+  const std::vector<T> tables = overlap_tables<T>(pairs, parallel);
   const int64_t of_video = pairs.rows_of_video();
   parallel.run(0, pairs.batch, 1, [&](int64_t begin, int64_t end) {
     std::vector<T> widened(dim);

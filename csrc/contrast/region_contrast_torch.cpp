@@ -28,7 +28,7 @@ RegionPairs pairs_of(const Tensor& query, const Tensor& key, const Tensor& query
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor& query, const Tensor& key,
                                                            const Tensor& query_extent, const Tensor& key_extent,
-                                                           double temperature) {
+                                                           double temperature, bool query_gradient) {
   check_floating(kOp, "query", query);
   check_floating(kOp, "key", key);
   check_extent_type(kOp, "query_extent", query_extent);
@@ -59,7 +59,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor& query, 
   const Tensor loss = at::empty({}, kept);
   const Tensor log_sum_exp = at::empty(query.sizes().slice(0, 5), kept);
   const Tensor weight = at::empty(query.sizes().slice(0, 5), kept);
-  const Tensor difference = at::empty(query.sizes(), kept);
+  const Tensor difference = query_gradient ? at::empty(query.sizes(), kept) : at::empty({0}, kept);
   RegionContrastForward args{};
   args.dtype = dtype_of(key);
   args.query = query_values.const_data_ptr();
@@ -71,7 +71,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor& query, 
   args.loss = loss.mutable_data_ptr();
   args.log_sum_exp = log_sum_exp.mutable_data_ptr();
   args.weight = weight.mutable_data_ptr();
-  args.expected_difference = difference.mutable_data_ptr();
+  args.expected_difference = query_gradient ? difference.mutable_data_ptr() : nullptr;
   MOTIONOPS_DISPATCH(
       kOp, query, region_contrast_forward_cpu(args, parallel),
       region_contrast_forward_cuda(args, workspace(region_contrast_workspace_bytes(args), query).data_ptr(), stream));
@@ -116,8 +116,8 @@ std::tuple<Tensor, Tensor> region_contrast_backward(const Tensor& grad_loss, con
 TORCH_LIBRARY_FRAGMENT(MOTIONOPS_NAMESPACE, m) {
   motionops::define(
       m,
-      "region_contrast(Tensor query, Tensor key, Tensor query_extent, Tensor key_extent, float temperature)"
-      " -> (Tensor loss, Tensor log_sum_exp, Tensor weight, Tensor expected_difference)",
+      "region_contrast(Tensor query, Tensor key, Tensor query_extent, Tensor key_extent, float temperature, "
+      "bool query_gradient) -> (Tensor loss, Tensor log_sum_exp, Tensor weight, Tensor expected_difference)",
       &motionops::region_contrast);
   motionops::define(
       m,

@@ -197,24 +197,41 @@ void streaming_softmax(const StreamingSoftmax<T>& problem, const Parallel& paral
   const int64_t range_columns = divide_up(blocks, ranges) * kBlockColumns;
   // The own column is packed into the space of the expected column even where that is not asked for.
   const int64_t features = problem.expected != nullptr || problem.own.data != nullptr ? problem.dim : 0;
-  std::vector<SoftmaxState<T>> states(ranges * panels, SoftmaxState<T>(features));
+  auto run_item = [&](int64_t item, SoftmaxState<T>& state, PanelScratch<T>& scratch) {
+    const int64_t row_begin = item % panels * kPanelRows<T>;
+    const int64_t column_begin = std::min(item / panels * range_columns, columns);
+    softmax_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), column_begin,
+                 std::min(column_begin + range_columns, columns), state, scratch);
+  };
+  auto merge = [&](int64_t panel, std::span<const SoftmaxState<T>* const> states) {
+    const int64_t row_begin = panel * kPanelRows<T>;
+    merge_panel<T>(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), states);
+  };
 
+  if (ranges == 1) {  // many rows: a thread needs one state, not one for every panel
+    return share_out(panels, parallel, [&](auto& next_item) {
+      PanelScratch<T> scratch(problem.dim);
+      SoftmaxState<T> state(features);
+      const SoftmaxState<T>* const only = &state;
+      for (int64_t panel = next_item(); panel < panels; panel = next_item()) {
+        run_item(panel, state, scratch);
+        merge(panel, {&only, 1});
+      }
+    });
+  }
   // Item = range · panels + panel: neighbouring items read the same columns.
+  std::vector<SoftmaxState<T>> states(ranges * panels, SoftmaxState<T>(features));
   share_out(ranges * panels, parallel, [&](auto& next_item) {
     PanelScratch<T> scratch(problem.dim);
-    for (int64_t item = next_item(); item < ranges * panels; item = next_item()) {
-      const int64_t row_begin = item % panels * kPanelRows<T>;
-      const int64_t column_begin = std::min(item / panels * range_columns, columns);
-      softmax_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), column_begin,
-                   std::min(column_begin + range_columns, columns), states[item], scratch);
+    for (int64_t item = next_item(); item < ranges * panels; item = next_item()) run_item(item, states[item], scratch);
+  });
+  share_out(panels, parallel, [&](auto& next_item) {
+    std::vector<const SoftmaxState<T>*> parts(ranges);
+    for (int64_t panel = next_item(); panel < panels; panel = next_item()) {
+      for (int64_t range = 0; range < ranges; ++range) parts[range] = &states[range * panels + panel];
+      merge(panel, parts);
     }
   });
-  std::vector<const SoftmaxState<T>*> parts(ranges);
-  for (int64_t panel = 0; panel < panels; ++panel) {
-    for (int64_t range = 0; range < ranges; ++range) parts[range] = &states[range * panels + panel];
-    const int64_t row_begin = panel * kPanelRows<T>;
-    merge_panel<T>(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), parts);
-  }
 }
 
 template <typename T>

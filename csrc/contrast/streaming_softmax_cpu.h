@@ -10,7 +10,8 @@
 // Transposed pass, where columns need gradients: its rows are the keys, its columns the queries with their saved LSE:
 //   gradient_n += scale · Σ_i weight_i e^{logit_in − LSE_i} query_i
 //
-// Parallelism: work items are (panel of rows) × (range of columns); ranges of one panel are merged at the end.
+// Parallelism: work items are (panel of rows) × (range of columns); where rows are few there are several ranges, and those
+// of one panel are merged at the end.
 // Numerics: T (float, or double for float64 features) throughout; products in the order of D, so that equal columns give
 // equal logits. Memory: about 32 + 0.5 D kB for each of at most panels + 4 · threads items; nothing depends on the columns.
 #pragma once

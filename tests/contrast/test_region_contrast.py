@@ -49,14 +49,14 @@ def test_gradcheck(backend):
 
 def test_opcheck(backend):
     query, key, *extents = (v.to(backend.device) for v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).values())
-    arguments = (query.requires_grad_(), key.requires_grad_(), *extents, 0.1)
+    arguments = (query.requires_grad_(), key.requires_grad_(), *extents, 0.1, True)
     torch.library.opcheck(ops().region_contrast.default, arguments)
 
 
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
 def test_opcheck_backward(backend, wanted):
     inputs = tuple(v.to(backend.device) for v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).values())
-    saved = ops().region_contrast(*inputs, 0.1)[1:]
+    saved = ops().region_contrast(*inputs, 0.1, True)[1:]
     grad_loss = torch.ones((), device=backend.device)
     torch.library.opcheck(ops().region_contrast_backward.default, (grad_loss, *inputs, *saved, 0.1, *wanted))
 
