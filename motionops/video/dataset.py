@@ -31,7 +31,8 @@ class VideoDataset(Dataset):
     Args:
         videos: of a list; those that :func:`check_videos` returned know their frame counts already.
         sample: ``(frame_count, generator) -> int64 [V, T]``, the frames of V views. A method whose choice depends on
-            the video itself overrides :meth:`choose_frames` and :meth:`describe`, and needs none.
+            the video itself overrides :meth:`choose_frames` and :meth:`describe`, and needs none; one that reads
+            more than frames overrides :meth:`read_whole` and :meth:`read`.
         seed: of everything random.
         draw: ``(frame_numbers [V, T], (H, W), generator) -> dict``, what else an item holds (extents, appearance).
         cache_bytes: memory for decoded videos, of all workers together. It fills with the first videos that are
@@ -75,7 +76,7 @@ class VideoDataset(Dataset):
         self.labels = np.array([-1 if video.label is None else numbers[video.label] for video in videos])
         self.frame_counts = np.array([-1 if video.frames is None else video.frames for video in videos])
         self.sample, self.draw, self.seed, self.cache_bytes = sample, draw, seed, cache_bytes
-        self._cache: dict[int, torch.Tensor] = {}
+        self._cache: dict[int, Any] = {}
         self._cached_bytes = 0
         self._not_cached: set[int] = set()  # too large, or there was no room
 
@@ -111,6 +112,26 @@ class VideoDataset(Dataset):
         """What an item holds beside frames and label: what ``draw`` says. For a method that must know the video."""
         return {} if self.draw is None else self.draw(numbers, picture, generator)
 
+    def read_whole(self, index: int, most_bytes: int) -> Any | None:
+        """A decoded video to be kept in memory, None where it would take more than so many bytes.
+
+        It is what :meth:`read` gets again; its length is the number of frames, ``nbytes`` what it takes.
+        """
+        return read_video_if_small(self.path(index), int(self.frame_counts[index]), most_bytes)
+
+    def read(self, index: int, numbers: torch.Tensor, whole: Any | None) -> dict[str, Any]:
+        """What an item holds of the file: ``frames [V, T, H, W, 3]``. For a method that reads more than frames.
+
+        Args:
+            index: the video's place.
+            numbers: ``[V, T]``, of the frames.
+            whole: what :meth:`read_whole` gave, where the video is kept in memory.
+        """
+        if whole is None:
+            return {"frames": read_frames(self.path(index), numbers)}
+        # NumPy copies on this thread; torch would wake all of its threads for a few hundred kilobytes.
+        return {"frames": torch.from_numpy(whole.numpy()[numbers.numpy()])}
+
     def path(self, index: int) -> str:
         """The path of a video."""
         return os.fsdecode(bytes(self.paths[index]))
@@ -124,21 +145,16 @@ class VideoDataset(Dataset):
             raise VideoError(self.path(index), reason)
         frame_count = int(self.frame_counts[index]) if whole is None else len(whole)
         numbers = self.choose_frames(index, frame_count, generator)
-        if whole is None:
-            frames = read_frames(self.path(index), numbers)
-        else:
-            # NumPy copies on this thread; torch would wake all of its threads for a few hundred kilobytes.
-            frames = torch.from_numpy(whole.numpy()[numbers.numpy()])
         item = {
-            "frames": frames,
+            **self.read(index, numbers, whole),
             "starts": numbers[:, 0].clone(),
             "index": index,
             "label": int(self.labels[index]),
         }
-        item.update(self.describe(index, numbers, (frames.shape[-3], frames.shape[-2]), generator))
+        item.update(self.describe(index, numbers, tuple(item["frames"].shape[-3:-1]), generator))
         return item
 
-    def _whole_video(self, index: int) -> torch.Tensor | None:
+    def _whole_video(self, index: int) -> Any | None:
         """The decoded video where it is kept or there is room to keep it.
 
         Nothing leaves: every epoch asks for every video once, and then the one not used for longest is the next.
@@ -148,7 +164,7 @@ class VideoDataset(Dataset):
         worker = get_worker_info()
         budget = self.cache_bytes // (worker.num_workers if worker else 1)
         most = min(budget // CACHE_SHARE, budget - self._cached_bytes)
-        video = read_video_if_small(self.path(index), int(self.frame_counts[index]), most) if most > 0 else None
+        video = self.read_whole(index, most) if most > 0 else None
         if video is None:
             self._not_cached.add(index)
             return None
