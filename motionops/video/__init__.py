@@ -6,11 +6,15 @@ from motionops.video.dataset import VideoDataset, collate_videos
 from motionops.video.edges_folder import EdgesFolder
 from motionops.video.lists import Video, class_names, find_videos, read_list
 from motionops.video.motion_file import MotionFile
+from motionops.video.motion_vectors import CodedClip, read_coded_clip, read_motion_vectors
 from motionops.video.reading import VideoError, count_frames, read_frames, read_video
+from motionops.video.vector_decoder import MotionVectorWarning
 
 __all__ = [
+    "CodedClip",
     "EdgesFolder",
     "MotionFile",
+    "MotionVectorWarning",
     "Skipped",
     "UnusableVideos",
     "Video",
@@ -22,8 +26,10 @@ __all__ = [
     "count_frames",
     "find_videos",
     "moving_shapes",
+    "read_coded_clip",
     "read_frames",
     "read_list",
+    "read_motion_vectors",
     "read_video",
     "require_usable",
 ]

@@ -89,10 +89,24 @@ def read_video_if_small(path: str | os.PathLike, frames: int, most_bytes: int) -
     ``frames`` is their number; -1 believes the header, which is good enough to decide about memory.
     """
     with _Decoder(path) as decoder:
-        context = decoder.stream.codec_context
-        if max(frames, decoder.stream.frames, 1) * context.height * context.width * 3 > most_bytes:
-            return None
-        return decoder.read_all()
+        return decoder.read_all() if decoder.fits(frames, most_bytes) else None
+
+
+def fits_memory(path: str | os.PathLike, frames: int, most_bytes: int) -> bool:
+    """Whether the frames, decoded, take at most ``most_bytes``; ``frames`` as of :func:`read_video_if_small`."""
+    with _Decoder(path) as decoder:
+        return decoder.fits(frames, most_bytes)
+
+
+def key_frame_numbers(path: str | os.PathLike) -> torch.Tensor:
+    """The numbers of a video's key frames (I-frames: coded without any other frame), int64 ``[K]``, rising.
+
+    Raises:
+        VideoError: as :func:`read_video`.
+    """
+    with _Decoder(path) as decoder:
+        numbers = [number for number, frame in enumerate(decoder.frames()) if frame.pict_type.name == "I"]
+        return torch.tensor(numbers, dtype=torch.int64)
 
 
 def read_frames(path: str | os.PathLike, indices: Sequence[int] | torch.Tensor) -> torch.Tensor:
@@ -110,12 +124,7 @@ def read_frames(path: str | os.PathLike, indices: Sequence[int] | torch.Tensor) 
         ValueError: an index is negative or not an integer.
         VideoError: as :func:`read_video`, for the part up to the last frame asked for; or the video ends before it.
     """
-    wanted = torch.as_tensor(indices)
-    if wanted.numel() and (wanted.is_floating_point() or wanted.is_complex() or wanted.dtype == torch.bool):
-        raise ValueError(f"read_frames: indices must be integers, got {wanted.dtype}")
-    wanted = wanted.to(torch.int64)
-    if wanted.numel() and int(wanted.min()) < 0:
-        raise ValueError(f"read_frames: indices must be >= 0, got {int(wanted.min())}")
+    wanted = frame_numbers("read_frames", "indices", indices)
     numbers, places = torch.unique(wanted, return_inverse=True)
     found: np.ndarray | None = None
     # With nothing asked for, the first frame still tells the size.
@@ -148,6 +157,17 @@ def count_frames(path: str | os.PathLike) -> int:
             count += 1
         decoder.check_end(count)
     return count
+
+
+def frame_numbers(function: str, argument: str, numbers: Sequence[int] | torch.Tensor) -> torch.Tensor:
+    """The numbers as int64 of their shape; ValueError naming function and argument where they can be no frames."""
+    wanted = torch.as_tensor(numbers)
+    if wanted.numel() and (wanted.is_floating_point() or wanted.is_complex() or wanted.dtype == torch.bool):
+        raise ValueError(f"{function}: {argument} must be integers, got {wanted.dtype}")
+    wanted = wanted.to(torch.int64)
+    if wanted.numel() and int(wanted.min()) < 0:
+        raise ValueError(f"{function}: {argument} must be >= 0, got {int(wanted.min())}")
+    return wanted
 
 
 class _Decoder:
@@ -186,6 +206,11 @@ class _Decoder:
 
     def __exit__(self, *_) -> None:
         self.container.close()
+
+    def fits(self, frames: int, most_bytes: int) -> bool:
+        """Whether so many frames (the header's number where it is larger) take at most ``most_bytes``."""
+        context = self.stream.codec_context
+        return max(frames, self.stream.frames, 1) * context.height * context.width * 3 <= most_bytes
 
     def frames(self) -> Iterator:
         """Frames in the order in which the decoder puts them out."""
