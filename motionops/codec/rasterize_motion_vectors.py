@@ -12,6 +12,7 @@ from torch import Tensor
 from motionops.arrays import as_tensor
 from motionops.codec.records import COLUMNS, PAST, pack_records
 from motionops.library import NAMESPACE, ops
+from motionops.scalars import check_scalars
 
 
 def rasterize_motion_vectors(vectors: Any, frames: int, height: int, width: int, *, cell: int = 8) -> Tensor:
@@ -55,6 +56,8 @@ def rasterize_motion_vectors(vectors: Any, frames: int, height: int, width: int,
     if vectors.ndim == 2 and vectors.shape[1] == len(COLUMNS) - 1:
         source = vectors.new_full((len(vectors), 1), PAST)
         vectors = torch.cat([vectors[:, :1], source, vectors[:, 1:]], dim=1)
+    sizes = {"frames": frames, "height": height, "width": width, "cell": cell}
+    check_scalars("rasterize_motion_vectors", whole=sizes)
     return ops().rasterize_motion_vectors(vectors, frames, height, width, cell)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from motionops.arrays import as_tensor
 from motionops.contrast.queue_infonce import InfoNCE, accumulation_dtype
 from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
+from motionops.scalars import check_scalars
 
 
 def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoNCE:
@@ -37,6 +38,7 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
     query = as_tensor("pairwise_infonce", "query", query)
     key = as_tensor("pairwise_infonce", "key", key)
     wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    check_scalars("pairwise_infonce", real={"temperature": temperature})
     loss, rank, *_ = ops().pairwise_infonce(query, key, temperature, wants_gradient)
     return InfoNCE(loss, rank)
 

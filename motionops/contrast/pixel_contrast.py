@@ -8,6 +8,7 @@ from torch import Tensor
 from motionops.arrays import as_optional_tensor, as_tensor
 from motionops.contrast.queue_infonce import accumulation_dtype
 from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
+from motionops.scalars import check_scalars
 
 
 def pixel_contrast(
@@ -64,6 +65,7 @@ def pixel_contrast(
     key_mask = as_optional_tensor("pixel_contrast", "key_mask", key_mask)
     negatives = as_optional_tensor("pixel_contrast", "negatives", negatives)
     wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    check_scalars("pixel_contrast", real={"radius": radius, "temperature": temperature})
     loss, *_ = ops().pixel_contrast(
         query,
         key,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
 from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
+from motionops.scalars import check_scalars
 
 
 class InfoNCE(NamedTuple):
@@ -66,6 +67,7 @@ def queue_infonce(
     query_ids = as_optional_tensor("queue_infonce", "query_ids", query_ids)
     queue_ids = as_optional_tensor("queue_infonce", "queue_ids", queue_ids)
     wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    check_scalars("queue_infonce", real={"temperature": temperature})
     loss, rank, *_ = ops().queue_infonce(
         query, key, queue, extra_negatives, query_ids, queue_ids, temperature, wants_gradient
     )

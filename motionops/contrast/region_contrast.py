@@ -9,6 +9,7 @@ from motionops.arrays import as_tensor
 from motionops.contrast.queue_infonce import accumulation_dtype
 from motionops.geometry.soft_correspondence import soft_correspondence_reference
 from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
+from motionops.scalars import check_scalars
 
 
 def region_contrast(query: Any, key: Any, query_extent: Any, key_extent: Any, *, temperature: float = 0.1) -> Tensor:
@@ -37,6 +38,7 @@ def region_contrast(query: Any, key: Any, query_extent: Any, key_extent: Any, *,
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
     query_extent, key_extent = as_tensor(op, "query_extent", query_extent), as_tensor(op, "key_extent", key_extent)
     wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    check_scalars("region_contrast", real={"temperature": temperature})
     return ops().region_contrast(query, key, query_extent.detach(), key_extent.detach(), temperature, wants_gradient)[0]
 
 

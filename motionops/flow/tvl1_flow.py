@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from motionops.arrays import as_tensor
 from motionops.library import NAMESPACE, check_same_device, ops
+from motionops.scalars import check_scalars
 
 MEDIANS = (1, 3, 5)
 SMALLEST_SIDE = 16  # of a level of the pyramid below the images themselves
@@ -55,6 +56,11 @@ def tvl1_flow(
         TypeError: a wrong dtype.
         ValueError: a wrong shape or parameter.
     """
+    check_scalars(
+        "tvl1_flow",
+        real={"tau": tau, "smoothness": smoothness, "tightness": tightness, "scale_step": scale_step},
+        whole={"scales": scales, "warps": warps, "iterations": iterations, "median": median},
+    )
     return ops().tvl1_flow(
         as_tensor("tvl1_flow", "previous", previous).detach(),
         as_tensor("tvl1_flow", "following", following).detach(),
