@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import motionops
-from motionops.commandline import EXIT_USER_ERROR, TRAINER_PARTS, lacking, run
+from motionops.commandline import EXIT_USER_ERROR, TRAINER_PARTS, existing_file, lacking, run
 
 if lacking("trainers/mcl.py", *TRAINER_PARTS):
     sys.exit(EXIT_USER_ERROR)
@@ -414,6 +414,8 @@ def make_dataset(config: MCLConfig, videos: TrainingVideos) -> VideoDataset:
 
 def check(config: MCLConfig) -> None:
     """UserError for flags that contradict each other or are out of range."""
+    if config.init is not None:
+        existing_file(config.init, "--init")
     keys = (len(config.views()) - 1) * config.batch_size
     if config.queue < keys:
         raise UserError(f"--queue: {config.queue} negatives are fewer than the {keys} keys of a step")

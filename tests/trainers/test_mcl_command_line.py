@@ -62,6 +62,11 @@ def test_weights_of_another_network(capsys, tmp_path, shapes):
     assert "moco.pth.tar does not fit r3d_small; keys" in line
 
 
+def test_weights_that_are_missing_are_said_to_be_before_videos_are_read(capsys, tmp_path):
+    line = refused(capsys, "--output", tmp_path / "run", "--init", "/no/such/moco.pth.tar")
+    assert line == "error: --init: there is no file /no/such/moco.pth.tar"
+
+
 def test_a_motion_file_that_is_missing_names_the_command(capsys, tmp_path, shapes):
     flags = ["--data", shapes, "--list", shapes / "train.txt", "--motion-file", tmp_path / "none.motion"]
     line = refused(capsys, "--output", tmp_path / "run", *flags)
