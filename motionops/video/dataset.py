@@ -132,14 +132,20 @@ class VideoDataset(Dataset):
         # NumPy copies on this thread; torch would wake all of its threads for a few hundred kilobytes.
         return {"frames": torch.from_numpy(whole.numpy()[numbers.numpy()])}
 
+    def frame_count(self, index: int) -> int:
+        """The number of a video's frames; those that ``videos`` did not know are counted once."""
+        if self.frame_counts[index] < 0:
+            self.frame_counts[index] = count_frames(self.path(index))
+        return int(self.frame_counts[index])
+
     def path(self, index: int) -> str:
         """The path of a video."""
         return os.fsdecode(bytes(self.paths[index]))
 
     def _item(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         whole = self._whole_video(index)
-        if whole is None and self.frame_counts[index] < 0:
-            self.frame_counts[index] = count_frames(self.path(index))
+        if whole is None:
+            self.frame_count(index)
         if whole is not None and len(whole) < self.frame_counts[index]:
             reason = f"has {len(whole)} frames now, it had {self.frame_counts[index]} when they were counted"
             raise VideoError(self.path(index), reason)

@@ -105,7 +105,8 @@ def key_frame_numbers(path: str | os.PathLike) -> torch.Tensor:
         VideoError: as :func:`read_video`.
     """
     with _Decoder(path) as decoder:
-        numbers = [number for number, frame in enumerate(decoder.frames()) if frame.pict_type.name == "I"]
+        kind = decoder.av.video.frame.PictureType.I
+        numbers = [number for number, frame in enumerate(decoder.frames()) if frame.pict_type == kind]
         return torch.tensor(numbers, dtype=torch.int64)
 
 
