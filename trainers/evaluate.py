@@ -17,6 +17,7 @@ from motionops.evaluation.commands.compare import Compare, compare
 from motionops.evaluation.commands.finetune import Finetune, measure_finetune
 from motionops.evaluation.commands.linear import SVM, Linear, measure_linear, measure_svm
 from motionops.evaluation.commands.lowshot import LowShot, measure_lowshot
+from motionops.evaluation.commands.pictures import Pictures, draw_pictures
 from motionops.evaluation.commands.retrieval import Retrieval, measure_retrieval
 
 COMMANDS = {
@@ -25,6 +26,7 @@ COMMANDS = {
     "svm": (measure_svm, SVM),
     "finetune": (measure_finetune, Finetune),
     "lowshot": (measure_lowshot, LowShot),
+    "pictures": (draw_pictures, Pictures),
     "compare": (compare, Compare),
 }
 
