@@ -78,6 +78,8 @@ class ControllableConfig(TrainConfig):
     """Temporal cells of the global feature map (T_v): strides over time are left out until there are so many."""
     global_crop_area: tuple[float, float] = (0.8, 1.0)
     """Smallest and largest share of the frame that the global view covers; --crop-area is of the local ones in it."""
+    mirror: float = 0.5
+    """Probability of a mirrored view, of each by itself."""
     nce_pairs: Literal["clips", "global"] = "clips"
     """Positives of nce: a local clip and the next one of its video, or a local clip and the global view."""
 
@@ -103,6 +105,8 @@ class ControllableConfig(TrainConfig):
 
     order_head: Literal["gru", "mlp", "gru-mlp", "vcop"] = "gru"
     """Head of td (Table 6); vcop classifies the order without the global view."""
+    order_input: Literal["mean", "map"] = "mean"
+    """What the head reads of each local clip: the mean of its feature map, or a linear layer over the whole map."""
     order_estimator: Literal["mine", "infonce", "nwj"] = "mine"
     """Bound of the mutual information in td. Its partition is that of the step."""
     order_temperature: float = 1.0
@@ -175,6 +179,8 @@ class Controllable(SelfSupervisedModule):
             self.reverse = GradientReversal()
         if "td" in c.losses:
             self.order = make_order_head(c, channels)
+            if c.order_input == "map":
+                self.order_layer = nn.Linear(math.prod(map_shape(c)) * channels, channels)
 
     def training_step(self, batch: dict, batch_idx: int) -> dict[str, Tensor]:
         c = self.config
@@ -193,7 +199,10 @@ class Controllable(SelfSupervisedModule):
         local = gather_with_gradient(local_map.float().mean(dim=(2, 3, 4)))  # [B, K, C]
         view = None if view_map is None else gather_with_gradient(view_map.float().mean(dim=(1, 2, 3)))  # [B, C]
         if "td" in c.losses:
-            losses["td"], shown["accuracy"] = self.order_loss(scaled(local), None if view is None else scaled(view))
+            ordered = scaled(local)
+            if c.order_input == "map":
+                ordered = self.order_layer(scaled(gather_with_gradient(local_map.float())).flatten(2))
+            losses["td"], shown["accuracy"] = self.order_loss(ordered, None if view is None else scaled(view))
         if "nce" in c.losses:
             losses["nce"], accuracy = self.clip_loss(local, view)
             shown.setdefault("accuracy", accuracy)
@@ -371,7 +380,7 @@ class ControllableVideos(VideoDataset):
     def describe(self, index: int, numbers: Tensor, picture: tuple[int, int], generator: torch.Generator) -> dict:
         """Where the views are cut out: extents `[K + 1, 3, 2]`, the global one first."""
         c, (height, width) = self.config, picture
-        shape = {"height": height, "width": width, "generator": generator}
+        shape = {"height": height, "width": width, "mirror": c.mirror, "generator": generator}
         view = motionops.sample_extents(1, frames=1, frame_count=1, area=c.global_crop_area, **shape)
         view[0, 0] = torch.tensor([0.0, self.frame_count])
         local = local_extents(view[0], numbers[1:, 0], frames=c.frames, stride=c.stride, area=c.crop_area, **shape)
@@ -394,6 +403,8 @@ def check(config: ControllableConfig) -> None:
     for name in ("weight_rc", "weight_mi", "weight_td", "weight_nce"):
         if not 0 <= getattr(config, name) < math.inf:
             raise UserError(f"{flag(name)}: must not be negative, got {getattr(config, name)}")
+    if not 0 <= config.mirror <= 1:
+        raise UserError(f"--mirror: must be in [0, 1], got {config.mirror}")
     if not 0 <= config.decay < 1:
         raise UserError(f"--decay: must be in [0, 1), got {config.decay}")
     small, large = config.global_crop_area

@@ -40,6 +40,7 @@ def refused(capsys, *arguments):
         (["--temperature", "0"], "--temperature: must be positive, got 0.0"),
         (["--order-temperature", "nan"], "--order-temperature: must be positive, got nan"),
         (["--weight-mi", "-1"], "--weight-mi: must not be negative"),
+        (["--mirror", "1.5"], "--mirror: must be in [0, 1], got 1.5"),
         (["--decay", "1"], "--decay: must be in [0, 1), got 1.0"),
         (["--drawn-levels", "513"], "--drawn-levels: 513 are more than the 512 intensity levels"),
         (["--hue-levels", "0"], "--hue-levels: must be at least 1, got 0"),

@@ -138,6 +138,7 @@ def test_two_processes_equal_one_with_the_same_batch(shapes, tmp_path, names):
         {"losses": ("rc", "mi"), "estimator": "infonce", "marginals": 1},
         {"losses": ("rc",), "clips": 1, "global_cells": 1, "head": "none"},
         {"losses": ("rc", "td"), "order_head": "mlp", "order_estimator": "infonce", "shuffles": 2},
+        {"losses": ("rc", "td"), "order_input": "map", "mirror": 0.0},
         {"losses": ("nce", "td"), "order_head": "vcop", "clips": 3},
         {"order_head": "gru-mlp", "order_estimator": "nwj", "global_cells": 2},
         {"colour_levels": 2, "hue_levels": 2, "blur_levels": 2, "drawn_levels": 32},
