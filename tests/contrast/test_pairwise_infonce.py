@@ -1,14 +1,17 @@
 """pairwise_infonce on every backend."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from motionops.contrast import InfoNCE, pairwise_infonce, pairwise_infonce_reference
+from motionops.contrast import InfoNCE, pairwise_infonce, pairwise_infonce_reference, queue_infonce
 from motionops.library import ops
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
+from tests.contrast.memory import extra_mebibytes
 from tests.contrast.samples import pairwise_sample
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
@@ -66,6 +69,29 @@ def test_strided_inputs(to_backend):
     assert torch.equal(ours.rank, wanted.rank)
 
 
+@pytest.mark.parametrize("features", DTYPES, ids=str)
+@pytest.mark.parametrize("key", DTYPES, ids=str)
+def test_products_are_taken_in_the_keys_type(to_backend, features, key):
+    sample = pairwise_sample(9, 20, 24, dtype=features)
+    sample["key"] = sample["key"].to(key)
+    sample = to_backend(sample)
+    ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
+    assert ours["query"].dtype == features
+    assert ours["key"].dtype == key
+    rounded = {name: value.to(key) for name, value in sample.items()}
+    check_budget(
+        ours,
+        loss_and_gradients(pairwise_infonce_reference, sample, ("query", "key")),
+        loss_and_gradients(pairwise_infonce_reference, widened(rounded), ("query", "key")),
+        key,
+    )
+
+
+def test_takes_numpy_arrays():
+    sample = pairwise_sample(4, 9, 5)
+    assert pairwise_infonce(**{n: v.numpy() for n, v in sample.items()}).loss == pairwise_infonce(**sample).loss
+
+
 def test_values_by_hand(to_backend):
     sample = to_backend(
         {
@@ -87,6 +113,59 @@ def test_identical_embeddings_give_log_of_the_count(to_backend, count):
     result = pairwise_infonce(**to_backend({"query": same.repeat(1, 1), "key": same.repeat(count, 1)}))
     assert result.loss.item() == pytest.approx(math.log(count), rel=1e-6, abs=1e-6)
     assert result.rank.tolist() == [0]
+
+
+def test_hard_negatives_are_a_queue(to_backend):
+    """Keys without a query of their own count as the rows of a queue do."""
+    sample = to_backend(pairwise_sample(1, 40, 12))
+    alone = queue_infonce(sample["query"], sample["key"][:1], sample["key"][1:])
+    ours = pairwise_infonce(**sample)
+    torch.testing.assert_close(ours.loss, alone.loss)
+    assert torch.equal(ours.rank, alone.rank)
+
+
+@pytest.mark.parametrize("argument", ["query", "key"])
+@pytest.mark.parametrize("row", [2, 8], ids=["positive", "hard negative"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, 1e-40])
+def test_special_values_go_where_log_softmax_sends_them(to_backend, argument, row, value):
+    sample = pairwise_sample(7 if argument == "key" else 9, 12, 6)
+    sample[argument][row, 1] = value
+    sample = to_backend(sample)
+    ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
+    theirs = loss_and_gradients(pairwise_infonce_reference, sample, ("query", "key"))
+    torch.testing.assert_close(ours["loss"], theirs["loss"], equal_nan=True, rtol=1e-5, atol=1e-5)
+    assert torch.equal(ours["query"].isfinite(), theirs["query"].isfinite())
+    assert torch.equal(ours["key"].isfinite(), theirs["key"].isfinite())
+
+
+def test_large_logits_do_not_overflow(to_backend):
+    sample = to_backend(pairwise_sample(20, 30, 8))
+    loss = pairwise_infonce(**sample, temperature=1e-3).loss
+    torch.testing.assert_close(loss, pairwise_infonce_reference(**sample, temperature=1e-3).loss, rtol=1e-5, atol=1e-3)
+
+
+def test_confident_rows_keep_their_digits(to_backend):
+    """Where every positive stands far above the rest the loss is tiny, and so are the gradients: none rounds to 0."""
+    same = torch.eye(16)
+    sample = to_backend({"query": same, "key": same})
+    ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
+    truth = loss_and_gradients(pairwise_infonce_reference, widened(sample), ("query", "key"))
+    for name, value in truth.items():
+        torch.testing.assert_close(ours[name].cpu().double(), value, rtol=1e-3, atol=1e-8)
+    assert 0 < ours["loss"].item() < 1e-3
+
+
+@pytest.mark.parametrize("rows", [2048, 8192])
+def test_memory_does_not_grow_with_the_pairs(backend, rows):
+    if backend.name == "emulated":
+        pytest.skip("minutes under the emulator")
+    dim = 16
+    sample = {name: value.to(backend.device) for name, value in pairwise_sample(rows, rows, dim).items()}
+    extra = extra_mebibytes(lambda: loss_and_gradients(pairwise_infonce, sample, ("query", "key")), backend.device)
+    features = 4 * rows * dim / 2**20
+    logits = 4 * rows * rows / 2**20  # 16 and 256 MiB
+    # two leaves, two gradients, the saved expected key and partial results: some times the features, and a constant
+    assert extra < min(logits / 2, 8 + 12 * features)
 
 
 def test_gradcheck(backend):
@@ -112,6 +191,28 @@ def test_second_derivative_is_refused(to_backend):
         gradient.sum().backward()
 
 
+def test_without_gradients_nothing_is_kept(to_backend):
+    sample = to_backend(pairwise_sample(4, 9, 5))
+    sample["query"].requires_grad_()
+    with torch.no_grad():
+        assert not pairwise_infonce(**sample).loss.requires_grad
+
+
+def test_gradient_scales_with_that_of_the_loss(to_backend):
+    sample = to_backend(pairwise_sample(4, 9, 5))
+    once = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
+    thrice = loss_and_gradients(lambda **s: 3 * pairwise_infonce(**s).loss, sample, ("query", "key"))
+    torch.testing.assert_close(thrice, {name: 3 * value for name, value in once.items()})
+
+
+def test_no_rows_give_no_gradient(to_backend):
+    sample = to_backend(pairwise_sample(0, 6, 5))
+    ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
+    assert ours["loss"].item() == 0
+    assert ours["query"].shape == (0, 5)
+    assert (ours["key"] == 0).all()
+
+
 BAD = [
     ({"query": torch.ones(4)}, ValueError, r"query must be \[N, D >= 1\], got \[4\]"),
     ({"query": torch.ones(4, 0)}, ValueError, r"query must be \[N, D >= 1\], got \[4, 0\]"),
@@ -133,6 +234,21 @@ def test_bad_arguments(backend, changes, error, message):
     }
     with pytest.raises(error, match=f"pairwise_infonce: .*{message}"):
         pairwise_infonce(**arguments)
+
+
+@pytest.mark.parametrize("argument", ["query", "key"])
+def test_meta_tensors_do_not_mix_with_others(argument):
+    sample = pairwise_sample(4, 9, 5)
+    sample[argument] = sample[argument].to("meta")
+    with pytest.raises(ValueError, match="pairwise_infonce: key must be on .* as query is"):
+        pairwise_infonce(**sample)
+
+
+def test_the_forward_operator_must_know_of_the_query_gradient(to_backend):
+    sample = to_backend(pairwise_sample(4, 9, 5))
+    loss = ops().pairwise_infonce(sample["query"].requires_grad_(), sample["key"], 0.1, False)[0]
+    with pytest.raises(RuntimeError, match="pairwise_infonce: query_gradient must be True"):
+        loss.backward()
 
 
 @pytest.mark.parametrize("query_gradient", [False, True])
@@ -165,3 +281,92 @@ def test_compiles_whole(to_backend):
     torch.testing.assert_close(loss, wanted)
     assert torch.equal(rank, wanted_rank)
     torch.testing.assert_close(torch.autograd.grad(loss, inputs), torch.autograd.grad(wanted, inputs))
+
+
+# ---- the CPU's vector targets ----------------------------------------------------------------------------------------
+
+OTHER_TARGET = """
+import torch
+from motionops.contrast import pairwise_infonce, pairwise_infonce_reference
+from tests.contrast.budget import check_budget, loss_and_gradients, widened
+from tests.contrast.samples import pairwise_sample
+for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+    for shape in ((1, 1, 1), (17, 40, 33), (70, 300, 64)):
+        sample = pairwise_sample(*shape, dtype=dtype)
+        check_budget(
+            loss_and_gradients(pairwise_infonce, sample, ("query", "key")),
+            loss_and_gradients(pairwise_infonce_reference, sample, ("query", "key")),
+            loss_and_gradients(pairwise_infonce_reference, widened(sample), ("query", "key")),
+            dtype,
+        )
+"""
+
+
+@pytest.mark.parametrize("target", ["baseline", "avx2"])
+def test_narrower_vector_targets(target, monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_SIMD", target)
+    done = subprocess.run([sys.executable, "-c", OTHER_TARGET], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_threads_do_not_change_the_result(backend):
+    if backend.name != "cpu":
+        pytest.skip("of the CPU's threads")
+    sample = pairwise_sample(300, 700, 40)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(loss_and_gradients(pairwise_infonce, sample, ("query", "key")))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], rtol=1e-5, atol=1e-7)
+
+
+# ---- CUDA ------------------------------------------------------------------------------------------------------------
+
+
+def test_side_stream_and_graph(backend):
+    if backend.name != "cuda":
+        pytest.skip("needs a GPU")
+    sample = {name: value.cuda().requires_grad_() for name, value in pairwise_sample(80, 600, 64).items()}
+
+    def step():
+        loss = pairwise_infonce(**sample).loss
+        return loss, *torch.autograd.grad(loss, tuple(sample.values()))
+
+    wanted = step()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        aside = step()
+    stream.synchronize()
+    torch.testing.assert_close(aside, wanted)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    graph.replay()
+    torch.cuda.synchronize()
+    torch.testing.assert_close(captured, wanted)
+
+
+def test_cuda_equals_cpu(backend):
+    if backend.name != "cuda":
+        pytest.skip("needs a GPU")
+    sample = pairwise_sample(300, 1000, 128)
+    on_cpu = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
+    on_gpu = loss_and_gradients(pairwise_infonce, {n: v.cuda() for n, v in sample.items()}, ("query", "key"))
+    for name, value in on_cpu.items():
+        torch.testing.assert_close(on_gpu[name].cpu(), value, rtol=1e-4, atol=1e-6)
+
+
+def test_float64_is_refused_on_cuda(backend):
+    if backend.name == "cpu":
+        pytest.skip("the CPU takes float64")
+    sample = {n: v.to(backend.device) for n, v in pairwise_sample(2, 3, 4, dtype=torch.float64).items()}
+    with pytest.raises(
+        TypeError, match="pairwise_infonce: key must be float32, bfloat16 or float16 on CUDA, got float64"
+    ):
+        pairwise_infonce(**sample)
