@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motionops.video import VideoDataset, read_coded_clip
-from motionops.video.reading import fits_memory, key_frame_numbers
+from motionops.video import VideoDataset, key_frame_numbers, read_coded_clip
+from motionops.video.reading import fits_memory
 
 
 @dataclass

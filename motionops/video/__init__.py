@@ -7,7 +7,7 @@ from motionops.video.edges_folder import EdgesFolder
 from motionops.video.lists import Video, class_names, find_videos, read_list
 from motionops.video.motion_file import MotionFile
 from motionops.video.motion_vectors import CodedClip, read_coded_clip, read_motion_vectors
-from motionops.video.reading import VideoError, count_frames, read_frames, read_video
+from motionops.video.reading import VideoError, count_frames, key_frame_numbers, read_frames, read_video
 from motionops.video.vector_decoder import MotionVectorWarning
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "collate_videos",
     "count_frames",
     "find_videos",
+    "key_frame_numbers",
     "moving_shapes",
     "read_coded_clip",
     "read_frames",
