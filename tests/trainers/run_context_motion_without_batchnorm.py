@@ -1,4 +1,4 @@
-"""trainers/context_motion.py with BatchNorm replaced by a norm over each sample: what a step computes then has no batch in it."""
+"""trainers/context_motion.py with BatchNorm replaced by a norm over each sample: a step then has no batch in it."""
 
 import sys
 from pathlib import Path
