@@ -62,7 +62,7 @@ class ContextMotionConfig(TrainConfig):
     """V-network, over clips: what is kept."""
     image_backbone: Literal["r2d_small", "r2d_10"] = "r2d_small"
     """I-network, over key frames."""
-    motion_backbone: Literal["r3d_small", "r3d_10"] = "r3d_small"
+    motion_backbone: Literal["r3d_tiny", "r3d_small", "r3d_10"] = "r3d_tiny"
     """M-network, over motion vectors."""
 
     alpha: float = 0.5
