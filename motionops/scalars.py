@@ -1,4 +1,4 @@
-"""Checking arguments that are single numbers: torch's own message for a wrong one is a page."""
+"""Checking arguments that are numbers: torch's own message for a wrong one is a page."""
 
 from __future__ import annotations
 
@@ -19,3 +19,24 @@ def check_scalars(op: str, *, real: dict[str, Any] | None = None, whole: dict[st
     for name, value in (whole or {}).items():
         if not hasattr(value, "__index__"):
             raise TypeError(f"{op}: {name} must be a whole number, got {value!r}")
+
+
+def grid_sizes(op: str, argument: str, grid: Any) -> list[int]:
+    """``grid`` as three whole numbers (t, h, w).
+
+    Args:
+        op: the operator's name, for the message.
+        argument: the argument's name, for the message.
+        grid: any sequence of whole numbers.
+
+    Raises:
+        TypeError: it is no sequence, or holds anything but whole numbers.
+        ValueError: it does not hold three.
+    """
+    try:
+        numbers = [value.__index__() for value in grid]
+    except (TypeError, AttributeError):
+        raise TypeError(f"{op}: {argument} must be three whole numbers (t, h, w), got {grid!r}") from None
+    if len(numbers) != 3:
+        raise ValueError(f"{op}: {argument} must be three whole numbers (t, h, w), got {grid!r}")
+    return numbers

@@ -59,7 +59,10 @@ def region_contrast_reference(
         batch, -1, batch, share.shape[-1]
     )
     own = torch.arange(batch, device=query.device)
-    return -(share.flatten(1, 2) * log_probability[own, :, own]).sum() / len(rows)
+    share, log_probability = share.flatten(1, 2), log_probability[own, :, own]
+    # 0 log 0 = 0: a key that cannot be is no loss to those who do not want it
+    log_probability = log_probability.masked_fill((share == 0) & (log_probability == -torch.inf), 0)
+    return -(share * log_probability).sum() / len(rows)
 
 
 def register(namespace: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from motionops.arrays import as_tensor
 from motionops.flow.checks import check_flow, safe_sqrt
 from motionops.library import NAMESPACE, forbid_double_backward, ops
+from motionops.scalars import grid_sizes
 
 
 def motion_map(flow: Any, *, grid: Sequence[int] | None = None) -> Tensor:
@@ -35,7 +36,7 @@ def motion_map(flow: Any, *, grid: Sequence[int] | None = None) -> Tensor:
         ValueError: wrong shape, a grid that does not divide it.
     """
     flow = as_tensor("motion_map", "flow", flow)
-    return ops().motion_map(flow, None if grid is None else _whole_numbers(grid))
+    return ops().motion_map(flow, None if grid is None else grid_sizes("motion_map", "grid", grid))
 
 
 def motion_map_reference(flow: Tensor, *, grid: Sequence[int] | None = None) -> Tensor:
@@ -51,16 +52,6 @@ def motion_map_reference(flow: Tensor, *, grid: Sequence[int] | None = None) -> 
         return motion
     blocks = motion.view(b, grid[0], t // grid[0], grid[1], h // grid[1], grid[2], w // grid[2])
     return blocks.mean(dim=(2, 4, 6))
-
-
-def _whole_numbers(grid: Any) -> list[int]:
-    try:
-        numbers = [value.__index__() for value in grid]
-    except (TypeError, AttributeError):
-        raise TypeError(f"motion_map: grid must be three whole numbers (t, h, w), got {grid!r}") from None
-    if len(numbers) != 3:
-        raise ValueError(f"motion_map: grid must be three whole numbers (t, h, w), got {grid!r}")
-    return numbers
 
 
 def register(namespace: str) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from motionops.arrays import as_tensor
 from motionops.library import NAMESPACE, check_same_device, ops
+from motionops.scalars import grid_sizes
 
 
 def soft_correspondence(
@@ -30,13 +31,17 @@ def soft_correspondence(
         query view lies inside the key view, to less where it does not. No gradient flows to extents.
 
     Raises:
-        TypeError: a type that is not supported.
+        TypeError: a type that is not supported, a grid that is no sequence of whole numbers.
         ValueError: a shape or grid that does not fit; on the CPU also a view without volume, which gives NaN on CUDA
             (to see it there would wait for the device).
     """
     query_extent = as_tensor("soft_correspondence", "query_extent", query_extent)
     key_extent = as_tensor("soft_correspondence", "key_extent", key_extent)
-    return ops().soft_correspondence(query_extent.detach(), key_extent.detach(), list(query_grid), list(key_grid))
+    grids = (
+        grid_sizes("soft_correspondence", "query_grid", query_grid),
+        grid_sizes("soft_correspondence", "key_grid", key_grid),
+    )
+    return ops().soft_correspondence(query_extent.detach(), key_extent.detach(), *grids)
 
 
 def soft_correspondence_reference(

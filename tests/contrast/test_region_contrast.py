@@ -181,24 +181,31 @@ def test_a_view_half_outside_weighs_half(backend, outside):
 
 @pytest.mark.parametrize("argument", ["query", "key"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, 1e-40])
-def test_special_values(backend, argument, value):
-    """A value that is none in a cell that every row meets spoils the loss, as it does the reference's.
-
-    The reference multiplies log-probabilities by shares of 0 as well, and so gives NaN where a key scores −infinity;
-    here pairs that share no volume are no targets.
-    """
+def test_special_values_go_where_log_softmax_sends_them(backend, argument, value):
     sample = region_sample(2, 2, (1, 2, 2), (1, 2, 2), 6)
-    sample["query_extent"] = sample["key_extent"][:, None].expand(2, 2, 3, 2).contiguous()
     sample[argument].view(-1, 6)[2, 1] = value
     sample = {name: v.to(backend.device) for name, v in sample.items()}
     ours = loss_and_gradients(region_contrast, sample, ("query", "key"))
     theirs = loss_and_gradients(region_contrast_reference, sample, ("query", "key"))
-    if math.isfinite(value) and abs(value) < 1:
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
-    else:
-        assert not ours["loss"].isfinite()
-        assert not theirs["loss"].isfinite()
-        assert not ours[argument].isfinite().all()
+    assert ours["loss"].isfinite() == theirs["loss"].isfinite() == (value == 1e-40)
+    assert torch.equal(ours["query"].isfinite(), theirs["query"].isfinite())
+    assert torch.equal(ours["key"].isfinite(), theirs["key"].isfinite())
+
+
+def test_a_key_that_cannot_be_costs_those_nothing_that_do_not_want_it(backend):
+    """A logit of −infinity has probability 0, and 0 log 0 = 0: only rows that share volume with that cell lose."""
+    sample = region_sample(2, 1, (1, 1, 1), (1, 1, 2), 2)
+    sample["query"] = torch.ones(2, 1, 1, 1, 1, 2)
+    sample["key"][1, 0, 0, 1] = -math.inf
+    half = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 0.5]])
+    sample["key_extent"] = torch.tensor([[0.0, 1.0]]).expand(2, 3, 2)
+    sample["query_extent"] = half.expand(2, 1, 3, 2)
+    sample = {name: v.to(backend.device) for name, v in sample.items()}
+    loss = region_contrast(**sample)
+    assert loss.isfinite()
+    torch.testing.assert_close(loss, region_contrast_reference(**sample))
+    sample["query_extent"] = half.flip(0).expand(2, 1, 3, 2)  # across both cells of x
+    assert not region_contrast(**sample).isfinite()
 
 
 def test_cells_outside_the_key_view_still_meet_it_in_the_softmax(backend):

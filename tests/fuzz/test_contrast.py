@@ -1,11 +1,20 @@
-"""queue_infonce and pixel_contrast under hostile inputs: what the reference returns, or an error of their own."""
+"""The contrastive operators under hostile inputs: what the reference returns, or an error of their own."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motionops.contrast import pixel_contrast, pixel_contrast_reference, queue_infonce, queue_infonce_reference
+from motionops.contrast import (
+    pairwise_infonce,
+    pairwise_infonce_reference,
+    pixel_contrast,
+    pixel_contrast_reference,
+    queue_infonce,
+    queue_infonce_reference,
+    region_contrast,
+    region_contrast_reference,
+)
 from tests.fuzz.hostile import (
     FLOATING,
     any_meta,
@@ -189,6 +198,106 @@ def test_pixel_contrast_refuses(backend, examples):
             assert_own_error(result, "pixel_contrast")
         else:
             reference = pixel_contrast_reference(**on(backend, arguments))
+            assert result.isfinite() == reference.isfinite()
+
+    check()
+
+
+@st.composite
+def pairwise_arguments(draw, dtypes):
+    rows, dim = draw(sizes(100)), max(1, draw(sizes(70)))
+    special = draw(st.booleans())
+    return {
+        "query": draw(features((rows, dim), draw(st.sampled_from(dtypes)), special)),
+        "key": draw(features((rows + draw(sizes(100)), dim), draw(st.sampled_from(dtypes)), special)),
+        "temperature": draw(st.sampled_from([0.01, 0.07, 0.1, 1.0, 30.0])),
+    }
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_pairwise_infonce(backend, examples):
+    @fuzz_settings(few(examples, backend))
+    @given(pairwise_arguments(dtypes_of(backend)))
+    def check(arguments):
+        arguments = on(backend, arguments)
+        ours, theirs, largest = check_against(
+            pairwise_infonce, pairwise_infonce_reference, "pairwise_infonce", arguments, ("key",)
+        )
+        if largest < 100:
+            accumulated, products = ours[0].dtype, arguments["key"].dtype
+            query, key = (arguments[name].detach().to(products).to(accumulated) for name in ("query", "key"))
+            scores = query @ key.T
+            gaps = (scores - scores.diagonal()[:, None]).abs()
+            close = (gaps < 64 * torch.finfo(accumulated).eps * (1 + largest)).sum(1)
+            assert ((ours[1] - theirs[1]).abs() <= close).all()
+
+    check()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_pairwise_infonce_refuses(backend, examples):
+    @fuzz_settings(few(examples, backend))
+    @given(pairwise_arguments(dtypes_of(backend)).flatmap(spoil))
+    def check(arguments):
+        result = outcome(pairwise_infonce, on(backend, arguments))
+        if any_meta(arguments):
+            return
+        if isinstance(result, Exception):
+            assert_own_error(result, "pairwise_infonce")
+        else:  # a row more among the keys does no harm
+            reference = pairwise_infonce_reference(**on(backend, arguments))
+            assert result.rank.shape == reference.rank.shape
+            assert result.loss.isfinite() == reference.loss.isfinite()
+
+    check()
+
+
+@st.composite
+def region_arguments(draw, dtypes):
+    batch, views = draw(st.integers(0, 4)), draw(st.integers(0, 3))
+    query_grid, key_grid = (tuple(draw(st.integers(1, 4)) for _ in range(3)) for _ in range(2))
+    dim = max(1, draw(sizes(40)))
+    special = draw(st.booleans())
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    scale, offset = draw(st.sampled_from([(1.0, 0.0), (32.0, 0.0), (0.2, 0.7), (1.0, 5.0)]))
+    arguments = {
+        "query": draw(features((batch, views, *query_grid, dim), draw(st.sampled_from(dtypes)), special)),
+        "key": draw(features((batch, *key_grid, dim), draw(st.sampled_from(dtypes)), special)),
+        "temperature": draw(st.sampled_from([0.01, 0.07, 0.1, 1.0, 30.0])),
+    }
+    places = {
+        "query_extent": torch.rand(batch, views, 3, 2, generator=generator, dtype=torch.float64) * scale + offset,
+        "key_extent": torch.rand(batch, 3, 2, generator=generator, dtype=torch.float64),
+    }
+    for name, extent in places.items():
+        dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+        layout = draw(st.sampled_from(["contiguous", "transposed", "strided", "offset"]))
+        arguments[name] = lay_out(extent.to(dtype), layout)
+    return arguments
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_region_contrast(backend, examples):
+    @fuzz_settings(few(examples, backend))
+    @given(region_arguments(dtypes_of(backend)))
+    def check(arguments):
+        check_against(region_contrast, region_contrast_reference, "region_contrast", on(backend, arguments), ("key",))
+
+    check()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_region_contrast_refuses(backend, examples):
+    @fuzz_settings(few(examples, backend))
+    @given(region_arguments(dtypes_of(backend)).flatmap(spoil))
+    def check(arguments):
+        result = outcome(region_contrast, on(backend, arguments))
+        if any_meta(arguments):
+            return
+        if isinstance(result, Exception):
+            assert_own_error(result, "region_contrast")
+        else:
+            reference = region_contrast_reference(**on(backend, arguments))
             assert result.isfinite() == reference.isfinite()
 
     check()

@@ -104,7 +104,9 @@ BAD = [
     ({"query_extent": torch.ones(2, 3, 2).int()}, TypeError, "query_extent must be float32 or float64, got int32"),
     ({"key_extent": torch.ones(2, 3, 2).half()}, TypeError, "key_extent must be float32 or float64, got float16"),
     ({"query_grid": (1, 0, 2)}, ValueError, r"query_grid must be \(t, h, w\), each at least 1, got \[1, 0, 2\]"),
-    ({"key_grid": (1, 2)}, ValueError, r"key_grid must be \(t, h, w\), each at least 1, got \[1, 2\]"),
+    ({"key_grid": (1, 2)}, ValueError, r"key_grid must be three whole numbers \(t, h, w\), got \(1, 2\)"),
+    ({"key_grid": 3}, TypeError, r"key_grid must be three whole numbers \(t, h, w\), got 3"),
+    ({"query_grid": (1, 2.5, 2)}, TypeError, r"query_grid must be three whole numbers \(t, h, w\), got \(1, 2.5, 2\)"),
 ]
 
 
@@ -117,10 +119,43 @@ def test_bad_arguments(backend, changes, error, message):
         soft_correspondence(**arguments)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_rows_sum_to_one_inside_and_to_the_common_volume_across(backend, dtype):
+    query, key = random_views(30).to(dtype), random_views(30, seed=1).to(dtype)
+    key[:10, :, 0], key[:10, :, 1] = query[:10].amax(2), query[:10].amin(2)  # the same place, mirrored or not
+    key[10:20, :, 0], key[10:20, :, 1] = -1, 100  # around
+    ours = soft_correspondence(query.to(backend.device), key.to(backend.device), QUERY_GRID, KEY_GRID).cpu().double()
+    torch.testing.assert_close(ours[:20].sum(2), torch.ones(20, 12, dtype=torch.float64), rtol=1e-6, atol=1e-6)
+    low = torch.maximum(query.amin(2), key.amin(2)).double()
+    high = torch.minimum(query.amax(2), key.amax(2)).double()
+    common = (high - low).clamp(min=0).prod(1) / query.double().diff(dim=2).abs()[..., 0].prod(1)
+    torch.testing.assert_close(ours.sum(2).mean(1), common, rtol=1e-6, atol=1e-7)
+    assert (common[20:] < 0.9).all()
+
+
+def test_a_sliver_is_no_rounding(backend):
+    """Views that share a millionth of a cell, and none: touching views share exactly nothing."""
+    unit = torch.tensor([[[0.0, 1.0]] * 3], dtype=torch.float64, device=backend.device)
+    for gap, share in ((-1e-6, 1e-6), (0.0, 0.0), (1e-6, 0.0)):
+        beside = unit.clone()
+        beside[0, 2] += 1 + gap
+        ours = soft_correspondence(unit, beside, (1, 1, 1), (1, 1, 1)).item()
+        assert ours == pytest.approx(share, rel=1e-9, abs=0)
+
+
+def test_extents_in_strides_and_arrays(backend):
+    query, key = random_views(4).to(backend.device), random_views(4, seed=1).to(backend.device)
+    wanted = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
+    assert torch.equal(soft_correspondence(query.mT.contiguous().mT, key, QUERY_GRID, KEY_GRID), wanted)
+    arrays = soft_correspondence(query.cpu().numpy(), key.cpu().numpy(), QUERY_GRID, KEY_GRID)
+    torch.testing.assert_close(arrays, wanted.cpu(), rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("argument", ["query_extent", "key_extent"])
-def test_a_view_without_volume(backend, argument):
+@pytest.mark.parametrize("value", [0.5, float("nan"), float("inf")])
+def test_a_view_without_volume(backend, argument, value):
     extents = {"query_extent": random_views(2), "key_extent": random_views(2)}
-    extents[argument][1, 1] = 0.5
+    extents[argument][1, 1] = value
     extents = {name: value.to(backend.device) for name, value in extents.items()}
     if backend.name == "cuda":
         assert soft_correspondence(**extents, query_grid=(1, 1, 1), key_grid=(1, 1, 1))[1].isnan().all()
@@ -142,3 +177,33 @@ def test_compiles_whole(backend):
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(query, key), step(query, key))
+
+
+# ---- CUDA ------------------------------------------------------------------------------------------------------------
+
+
+def test_side_stream_and_graph(backend):
+    if backend.name != "cuda":
+        pytest.skip("needs a GPU")
+    query, key = random_views(4).cuda(), random_views(4, seed=1).cuda()
+    wanted = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        aside = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
+    stream.synchronize()
+    assert torch.equal(aside, wanted)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(captured, wanted)
+
+
+def test_cuda_equals_cpu(backend):
+    if backend.name != "cuda":
+        pytest.skip("needs a GPU")
+    query, key = random_views(20), random_views(20, seed=1)
+    on_gpu = soft_correspondence(query.cuda(), key.cuda(), QUERY_GRID, KEY_GRID).cpu()
+    torch.testing.assert_close(on_gpu, soft_correspondence(query, key, QUERY_GRID, KEY_GRID), rtol=1e-6, atol=1e-9)
