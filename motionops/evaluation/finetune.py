@@ -170,6 +170,8 @@ def finetune(
     def find(_: FinetuneConfig, progress: bool) -> TrainingVideos:
         usable, skipped = check_videos(train_list, config.window(), progress=progress, known=default_file())
         if progress:
+            for line in split:
+                warn(line)
             for video in skipped:
                 warn(f"skipped {video.path}: {video.reason}")
         require_usable(usable, skipped, strict=config.strict)
@@ -177,7 +179,7 @@ def finetune(
 
     def conclude(_: FinetuneConfig, module: SupervisedClassifier, videos: TrainingVideos, __: VideoDataset) -> None:
         result, test, settings = classify(config, module, videos)
-        warnings = split + class_warnings(videos.usable, test.videos, train_list, test_list)
+        warnings = class_warnings(videos.usable, test.videos, train_list, test_list)
         warnings += classification_warnings(len({video.label for video in videos.usable}))
         skipped = dict.fromkeys([*videos.skipped, *module.failed, *test.skipped])
         metrics = {
@@ -185,7 +187,7 @@ def finetune(
             **(more or {}),
             **result.metrics,
             "training": {"steps": module.step, "epochs": config.epochs, **module.metrics},
-            **notes(skipped, warnings, settings),
+            **notes(skipped, [*split, *warnings], settings),
         }
         for line in warnings:
             warn(line)

@@ -152,6 +152,8 @@ def evaluate_linear(
 
     check_lists(train, test)
     warnings = split_warnings(train, test)
+    for line in warnings:
+        warn(line)  # now: who sees that recordings leak need not wait for the features
     train_set, test_set = (labelled_features(backbone, videos, strict=strict, **settings) for videos in (train, test))
     classes = class_names(train_set.videos)
     groups = [recording(video.path) for video in train_set.videos]
@@ -159,16 +161,16 @@ def evaluate_linear(
         train_set.features, train_set.labels, classes, kind=kind, strength=strength, groups=groups, seed=fit_seed
     )
     result = classified(machine.scores(test_set.features), test_set.videos, train_set.videos)
-    warnings += class_warnings(train_set.videos, test_set.videos, train, test) + classification_warnings(len(classes))
+    later = class_warnings(train_set.videos, test_set.videos, train, test) + classification_warnings(len(classes))
+    for line in later:
+        warn(line)
     metrics = {
         "protocol": "linear" if kind == "logistic" else "svm",
         **result.metrics,
         "C": machine.strength,
         "C_from": "given" if strength else "cross-validation" if machine.chosen else "default: nothing to choose by",
-        **notes([*train_set.skipped, *test_set.skipped], warnings, settings),
+        **notes([*train_set.skipped, *test_set.skipped], [*warnings, *later], settings),
     }
-    for line in warnings:
-        warn(line)
     if output is not None:
         write_metrics(metrics, output)
         write_classification(result, output)

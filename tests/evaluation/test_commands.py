@@ -211,3 +211,43 @@ def test_flags_come_before_the_protocol_before_the_backbone(tiny_shapes, tmp_pat
     assert (settings["size"], settings["stride"], settings["dropout"], settings["frames"]) == (64, 4, 0.3, 16)
     settings = measurement_inputs(parse(Finetune, None, list(map(str, argv[:6]))), "finetune").settings
     assert (settings["size"], settings["stride"]) == (32, 2)
+
+
+def test_leaks_and_classes_are_warned_of(evaluate, tiny_shapes, tmp_path, capsys):
+    sources = [line.rsplit(" ", 1)[0] for line in (tiny_shapes / "train.txt").read_text().splitlines()]
+    data = tmp_path / "data"
+    data.mkdir()
+    names = [f"v_{label}_g{group:02d}_c{clip:02d}.mp4" for label in "ab" for group in range(3) for clip in range(2)]
+    for name, source in zip([*names, "other.mp4"], sources, strict=False):
+        (data / name).symlink_to(tiny_shapes / source)
+    # Three videos of a and one of b to learn from; the other clips of the same recordings to test, and a new class.
+    train = [f"{name} {name[2]}" for name in names if name.endswith("c00.mp4")]
+    test = [f"{name} {name[2]}" for name in names if name.endswith("c01.mp4")]
+    (data / "train.txt").write_text("\n".join(train[:4]))
+    (data / "test.txt").write_text("\n".join([*test, "other.mp4 unknown"]))
+    base = ["--backbone", "random", "--data", data, "--output", tmp_path / "out", *FLAGS]
+    for argv in (["linear", *base], ["finetune", *base, "--max-steps", 1]):
+        assert evaluate(*argv) == 0
+        err = capsys.readouterr().err
+        assert "4 groups (clips of one recording) are in both lists, the first is v_a_g00" in err
+        assert "1 classes of the test list are not in the training list (unknown)" in err
+        assert "1 of 2 classes have one training video each (b)" in err
+        warnings = metrics_of(tmp_path / "out")["warnings"]
+        assert all(err.count(f"warning: {line}") == 1 for line in warnings)
+        assert len(warnings) == 4  # and that of top5
+
+
+@pytest.mark.parametrize("command", ["retrieval", "linear", "svm"])
+def test_the_order_of_the_lists_changes_nothing(evaluate, tiny_shapes, tmp_path, command):
+    found = []
+    for turn in (1, -1):
+        lists = []
+        for name in ("train", "test"):
+            lines = (tiny_shapes / f"{name}.txt").read_text().splitlines()[::turn]
+            lists += [f"--{name}", tmp_path / f"{name}{turn}.txt"]
+            lists[-1].write_text("\n".join(lines))
+        argv = ["--backbone", "random", "--data", tiny_shapes, "--output", tmp_path / f"{turn}", *lists, *FLAGS]
+        assert evaluate(command, *argv, "--no-cache") == 0
+        found.append(metrics_of(tmp_path / f"{turn}"))
+    scores = [{name: run[name] for name in run["interval"]} for run in found]
+    assert scores[0] == pytest.approx(scores[1])

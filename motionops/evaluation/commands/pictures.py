@@ -45,7 +45,8 @@ def draw_pictures(config: Pictures) -> None:
         strict=config.strict,
     )
     sections = [section for chapter in book.chapters() if (section := chapter()) is not None]
-    page = write_page(f"What {Path(config.backbone).name} sees", sections, config.output / "report.html")
+    name = "/".join(Path(config.backbone).parts[-2:])
+    page = write_page(f"What {name} sees", sections, config.output / "report.html")
     print(f"written: {page} and {sum(len(section.pictures) for section in sections)} pictures beside it")
 
 
