@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +35,54 @@ ENCODERS = {
 KEY_FRAME_EVERY = 12
 
 
+@contextlib.contextmanager
+def encoded(
+    path: str | os.PathLike,
+    codec: str,
+    height: int,
+    width: int,
+    *,
+    rate: int | Fraction = 25,
+    gop: int = KEY_FRAME_EVERY,
+    options: Mapping[str, str] | None = None,
+    container: str | None = None,
+) -> Iterator[Callable[[Any], None]]:
+    """A function that encodes one picture after another into a video file, which is there whole or not at all.
+
+    Args:
+        path: the file, written beside under another name and renamed.
+        codec: a key of :data:`ENCODERS`.
+        height, width: of the pictures.
+        rate: pictures per second.
+        gop: a key frame comes after so many pictures at the latest.
+        options: encoder options that override those of :data:`ENCODERS`.
+        container: as FFmpeg names it; by default it follows from the file's suffix.
+
+    Raises:
+        UserError: the codec is unknown or PyAV was built without its encoder.
+    """
+    if codec not in ENCODERS:
+        raise UserError(f"unknown codec {codec!r}; choose one of: {', '.join(ENCODERS)}")
+    av = require_av()
+    encoder, settings = ENCODERS[codec]
+    path = Path(path)
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        with av.open(f"file:{beside}", "w", format=container) as file:
+            try:
+                stream = file.add_stream(encoder, rate=rate, options={**settings, **(options or {})})
+            except av.codec.codec.UnknownCodecError as error:
+                raise UserError(f"this PyAV has no encoder {encoder}; another codec: {', '.join(ENCODERS)}") from error
+            stream.height, stream.width = height, width
+            stream.pix_fmt = "yuv420p"
+            stream.gop_size = gop
+            yield lambda picture: file.mux(stream.encode(picture))
+            file.mux(stream.encode())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def write_video(
     path: str | os.PathLike, frames: np.ndarray, *, codec: str = "h264", rate: int = 25, options: dict | None = None
 ) -> None:
@@ -54,24 +106,6 @@ def write_video(
         )
     if frames.shape[1] % 2 or frames.shape[2] % 2:
         raise ValueError(f"write_video: H and W must be even, got {frames.shape[1]}x{frames.shape[2]}")
-    if codec not in ENCODERS:
-        raise UserError(f"unknown codec {codec!r}; choose one of: {', '.join(ENCODERS)}")
-    av = require_av()
-    encoder, settings = ENCODERS[codec]
-    path = Path(path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        with av.open(str(beside), "w") as container:
-            try:
-                stream = container.add_stream(encoder, rate=rate, options={**settings, **(options or {})})
-            except av.codec.codec.UnknownCodecError as error:
-                raise UserError(f"this PyAV has no encoder {encoder}; another codec: {', '.join(ENCODERS)}") from error
-            stream.height, stream.width = frames.shape[1:3]
-            stream.pix_fmt = "yuv420p"
-            stream.gop_size = KEY_FRAME_EVERY
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-            container.mux(stream.encode())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with encoded(path, codec, *frames.shape[1:3], rate=rate, options=options) as write:
+        for frame in frames:
+            write(require_av().VideoFrame.from_ndarray(frame, format="rgb24"))

@@ -55,7 +55,7 @@ def read_list(file: str | os.PathLike, root: str | os.PathLike | None = None) ->
     """
     from motionops.video import split_files  # which reads lines as plain lists do
 
-    files, part = _files_and_part(os.fspath(file))
+    files, part = files_and_part(os.fspath(file))
     videos = []
     for path in files:
         reader = split_files.reader_of(path)
@@ -145,7 +145,7 @@ def read_lines(file: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _files_and_part(file: str) -> tuple[list[str], str | None]:
+def files_and_part(file: str) -> tuple[list[str], str | None]:
     """The files that a list argument names and the part ("train", "test", "val") that it asks for."""
     part = None
     if not os.path.exists(file):

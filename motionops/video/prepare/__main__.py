@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 
 from motionops.commandline import run_commands
-from motionops.video.prepare import flow_edges, motion
+from motionops.video.prepare import flow_edges, motion, reencode
 
 COMMANDS = {
     "motion": (motion.main, motion.MotionConfig),
     "flow-edges": (flow_edges.main, flow_edges.FlowEdgesConfig),
+    "reencode": (reencode.main, reencode.ReencodeConfig),
 }
 
 if __name__ == "__main__":
