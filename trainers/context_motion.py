@@ -62,8 +62,8 @@ class ContextMotionConfig(TrainConfig):
     """V-network, over clips: what is kept."""
     image_backbone: Literal["r2d_small", "r2d_10"] = "r2d_small"
     """I-network, over key frames."""
-    motion_backbone: Literal["r3d_tiny", "r3d_small", "r3d_10"] = "r3d_tiny"
-    """M-network, over motion vectors."""
+    motion_backbone: Literal["r3d_10_eighth", "r3d_small", "r3d_10"] = "r3d_10_eighth"
+    """M-network, over motion vectors. The finer its map, the longer the place in it is all that is predicted."""
 
     alpha: float = 0.5
     """Share of the motion loss: J = (1 - alpha) J_I + alpha J_M (Eq. 3). 0 is context alone, 1 motion alone."""
@@ -96,9 +96,9 @@ class ContextMotionConfig(TrainConfig):
     """Encoder-decoder from the clip's features to the motion's (Table 1)."""
     width: int = 128
     """Size of its tokens (transformer) or state (convgru)."""
-    encoder_layers: int = 2
+    encoder_layers: int = 1
     """Encoding layers of the transformer."""
-    decoder_layers: int = 4
+    decoder_layers: int = 2
     """Decoding layers of the transformer."""
     heads: int = 4
     """Attention heads of the transformer."""
@@ -168,6 +168,8 @@ UCF101 = ContextMotionConfig(
     crop_area=(0.2, 1.0),
     evaluation_crop=0.875,
     workers=8,
+    encoder_layers=2,
+    decoder_layers=4,
     width=512,
     heads=8,
     feedforward=2048,

@@ -20,9 +20,9 @@ from motionops.models.i3d import I2D, I3D
 from motionops.models.image_weights import load_image_weights
 from motionops.models.r2plus1d_50 import R2D50, R2Plus1D50
 from motionops.models.r3d_pool import R3D18Pool, R3D34Pool
-from motionops.models.resnet3d import R2Plus1D18, R3DSmall, R3DTiny
+from motionops.models.resnet3d import R2Plus1D18, R3DSmall
 from motionops.models.s3d import S3D
-from motionops.models.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26
+from motionops.models.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26, R3D10Eighth
 from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
 from motionops.models.temporal_detail import finer_in_time
 
@@ -44,10 +44,10 @@ __all__ = [
     "R2Plus1D18",
     "R2Plus1D26",
     "R2Plus1D50",
+    "R3D10Eighth",
     "R3D18Pool",
     "R3D34Pool",
     "R3DSmall",
-    "R3DTiny",
     "SlowR50",
     "build_backbone",
     "finer_in_time",

@@ -18,9 +18,9 @@ from motionops.models.c3d import C3D
 from motionops.models.i3d import I2D, I3D
 from motionops.models.r2plus1d_50 import R2D50, R2Plus1D50
 from motionops.models.r3d_pool import R3D18Pool, R3D34Pool
-from motionops.models.resnet3d import R2Plus1D18, R3DSmall, R3DTiny
+from motionops.models.resnet3d import R2Plus1D18, R3DSmall
 from motionops.models.s3d import S3D
-from motionops.models.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26
+from motionops.models.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26, R3D10Eighth
 from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
 
 BACKBONES = {"i3d": I3D, "r2plus1d_18": R2Plus1D18, "r3d_small": R3DSmall}
@@ -28,7 +28,7 @@ BACKBONES |= {"slow_r50": SlowR50, "r3d_18": R3D18, "r2d_50_eighth": R2D50Eighth
 BACKBONES |= {"r2plus1d_50": R2Plus1D50, "s3d": S3D, "r2d_50": R2D50, "i2d": I2D}
 BACKBONES |= {"r3d_18_pool": R3D18Pool, "r3d_34_pool": R3D34Pool}
 BACKBONES |= {"c3d": C3D, "r3d_26": R3D26, "r2plus1d_26": R2Plus1D26, "r3d_10": R3D10, "r2d_10": R2D10}
-BACKBONES |= {"r2d_small": R2DSmall, "r3d_tiny": R3DTiny}
+BACKBONES |= {"r2d_small": R2DSmall, "r3d_10_eighth": R3D10Eighth}
 BackboneName = Literal[tuple(BACKBONES)]
 
 

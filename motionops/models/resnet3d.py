@@ -77,17 +77,6 @@ class R3DSmall(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(self.stem(clip)))))
 
 
-class R3DTiny(R3DSmall):
-    """R3D-small with half the channels: `[B, inputs, T, S, S] -> [B, 64, T/4, S/8, S/8]`; the demo's over motion.
-
-    Args:
-        inputs: channels of the clip: 3, or 2 for motion vectors.
-    """
-
-    def __init__(self, inputs: int = 3) -> None:
-        super().__init__((8, 16, 32, 64), inputs)
-
-
 def _block(inputs: int, outputs: int, stride: int) -> BasicBlock:
     shortcut = None
     if stride != 1 or inputs != outputs:

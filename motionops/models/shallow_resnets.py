@@ -185,3 +185,14 @@ class R2DSmall(R2D10):
 
     def __init__(self) -> None:
         super().__init__(widths=(16, 32, 64, 128))
+
+
+class R3D10Eighth(R3D10):
+    """R3D-10 with an eighth of the channels, for the demo: `[B, inputs, T, S, S] -> [B, 64, T/8, S/16, S/16]`; 0.2 M.
+
+    Args:
+        inputs: channels of the clip: 3, or 2 for motion vectors.
+    """
+
+    def __init__(self, inputs: int = 3) -> None:
+        super().__init__(inputs, (8, 16, 32, 64))
