@@ -20,7 +20,8 @@ CLIPS = {
     "r2plus1d_18": {"frames": 16, "stride": 2, "size": 112},
     "r3d_small": {"frames": 8, "stride": 2, "size": 32},
     "slow_r50": {"frames": 8, "stride": 8, "size": 224},
-    "r3d_18": {"frames": 16, "stride": 2, "size": 112},
+    **{name: {"frames": 16, "stride": 2, "size": 112} for name in ("r3d_18", "r3d_18_pool", "r3d_34_pool")},
+    **{name: {"frames": 16, "stride": 4, "size": 112} for name in ("c3d", "r3d_26", "r2plus1d_26")},
 }
 OTHER_CLIP = {"frames": 16, "stride": 2, "size": 224}
 DEFAULT = "r3d_small"

@@ -3,7 +3,9 @@
 What a paper states is written down here with its place; None is what it does not state, and the default of the command
 then rules (for clips: what the backbone's file says). Values that a paper states for UCF101 and HMDB51 apart are those
 of UCF101, with HMDB51's in the text. All papers score every video of a test set, so a video that is shorter than a clip
-holds its last frame.
+holds its last frame. "Predictions" and "scores" that are averaged over clips are taken to be softmax probabilities, as
+Controllable Augmentations says. Where the linear layer's schedule is not given, it is the logistic regression on mean
+features.
 
 * **fima** (Zhu et al., ACM MM 2023). "Downstream Task Evaluations" in section 4.1: 10 uniformly spaced clips, their
   predictions averaged; retrieval by cosine. Appendix A.4: fine-tuning for 150 epochs, SGD with momentum 0.9, weight

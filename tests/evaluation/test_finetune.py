@@ -218,3 +218,22 @@ def test_the_network_is_the_named_backbone():
     network = SupervisedClassifier(config(Path("x"), seed=4))
     expected = named_backbone("random", 4)[0].state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in network.backbone.state_dict().items())
+
+
+def test_two_processes_give_one_result(bright_and_dark, tmp_path):
+    for name, videos in zip(("train", "test"), bright_and_dark, strict=True):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{v.path} {v.label}\n" for v in videos))
+    command = [
+        sys.executable, ROOT / "trainers" / "evaluate.py", "finetune", "--backbone", "random", "--devices", 2,
+        "--train", tmp_path / "train.txt", "--test", tmp_path / "test.txt", "--output", tmp_path / "run",
+        "--frames", 4, "--size", 16, "--batch-size", 8, "--epochs", 2, "--workers", 0, "--log-every", 1,
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("top1") == 1
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["steps"] == 4
+    assert (tmp_path / "results.csv").read_text().count("\n") == 2
+    assert len(losses(tmp_path / "run")) == 4
