@@ -2,9 +2,10 @@
 
 FFmpeg exports the blocks of a frame with ``source`` -1 or +1, for a reference shown before or after, and leaves open
 which one that is. A stream of P-frames with one reference picture leaves no choice: the frame before. With B-frames a
-reference is taken to be the nearest I- or P-frame on its side, which is right for MPEG-1, -2 and -4 and for H.264 with
-one reference a side. A decoder that works on several frames at once exports other vectors from run to run, so there is
-one thread.
+reference is taken to be the nearest I- or P-frame on its side, which is right for MPEG-1 and -2 and for H.264 with one
+reference a side; blocks of MPEG-4's B-frames that repeat their neighbours' motion are exported with none. The last
+frame of MPEG-1 and -2 comes without vectors. A decoder that works on several frames at once exports other vectors from
+run to run, so there is one thread.
 """
 
 from __future__ import annotations

@@ -51,3 +51,16 @@ def plain_decode(path: Path) -> np.ndarray:
     av = require_av()
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def textured_pan(count: int, height: int, width: int, u: float, v: float, seed: int = 0) -> np.ndarray:
+    """uint8 ``[F, H, W, 3]``: a texture of plane waves that moves by exactly (u, v) pixels a frame."""
+    random = np.random.default_rng(seed)
+    length, angle = random.uniform(8, 60, (2, 40)) * [[1], [2 * np.pi / 60]]
+    phases = random.uniform(0, 2 * np.pi, (40, 3))
+    frame, y, x = np.mgrid[:count, :height, :width]
+    picture = np.full((count, height, width, 3), 128.0)
+    for wave in range(40):
+        along = np.cos(angle[wave]) * (x - u * frame) + np.sin(angle[wave]) * (y - v * frame)
+        picture += 14 * np.sin(2 * np.pi / length[wave] * along[..., None] + phases[wave])
+    return np.clip(picture, 0, 255).astype(np.uint8)
