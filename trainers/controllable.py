@@ -366,13 +366,13 @@ class ControllableVideos(VideoDataset):
 
     def __init__(self, config: ControllableConfig, videos: TrainingVideos) -> None:
         self.config = config
-        self.frame_count = 0
+        self.total = 0
         super().__init__(videos.usable, seed=config.seed, cache_bytes=int(config.cache_gib * 2**30))
 
     def choose_frames(self, index: int, frame_count: int, generator: torch.Generator) -> Tensor:
         """Frames `[K + 1, T]` of a video of `frame_count` frames."""
         c = self.config
-        self.frame_count = frame_count
+        self.total = frame_count
         spread = ((torch.arange(c.frames) + 0.5) * frame_count / c.frames).long()
         starts = local_starts(frame_count, c.clips, c.frames * c.stride, generator=generator)
         return torch.cat([spread[None], starts[:, None] + torch.arange(c.frames) * c.stride])
@@ -382,7 +382,7 @@ class ControllableVideos(VideoDataset):
         c, (height, width) = self.config, picture
         shape = {"height": height, "width": width, "mirror": c.mirror, "generator": generator}
         view = motionops.sample_extents(1, frames=1, frame_count=1, area=c.global_crop_area, **shape)
-        view[0, 0] = torch.tensor([0.0, self.frame_count])
+        view[0, 0] = torch.tensor([0.0, self.total])
         local = local_extents(view[0], numbers[1:, 0], frames=c.frames, stride=c.stride, area=c.crop_area, **shape)
         return {"extents": torch.cat([view, local])}
 

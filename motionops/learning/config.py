@@ -20,6 +20,7 @@ FREE_TO_CHANGE = frozenset(
         "checkpoint_every",
         "strict",
         "cache_gib",
+        "decoder",
         "evaluation_clips",
         "evaluation_crop",
         "precision",
@@ -82,8 +83,8 @@ class TrainConfig:
 
     workers: int = 2
     """Processes that decode videos; 0: the training process does. The result does not depend on it."""
-    decoder: Literal["pyav"] = "pyav"
-    """Reader of video files."""
+    decoder: Literal["pyav", "dali"] = "pyav"
+    """Reader of video files; dali decodes on the GPU (docs/videos.md)."""
     cache_gib: float = 1.0
     """Memory for decoded videos, over all workers; a set of small videos is then decoded once."""
     precision: Literal["32", "bf16-mixed"] = "32"

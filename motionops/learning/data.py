@@ -13,6 +13,7 @@ from motionops.commandline import existing_folder, warn
 from motionops.evaluation import check_lists
 from motionops.learning.batches import BatchPlan
 from motionops.learning.config import TrainConfig
+from motionops.learning.dali_batches import DALIBatches
 from motionops.learning.distributed import world
 from motionops.learning.lightning import LightningDataModule
 from motionops.learning.module import SelfSupervisedModule
@@ -27,6 +28,7 @@ from motionops.video import (
     read_list,
     require_usable,
 )
+from motionops.video.dali import DALIDecoder, EncodedReader
 from motionops.video.dataset import start_worker
 from motionops.video.known_counts import default_file
 
@@ -77,7 +79,7 @@ class PlannedData(LightningDataModule):
         super().__init__()
         self.config, self.module, self.dataset = config, module, dataset
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader | DALIBatches:
         rank, ranks = world()
         plan = BatchPlan(
             len(self.dataset),
@@ -88,14 +90,20 @@ class PlannedData(LightningDataModule):
             ranks,
             first_step=self.module.step,
         )
-        return DataLoader(
-            self.dataset,
+        gpu, dali = torch.cuda.is_available(), self.config.decoder == "dali"
+        dataset = self.dataset.with_reader(EncodedReader(gpu)) if dali else self.dataset
+        loader = DataLoader(
+            dataset,
             batch_sampler=plan,
             num_workers=self.config.workers,
-            collate_fn=collate_videos,
+            collate_fn=list if dali else collate_videos,
             worker_init_fn=prepare_worker,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=gpu and not dali,
         )
+        if not dali:
+            return loader
+        device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+        return DALIBatches(loader, dataset, DALIDecoder(self.config.batch_size // ranks, self.config.workers, device))
 
 
 def prepare_worker(worker: int) -> None:

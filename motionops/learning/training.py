@@ -20,6 +20,7 @@ from motionops.commandline import LARGEST_SEED, warn, writable_folder
 from motionops.errors import UserError
 from motionops.learning.checkpoint import NAME, AtomicCheckpointIO, Interrupted, LastCheckpoint, read_checkpoint
 from motionops.learning.config import FREE_TO_CHANGE, TrainConfig
+from motionops.learning.dali_batches import check_dali, check_reads_frames
 from motionops.learning.data import PlannedData, TrainingVideos, end_workers, find_training_videos
 from motionops.learning.distributed import environment_rank
 from motionops.learning.lightning import DDPStrategy, TensorBoardLogger, Trainer, seed_everything
@@ -35,6 +36,7 @@ from motionops.learning.run_folder import (
 )
 from motionops.models import build_backbone, save_backbone
 from motionops.video import VideoDataset, collate_videos
+from motionops.video.dali import require_dali
 
 # What a run writes besides its checkpoints: pictures, events, metrics.
 ROOM_FOR_REPORTS = 64 * 2**20
@@ -70,7 +72,11 @@ def train(
     devices, nodes = processes(config)
     config.output = writable_folder(config.output, minimum_free=ROOM_FOR_REPORTS)
     first_rank = environment_rank() == 0
+    if config.decoder == "dali":
+        require_dali()
     videos = find(config, first_rank)
+    if config.decoder == "dali":
+        check_dali(videos.usable)
     fit_batch(config, len(videos.usable), devices * nodes)
 
     seed_everything(config.seed, verbose=False)
@@ -93,6 +99,8 @@ def train(
 
     saving = LastCheckpoint(config.output, config.checkpoint_every or module.steps_per_epoch)
     dataset = make_dataset(config, videos)
+    if config.decoder == "dali":
+        check_reads_frames(dataset)
     saving.install()
     try:
         with quiet_lightning():

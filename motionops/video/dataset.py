@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ MOST_REPLACEMENTS = 16
 
 Sample = Callable[[int, torch.Generator], torch.Tensor]
 Draw = Callable[[torch.Tensor, tuple[int, int], torch.Generator], dict[str, Any]]
+ReadClip = Callable[[str, torch.Tensor, int], Any]
 
 
 class VideoDataset(Dataset):
@@ -76,9 +78,24 @@ class VideoDataset(Dataset):
         self.labels = np.array([-1 if video.label is None else numbers[video.label] for video in videos])
         self.frame_counts = np.array([-1 if video.frames is None else video.frames for video in videos])
         self.sample, self.draw, self.seed, self.cache_bytes = sample, draw, seed, cache_bytes
+        self.read_clip: ReadClip | None = None
+        self._forget()
+
+    def _forget(self) -> None:
         self._cache: dict[int, Any] = {}
         self._cached_bytes = 0
         self._not_cached: set[int] = set()  # too large, or there was no room
+
+    def with_reader(self, read_clip: ReadClip) -> VideoDataset:
+        """The same data set, whose frames ``read_clip(path, numbers [V, T], frame_count)`` reads; without a cache.
+
+        What it returns is an item's ``frames``: a tensor, or something else with a ``shape`` ``[V, T, H, W, 3]`` that
+        whoever makes batches turns into one.
+        """
+        other = copy.copy(self)
+        other.read_clip, other.cache_bytes = read_clip, 0
+        other._forget()
+        return other
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -87,8 +104,15 @@ class VideoDataset(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"VideoDataset: index must be in [0, {len(self)}), got {index}")
+        return self.item(epoch, index)
+
+    def item(self, epoch: int, index: int, first_attempt: int = 0) -> dict[str, Any]:
+        """``dataset[epoch, index]``; with a later first attempt, what would have taken its place.
+
+        Where :meth:`with_reader` was called, an item also holds ``drawn``: (epoch, index, attempt).
+        """
         failed: list[Skipped] = []
-        for attempt in range(MOST_REPLACEMENTS):
+        for attempt in range(first_attempt, MOST_REPLACEMENTS):
             generator = torch.Generator().manual_seed(mix(self.seed, epoch, index, attempt))
             place = index
             if attempt:
@@ -98,7 +122,8 @@ class VideoDataset(Dataset):
             except VideoError as error:
                 failed.append(Skipped(error.path, error.reason))
                 continue
-            return {**item, "failed": failed}
+            drawn = {} if self.read_clip is None else {"drawn": (epoch, index, attempt)}
+            return {**item, "failed": failed, **drawn}
         named = "; ".join(f"{path}: {reason}" for path, reason in dict(failed).items())
         raise UserError(f"{MOST_REPLACEMENTS} videos in a row cannot be read: {named}")
 
@@ -127,6 +152,8 @@ class VideoDataset(Dataset):
             numbers: ``[V, T]``, of the frames.
             whole: what :meth:`read_whole` gave, where the video is kept in memory.
         """
+        if self.read_clip is not None:
+            return {"frames": self.read_clip(self.path(index), numbers, int(self.frame_counts[index]))}
         if whole is None:
             return {"frames": read_frames(self.path(index), numbers)}
         # NumPy copies on this thread; torch would wake all of its threads for a few hundred kilobytes.

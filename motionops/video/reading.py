@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +35,21 @@ class VideoError(UserError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class Coding(NamedTuple):
+    """How a file holds its video, without a frame being decoded.
+
+    ``colours`` is the number of the colour matrix (ITU-T H.273: 1 is BT.709, 2 unspecified); ``stamps`` are the times
+    of the packets in file order, None where a packet has none.
+    """
+
+    codec: str
+    pixel_format: str
+    colours: int
+    height: int
+    width: int
+    stamps: list[int | None]
 
 
 def read_video(path: str | os.PathLike) -> torch.Tensor:
@@ -160,6 +176,24 @@ def count_frames(path: str | os.PathLike) -> int:
     return count
 
 
+def read_coding(path: str | os.PathLike, packets: bool = True) -> Coding:
+    """How a file holds its video; ``stamps`` is empty unless ``packets`` are asked for.
+
+    Raises:
+        VideoError: as :func:`read_video` on opening.
+    """
+    with _Decoder(path) as decoder:
+        context = decoder.stream.codec_context
+        return Coding(
+            codec=context.codec.canonical_name,
+            pixel_format=str(context.pix_fmt),
+            colours=int(context.colorspace),
+            height=context.height,
+            width=context.width,
+            stamps=decoder.stamps() if packets else [],
+        )
+
+
 def frame_numbers(function: str, argument: str, numbers: Sequence[int] | torch.Tensor) -> torch.Tensor:
     """The numbers as int64 of their shape; ValueError naming function and argument where they can be no frames."""
     wanted = torch.as_tensor(numbers)
@@ -225,6 +259,13 @@ class _Decoder:
         except self.av.error.FFmpegError as error:
             reason = missing_end(self.path)
             raise VideoError(self.path, reason or f"is damaged after {count} frames ({_words(error)})") from error
+
+    def stamps(self) -> list[int | None]:
+        """The times of the packets; the file's end is reached."""
+        try:
+            return [packet.pts for packet in self.container.demux(self.stream) if packet.size]
+        except self.av.error.FFmpegError as error:
+            raise VideoError(self.path, missing_end(self.path) or f"is damaged ({_words(error)})") from error
 
     def convert(self, frame, out: np.ndarray) -> None:
         """Write ``frame`` as RGB into ``out``, uint8 ``[H, W, 3]``."""

@@ -1,0 +1,115 @@
+"""Batches whose frames DALI decodes in the training process, while the step before them is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from motionops.commandline import warn
+from motionops.errors import UserError
+from motionops.video import Skipped, Video, VideoDataset, VideoError, collate_videos, read_frames
+from motionops.video.dali import CPU_CODECS, DALIDecoder, EncodedClip, ReadByPyAV
+from motionops.video.reading import read_coding
+
+
+class DALIBatches:
+    """Batches as :func:`collate_videos` makes them, of a loader's lists of items; in the loader's order.
+
+    One batch is decoded ahead, in a thread. A clip that DALI cannot decode is read with PyAV; a file that PyAV cannot
+    read either is replaced and named, as :class:`VideoDataset` does.
+
+    Args:
+        loader: gives lists of items of ``dataset``, not collated.
+        dataset: with :class:`motionops.video.dali.EncodedReader` as its reader.
+        decoder: for as many clips as a batch has.
+    """
+
+    def __init__(self, loader: DataLoader, dataset: VideoDataset, decoder: DALIDecoder) -> None:
+        self.loader, self.dataset, self.decoder = loader, dataset, decoder
+        self._said: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with ThreadPoolExecutor(1, thread_name_prefix="dali") as thread:
+            ahead: Future | None = None
+            for items in self.loader:
+                following = thread.submit(self.batch, items)
+                if ahead is not None:
+                    yield ahead.result()
+                ahead = following
+            if ahead is not None:
+                yield ahead.result()
+
+    def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Decode items and make a batch of them."""
+        if self.decoder.device.type == "cuda":
+            torch.cuda.set_device(self.decoder.device)  # each thread has its own
+        items = list(items)
+        waiting = list(range(len(items)))
+        while waiting:
+            encoded = [place for place in waiting if isinstance(items[place]["frames"], EncodedClip)]
+            decoded = self.decoder([items[place]["frames"] for place in encoded])
+            replaced = []
+            for place, frames in zip(encoded, decoded, strict=True):
+                if isinstance(frames, VideoError):
+                    frames = self._again(items[place], frames)
+                if isinstance(frames, dict):
+                    items[place] = frames
+                    replaced.append(place)
+                else:
+                    items[place] = {**items[place], "frames": frames}
+            waiting = replaced
+        return collate_videos([self._plain(item) for item in items])
+
+    def _again(self, item: dict[str, Any], error: VideoError) -> torch.Tensor | dict[str, Any]:
+        """The frames as PyAV reads them, else another item in place of this one."""
+        clip = item["frames"]
+        try:
+            frames = read_frames(clip.path, clip.numbers)
+        except VideoError as unreadable:
+            epoch, index, attempt = item["drawn"]
+            other = self.dataset.item(epoch, index, attempt + 1)
+            failed = [*item["failed"], Skipped(unreadable.path, unreadable.reason), *other["failed"]]
+            return {**other, "failed": failed}
+        self._say(clip.path, error.reason)
+        return frames
+
+    def _plain(self, item: dict[str, Any]) -> dict[str, Any]:
+        frames = item["frames"]
+        if isinstance(frames, ReadByPyAV):
+            self._say(frames.path, frames.reason)
+            frames = frames.frames
+        return {name: value for name, value in item.items() if name != "drawn"} | {
+            "frames": frames.to(self.decoder.device)
+        }
+
+    def _say(self, path: str, reason: str) -> None:
+        """Once for each reason: it may hold for all files of a set."""
+        if reason not in self._said:
+            self._said.add(reason)
+            warn(f"--decoder dali: {path} and others like it are read with PyAV: {reason}")
+
+
+def check_dali(videos: Sequence[Video]) -> None:
+    """UserError where there is no GPU and a video is in a codec that DALI decodes on a GPU alone."""
+    if torch.cuda.is_available():
+        return
+    for video in videos:
+        codec = read_coding(video.path, packets=False).codec
+        if codec not in CPU_CODECS:
+            raise UserError(
+                f"--decoder dali: there is no GPU, and DALI on the CPU decodes only VP8, VP9 and MJPEG; {video.path} "
+                f"is {codec}; --decoder pyav reads it"
+            )
+
+
+def check_reads_frames(dataset: VideoDataset) -> None:
+    """UserError where a method reads more of a file than its frames."""
+    if type(dataset).read is not VideoDataset.read:
+        raise UserError("--decoder dali: this method reads key frames and motion vectors too; --decoder pyav does")
