@@ -15,7 +15,7 @@ from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.evaluation.backbones import named_backbone
 from motionops.evaluation.classification import Classification, classification_warnings, classified
-from motionops.evaluation.features import hold_last
+from motionops.evaluation.clip_sampling import hold_last
 from motionops.evaluation.finetune_config import FinetuneConfig, check_finetuning
 from motionops.evaluation.labelled_features import labelled_features
 from motionops.evaluation.metrics_file import notes, write_metrics

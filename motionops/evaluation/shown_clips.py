@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from motionops.evaluation.features import CENTRE_CROP, MEAN, STD, centre_extent, clip_starts, hold_last
+from motionops.evaluation.clip_sampling import CENTRE_CROP, centre_extent, clip_starts, hold_last
+from motionops.evaluation.features import MEAN, STD
 from motionops.video import Video, VideoError, count_frames, read_frames
 from motionops.views import augment_clips
 

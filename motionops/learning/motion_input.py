@@ -14,7 +14,7 @@ from torch import Tensor
 
 import motionops
 from motionops.errors import UserError
-from motionops.evaluation.features import centre_extent
+from motionops.evaluation.clip_sampling import centre_extent
 from motionops.video.edges_folder import EDGE_MAX
 
 PairFlow = Callable[[Tensor], Tensor]

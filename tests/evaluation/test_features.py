@@ -9,7 +9,7 @@ from torch import nn
 
 from motionops.errors import UserError
 from motionops.evaluation import extract_features
-from motionops.evaluation.features import centre_extent, clip_starts, square_extents
+from motionops.evaluation.clip_sampling import centre_extent, clip_starts, square_extents
 from motionops.video import Video
 from motionops.video.encoding import write_video
 

@@ -11,10 +11,10 @@ import torch
 
 from motionops.commandline import TRAINER_PARTS
 from motionops.errors import UserError
+from motionops.evaluation.clip_sampling import CENTRE_CROP
 from motionops.evaluation.commands.flags import Measurement, TrainingFlags
 from motionops.evaluation.commands.inputs import CLIPS, Inputs, chosen_precision, measurement_inputs
 from motionops.evaluation.commands.outcome import publish
-from motionops.evaluation.features import CENTRE_CROP
 from motionops.extras import require
 from motionops.video import Video, class_names
 

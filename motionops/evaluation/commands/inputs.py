@@ -14,9 +14,9 @@ from torch import nn
 from motionops.commandline import LARGEST_SEED, existing_folder, writable_folder
 from motionops.errors import UserError
 from motionops.evaluation.backbones import named_backbone
+from motionops.evaluation.clip_sampling import CENTRE_CROP
 from motionops.evaluation.commands.flags import FrozenMeasurement, Measurement
 from motionops.evaluation.feature_cache import default_folder, fingerprint
-from motionops.evaluation.features import CENTRE_CROP
 from motionops.evaluation.presets import protocol_settings
 from motionops.evaluation.results import read_results
 from motionops.evaluation.splits import check_lists

@@ -9,7 +9,8 @@ from motionops.commandline import existing_folder
 from motionops.errors import UserError
 from motionops.evaluation.commands.flags import FrozenMeasurement
 from motionops.evaluation.commands.inputs import frozen_settings, measurement_inputs
-from motionops.evaluation.picture_book import PictureBook
+from motionops.evaluation.picture_book import chapters
+from motionops.evaluation.picture_subject import PictureSubject
 from motionops.evaluation.pictures.page import write_page
 from motionops.extras import require
 
@@ -32,11 +33,10 @@ def draw_pictures(config: Pictures) -> None:
         raise UserError(f"--shown: must be at least 1, got {config.shown}")
     run = existing_folder(config.run, "--run") if config.run is not None else _folder_of(config.backbone)
     inputs = measurement_inputs(config, "retrieval")
-    book = PictureBook(
+    subject = PictureSubject(
         inputs.backbone,
         inputs.train,
         inputs.test,
-        config.output,
         frozen_settings(config, inputs),
         name=config.backbone,
         run=run,
@@ -44,7 +44,7 @@ def draw_pictures(config: Pictures) -> None:
         seed=config.seed,
         strict=config.strict,
     )
-    sections = [section for chapter in book.chapters() if (section := chapter()) is not None]
+    sections = chapters(subject, config.output)
     name = "/".join(Path(config.backbone).parts[-2:])
     page = write_page(f"What {name} sees", sections, config.output / "report.html")
     print(f"written: {page} and {sum(len(section.pictures) for section in sections)} pictures beside it")
