@@ -41,10 +41,12 @@ from motionops.learning.training import check_numbers, finish, flag, map_shape, 
 from motionops.learning.vector_clips import fill_key_frames, vector_clips
 from motionops.models import ProjectionHead, build_backbone, load_weights, save_backbone
 from motionops.models.backbones import read_weights
-from motionops.video import VideoDataset, class_names
+from motionops.video import Video, VideoDataset, VideoError, class_names
+from motionops.video.vector_decoder import VectorDecoder
 
 CLIP, KEY_FRAME = 0, 1  # places of their extents and appearances
 VECTOR_CHANNELS = 2  # u, v
+LOOKED_AT = 16  # videos whose codec is looked at before training
 
 
 @dataclass
@@ -456,6 +458,8 @@ class ClipProbabilities(nn.Module):
 def find_videos(config: ContextMotionConfig, progress: bool) -> TrainingVideos:
     """The videos of the run; a classifier's are labelled, and its classes are noted. Codecs are looked at."""
     videos = find_training_videos(config, progress)
+    if config.uses_context() or (config.uses_motion() and config.motion == "vectors"):
+        require_vectors(videos.usable)
     if config.supervised:
         unlabelled = [video for video in videos.usable if video.label is None]
         if unlabelled:
@@ -464,6 +468,19 @@ def find_videos(config: ContextMotionConfig, progress: bool) -> TrainingVideos:
         if len(config.classes) < 2:
             raise UserError(f"--supervised: a classifier needs two classes, got {len(config.classes)}")
     return videos
+
+
+def require_vectors(videos: list[Video]) -> None:
+    """UserError where all of some videos, spread over the list, are of codecs without motion vectors."""
+    errors = []
+    for video in videos[:: -(-len(videos) // LOOKED_AT) or 1]:
+        try:
+            with VectorDecoder(video.path):
+                return
+        except VideoError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def conclude(config: ContextMotionConfig, module: ContextMotion, videos: TrainingVideos, dataset: VideoDataset) -> None:

@@ -129,11 +129,13 @@ class ConvGRUPredictor(nn.Module):
         if kernel < 1 or kernel % 2 == 0:
             raise ValueError(f"ConvGRUPredictor: kernel must be odd, got {kernel}")
         self.source_shape, self.target_shape = tuple(source_shape), tuple(target_shape)
-        self.embed = nn.Conv2d(channels, width, 1)
-        self.gates = nn.Conv2d(2 * width, 2 * width, kernel, padding=kernel // 2)
-        self.candidate = nn.Conv2d(2 * width, width, kernel, padding=kernel // 2)
-        self.predict = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 1))
-        self.unembed = nn.Conv2d(width, target_channels, 1)
+        # Over space alone, but with an axis of time: parameters of four axes have no channels_last_3d.
+        spatial = {"kernel_size": (1, kernel, kernel), "padding": (0, kernel // 2, kernel // 2)}
+        self.embed = nn.Conv3d(channels, width, 1)
+        self.gates = nn.Conv3d(2 * width, 2 * width, **spatial)
+        self.candidate = nn.Conv3d(2 * width, width, **spatial)
+        self.predict = nn.Sequential(nn.Conv3d(width, width, 1), nn.ReLU(inplace=True), nn.Conv3d(width, width, 1))
+        self.unembed = nn.Conv3d(width, target_channels, 1)
         for convolution in (self.gates, self.candidate):
             nn.init.orthogonal_(convolution.weight)
             nn.init.zeros_(convolution.bias)
@@ -141,8 +143,8 @@ class ConvGRUPredictor(nn.Module):
     def forward(self, source: Tensor) -> Tensor:
         """`[B, C1, T1, H1, W1] -> [B, C3, T3, H3, W3]`. ValueError for a map of another shape."""
         _check_source("ConvGRUPredictor", source, self.embed.in_channels, self.source_shape)
-        state = source.new_zeros(len(source), self.embed.out_channels, *self.source_shape[1:])
-        for frame in source.unbind(2):
+        state = source.new_zeros(len(source), self.embed.out_channels, 1, *self.source_shape[1:])
+        for frame in source.split(1, dim=2):
             state = self.step(self.embed(frame), state)
         frames = []
         for _ in range(self.target_shape[0]):
@@ -150,13 +152,13 @@ class ConvGRUPredictor(nn.Module):
             frames.append(frame)
             if len(frames) < self.target_shape[0]:
                 state = self.step(frame, state)
-        predicted = self.unembed(torch.cat(frames))
-        if predicted.shape[2:] != self.target_shape[1:]:
-            predicted = functional.interpolate(predicted, self.target_shape[1:], mode="bilinear", align_corners=False)
-        return torch.stack(predicted.chunk(len(frames)), dim=2)
+        predicted = self.unembed(torch.cat(frames, dim=2))
+        if predicted.shape[2:] != self.target_shape:
+            predicted = functional.interpolate(predicted, self.target_shape, mode="trilinear", align_corners=False)
+        return predicted
 
     def step(self, frame: Tensor, state: Tensor) -> Tensor:
-        """The next state: (1 - z) h + z tanh(W [x, r h]), `[B, width, H1, W1]`."""
+        """The next state: (1 - z) h + z tanh(W [x, r h]), `[B, width, 1, H1, W1]`."""
         update, reset = self.gates(torch.cat([frame, state], dim=1)).sigmoid().chunk(2, dim=1)
         candidate = self.candidate(torch.cat([frame, reset * state], dim=1)).tanh()
         return state + update * (candidate - state)

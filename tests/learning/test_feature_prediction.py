@@ -64,7 +64,7 @@ def test_the_gru_against_its_equations_with_kernels_of_one():
     source = torch.randn(2, 5, 2, 1, 1, dtype=torch.float64)
 
     def linear(convolution, x):
-        return x @ convolution.weight[:, :, 0, 0].T + convolution.bias
+        return x @ convolution.weight[:, :, 0, 0, 0].T + convolution.bias
 
     def step(x, h):
         both = torch.cat([x, h], dim=1)
