@@ -18,6 +18,7 @@ pytest.importorskip("tyro")
 from matplotlib.image import imread
 
 from motionops.commandline import run_commands
+from motionops.evaluation.class_titles import class_titles, titled
 from motionops.evaluation.fima_parts import read_fima
 from motionops.evaluation.gradcam import grad_cam
 from motionops.evaluation.pictures import (
@@ -248,3 +249,18 @@ def test_in_a_browser(report, width):
     assert found["scroll"] <= found["width"]  # the page itself does not scroll sideways
     assert found["smallest"] >= 13
     assert found["shrunk"] > 0.55
+
+
+def test_classes_by_number_get_their_names(tmp_path):
+    assert class_titles(tmp_path) == {}
+    (tmp_path / "classes.txt").write_text("Bend\nJump up\n")
+    assert class_titles(tmp_path) == {"0": "Bend", "1": "Jump up"}
+    (tmp_path / "classInd.txt").write_text("1 ApplyEyeMakeup\n2 Archery\n")
+    titles = class_titles(tmp_path)
+    assert titles == {"1": "ApplyEyeMakeup", "2": "Archery"}
+    videos = [Video("a", "1"), Video("b", "2")]
+    assert [video.label for video in titled(videos, titles)] == ["ApplyEyeMakeup", "Archery"]
+    others = [*videos, Video("c", "3")]
+    assert titled(others, titles) == others
+    (tmp_path / "classInd.txt").write_text("nonsense\n")
+    assert class_titles(tmp_path) == {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from motionops.commandline import existing_folder
 from motionops.errors import UserError
+from motionops.evaluation.class_titles import class_titles, titled
 from motionops.evaluation.commands.flags import FrozenMeasurement
 from motionops.evaluation.commands.inputs import frozen_settings, measurement_inputs
 from motionops.evaluation.picture_book import chapters
@@ -33,10 +34,12 @@ def draw_pictures(config: Pictures) -> None:
         raise UserError(f"--shown: must be at least 1, got {config.shown}")
     run = existing_folder(config.run, "--run") if config.run is not None else _folder_of(config.backbone)
     inputs = measurement_inputs(config, "retrieval")
+    # Both lists by name or both by number: their classes are compared.
+    named = titled([*inputs.train, *inputs.test], _titles(config))
     subject = PictureSubject(
         inputs.backbone,
-        inputs.train,
-        inputs.test,
+        named[: len(inputs.train)],
+        named[len(inputs.train) :],
         frozen_settings(config, inputs),
         name=config.backbone,
         run=run,
@@ -48,6 +51,12 @@ def draw_pictures(config: Pictures) -> None:
     name = "/".join(Path(config.backbone).parts[-2:])
     page = write_page(f"What {name} sees", sections, config.output / "report.html")
     print(f"written: {page} and {sum(len(section.pictures) for section in sections)} pictures beside it")
+
+
+def _titles(config: Pictures) -> dict[str, str]:
+    """The names of classes that lie with the data or beside the list."""
+    folders = [config.data, Path(config.train).parent if config.train else None]
+    return next((titles for folder in folders if folder is not None and (titles := class_titles(folder))), {})
 
 
 def _folder_of(backbone: str) -> Path | None:
