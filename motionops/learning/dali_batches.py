@@ -37,17 +37,24 @@ class DALIBatches:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with ThreadPoolExecutor(1, thread_name_prefix="dali") as thread:
-            ahead: Future | None = None
-            for items in self.loader:
-                following = thread.submit(self.batch, items)
+            try:
+                ahead: Future | None = None
+                for items in self.loader:
+                    following = thread.submit(self.batch, items)
+                    if ahead is not None:
+                        yield ahead.result()
+                    ahead = following
                 if ahead is not None:
                     yield ahead.result()
-                ahead = following
-            if ahead is not None:
-                yield ahead.result()
+            finally:
+                thread.submit(self.decoder.close)
 
     def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Decode items and make a batch of them."""
+        """Decode items and make a batch of them.
+
+        Raises:
+            UserError: DALI decodes none of the videos, and PyAV does: then it is DALI that fails.
+        """
         if self.decoder.device.type == "cuda":
             torch.cuda.set_device(self.decoder.device)  # each thread has its own
         items = list(items)
@@ -55,6 +62,7 @@ class DALIBatches:
         while waiting:
             encoded = [place for place in waiting if isinstance(items[place]["frames"], EncodedClip)]
             decoded = self.decoder([items[place]["frames"] for place in encoded])
+            refused = [frames for frames in decoded if isinstance(frames, VideoError)]
             replaced = []
             for place, frames in zip(encoded, decoded, strict=True):
                 if isinstance(frames, VideoError):
@@ -64,6 +72,8 @@ class DALIBatches:
                     replaced.append(place)
                 else:
                     items[place] = {**items[place], "frames": frames}
+            if len(refused) == len(encoded) > 1 and not replaced:
+                raise UserError(f"--decoder dali: DALI decodes no video of a batch, --decoder pyav does: {refused[0]}")
             waiting = replaced
         return collate_videos([self._plain(item) for item in items])
 
@@ -74,9 +84,8 @@ class DALIBatches:
             frames = read_frames(clip.path, clip.numbers)
         except VideoError as unreadable:
             epoch, index, attempt = item["drawn"]
-            other = self.dataset.item(epoch, index, attempt + 1)
-            failed = [*item["failed"], Skipped(unreadable.path, unreadable.reason), *other["failed"]]
-            return {**other, "failed": failed}
+            failed = [*item["failed"], Skipped(unreadable.path, unreadable.reason)]
+            return self.dataset.item(epoch, index, attempt + 1, failed)
         self._say(clip.path, error.reason)
         return frames
 

@@ -3,9 +3,9 @@
 A worker process reads a file's bytes and chooses frames as it does for PyAV (:class:`EncodedReader`); the training
 process decodes a batch of them at once (:class:`DALIDecoder`), so frames of a GPU's decoder never leave the GPU.
 
-DALI finds frames by the time stamps of the packets. Its frame n is PyAV's where every packet has a time of its own that
-is not negative, and there are as many packets as frames that decode. That is looked at in each file; one of which it is
-not true (AVI with packed B-frames, a file that was cut since it was counted), or of a kind that the device cannot
+DALI finds frames by the time stamps of the packets. Its frame n is PyAV's where the file stores a time of its own, not
+negative, for every packet, and there are as many packets as frames that decode. That is looked at in each file; one of
+which it is not true (MPEG-4 in AVI, a file that was cut since it was counted), or of a kind that the device cannot
 decode, is read with PyAV in the worker, and the item says why: nothing is dropped, and no number means another frame.
 
 DALI converts with the matrix of BT.601 whatever the file says; frames of BT.709 are corrected here. It interpolates the
@@ -36,6 +36,9 @@ GPU_SMALLEST = {
     "av1": (128, 128),
     "mpeg4": (16, 48),
 }
+# Containers that store when each frame is shown; and codecs that put frames out in the order of their packets.
+STORES_TIMES = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+IN_ORDER = ("vp8", "vp9", "mjpeg")
 SAMPLED_AS_420 = ("yuv420p", "yuvj420p")
 CPU_FORMATS = (*SAMPLED_AS_420, "yuv444p")
 
@@ -72,8 +75,11 @@ def unsupported(coding: Coding, gpu: bool) -> str | None:
     return None
 
 
-def misnumbered(stamps: list[int | None], frame_count: int) -> str | None:
-    """Why DALI would number the frames of a file in another way than PyAV; None where it does not."""
+def misnumbered(coding: Coding, frame_count: int) -> str | None:
+    """Why DALI could number the frames of a file in another way than PyAV; None where it cannot."""
+    stamps = coding.stamps
+    if coding.container not in STORES_TIMES and coding.codec not in IN_ORDER:
+        return f"{coding.codec} in {coding.container}, where frames have no stored times, by which DALI finds them"
     if any(stamp is None or stamp < 0 for stamp in stamps):
         return "has packets without a time, by which DALI finds frames"
     if len(set(stamps)) < len(stamps):
@@ -139,7 +145,7 @@ class EncodedReader:
     def __call__(self, path: str, numbers: torch.Tensor, frame_count: int) -> EncodedClip | ReadByPyAV:
         coding = read_coding(path)
         data = self._bytes(path)
-        reason = unsupported(coding, self.gpu) or misnumbered(coding.stamps, frame_count)
+        reason = unsupported(coding, self.gpu) or misnumbered(coding, frame_count)
         if data is None:
             reason = f"is larger than the {MOST_BYTES >> 20} MiB that are kept in memory for DALI"
         if reason:
@@ -182,10 +188,14 @@ class DALIDecoder:
         try:
             return self._decode(clips)
         except RuntimeError as error:
-            self._pipeline = None
+            self.close()
             if len(clips) > 1:
                 return [self([clip])[0] for clip in clips]
             return [VideoError(clips[0].path, f"DALI: {_cause(error)}")]
+
+    def close(self) -> None:
+        """Free the pipeline with its threads and memory; the next call builds it again."""
+        self._pipeline = None
 
     def _decode(self, clips: list[EncodedClip]) -> list[torch.Tensor | VideoError]:
         if self._pipeline is None:
@@ -235,7 +245,9 @@ class DALIDecoder:
             encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
             numbers = fn.external_source(name="numbers", dtype=types.INT32, ndim=1)
             # Without padding: a frame that is not there is an error.
-            frames = fn.decoders.video(encoded, frames=numbers, device="mixed" if gpu else "cpu", pad_mode="none")
+            # On the GPU, threads that are not bound to cores: each rank would bind its own to the same ones.
+            where = {"device": "mixed", "affine": False} if gpu else {"device": "cpu"}
+            frames = fn.decoders.video(encoded, frames=numbers, pad_mode="none", **where)
             pipeline.set_outputs(frames)
         pipeline.build()
         return pipeline

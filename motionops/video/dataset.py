@@ -106,12 +106,12 @@ class VideoDataset(Dataset):
             raise IndexError(f"VideoDataset: index must be in [0, {len(self)}), got {index}")
         return self.item(epoch, index)
 
-    def item(self, epoch: int, index: int, first_attempt: int = 0) -> dict[str, Any]:
-        """``dataset[epoch, index]``; with a later first attempt, what would have taken its place.
+    def item(self, epoch: int, index: int, first_attempt: int = 0, failed: Sequence[Skipped] = ()) -> dict[str, Any]:
+        """``dataset[epoch, index]``; with a later first attempt, what takes its place where those before failed so.
 
         Where :meth:`with_reader` was called, an item also holds ``drawn``: (epoch, index, attempt).
         """
-        failed: list[Skipped] = []
+        failed = list(failed)
         for attempt in range(first_attempt, MOST_REPLACEMENTS):
             generator = torch.Generator().manual_seed(mix(self.seed, epoch, index, attempt))
             place = index

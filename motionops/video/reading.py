@@ -40,10 +40,11 @@ class VideoError(UserError):
 class Coding(NamedTuple):
     """How a file holds its video, without a frame being decoded.
 
-    ``colours`` is the number of the colour matrix (ITU-T H.273: 1 is BT.709, 2 unspecified); ``stamps`` are the times
-    of the packets in file order, None where a packet has none.
+    ``container`` is FFmpeg's name of the file's format, ``colours`` the number of the colour matrix (ITU-T H.273: 1 is
+    BT.709, 2 unspecified); ``stamps`` are the times of the packets in file order, None where a packet has none.
     """
 
+    container: str
     codec: str
     pixel_format: str
     colours: int
@@ -185,6 +186,7 @@ def read_coding(path: str | os.PathLike, packets: bool = True) -> Coding:
     with _Decoder(path) as decoder:
         context = decoder.stream.codec_context
         return Coding(
+            container=decoder.container.format.name,
             codec=context.codec.canonical_name,
             pixel_format=str(context.pix_fmt),
             colours=int(context.colorspace),
