@@ -37,6 +37,9 @@ OPTIONS = {
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".3gp": "mp4", ".avi": "avi", ".ts": "mpegts"}
 ANY_OTHER = "matroska"
 USUAL_RATE = 25
+# As FFmpeg numbers them: RGB, unspecified, BT.470BG and SMPTE 170M, of which the last three are ITU-R 601.
+COLOURS_OF_COPIES = (0, 2, 5, 6)
+FULL_RANGE = 2
 # What an encoder reports that is no fault of the video.
 FAULTS_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.ENOENT)
 
@@ -65,6 +68,7 @@ def reencode_video(path: str | os.PathLike, output: str | os.PathLike, codec: st
     """Write a copy of a video with P-frames only and one reference picture, frame for frame, without sound.
 
     Later frames of another size are scaled to the first one's; H.264 has even sides only, so odd ones lose a pixel.
+    Colours are stored as ITU-R 601, which readers take for granted where a file does not say it.
 
     Args:
         path: the video.
@@ -91,7 +95,8 @@ def reencode_video(path: str | os.PathLike, output: str | os.PathLike, codec: st
 
         def encode(write, frame) -> None:
             nonlocal count
-            picture = decoder.reformatter.reformat(frame, width, height, "yuv420p")
+            colours = {} if _as_copies(frame) else {"dst_colorspace": "ITU601", "dst_color_range": "MPEG"}
+            picture = decoder.reformatter.reformat(frame, width, height, "yuv420p", threads=1, **colours)
             picture.pts, picture.time_base = count, 1 / rate
             picture.pict_type = 0  # what it was in the original would be asked of the encoder
             try:
@@ -109,6 +114,11 @@ def reencode_video(path: str | os.PathLike, output: str | os.PathLike, codec: st
         except decoder.av.error.FFmpegError as error:  # from opening or closing the copy
             raise _judged(path, output, codec, error) from error
     return Copy(count, output.stat().st_size)
+
+
+def _as_copies(frame) -> bool:
+    """Whether its colours are stored as a file that says nothing of them is read; MPEG-4 in AVI cannot say it."""
+    return frame.colorspace in COLOURS_OF_COPIES and frame.color_range != FULL_RANGE
 
 
 def _judged(path: str | os.PathLike, output: Path, codec: str, error: Exception) -> Exception:
