@@ -215,8 +215,9 @@ class FIMA(SelfSupervisedModule):
 
     def training_step(self, batch: dict, batch_idx: int) -> dict[str, Tensor]:
         c = self.config
-        self.key_backbone.update(self.backbone)
-        self.key_head.update(self.head)
+        if self.starts_step:
+            self.key_backbone.update(self.backbone)
+            self.key_head.update(self.head)
 
         with torch.autocast(self.device.type, enabled=False):  # pixels stay float32 under --precision bf16-mixed
             clips = self.clips(batch)

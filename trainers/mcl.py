@@ -194,9 +194,10 @@ class MCL(SelfSupervisedModule):
 
     def training_step(self, batch: dict, batch_idx: int) -> dict[str, Tensor]:
         c = self.config
-        self.key_backbone.update(self.backbone)
-        for name, head in self.heads.items():
-            self.key_heads[name].update(head)
+        if self.starts_step:
+            self.key_backbone.update(self.backbone)
+            for name, head in self.heads.items():
+                self.key_heads[name].update(head)
 
         with torch.autocast(self.device.type, enabled=False):  # pixels stay float32 under --precision bf16-mixed
             extents, motion = self.tubelets(batch)

@@ -205,10 +205,18 @@ class MoDist(SelfSupervisedModule):
         head = ProjectionHead(backbone.channels, c.hidden, c.dim)
         return backbone, head, MomentumEncoder(backbone, c.momentum), MomentumEncoder(head, c.momentum)
 
-    def training_step(self, batch: dict, batch_idx: int) -> dict[str, Tensor]:
-        c, ids = self.config, batch["index"]
+    def update_keys(self) -> None:
+        """Move the momentum encoders of the pathways towards what they copy."""
         self.key_backbone.update(self.backbone)
         self.key_head.update(self.head)
+        if self.config.uses_motion():
+            self.motion_key_backbone.update(self.motion_backbone)
+            self.motion_key_head.update(self.motion_head)
+
+    def training_step(self, batch: dict, batch_idx: int) -> dict[str, Tensor]:
+        c, ids = self.config, batch["index"]
+        if self.starts_step:
+            self.update_keys()
         with torch.autocast(self.device.type, enabled=False):  # pixels and flow stay float32 under bf16-mixed
             clips = self.clips(batch)
 
@@ -226,8 +234,6 @@ class MoDist(SelfSupervisedModule):
             ranks.append(rank)
         shown = {}
         if c.uses_motion():
-            self.motion_key_backbone.update(self.motion_backbone)
-            self.motion_key_head.update(self.motion_head)
             # Videos without motion go through the motion pathway too (BatchNorm needs its batch), but into no loss.
             m_query, m_key = self.embed(clips.motion, "motion_", 2)
             rows = clips.moving.nonzero()[:, 0]

@@ -100,6 +100,8 @@ class LastCheckpoint(Callback):
             self.install()
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        if not module.between_steps:
+            return
         stop = any_rank(self.received is not None, module.device)
         if stop or (module.step % self.every == 0 and module.step < module.total_steps):
             module.require_finite(outputs["loss"])

@@ -24,6 +24,7 @@ FREE_TO_CHANGE = frozenset(
         "evaluation_clips",
         "evaluation_crop",
         "precision",
+        "retrieval",
     }
 )
 
@@ -59,6 +60,9 @@ class TrainConfig:
     """Passes over the training videos; the learning rate's schedule spans them."""
     batch_size: int = 32
     """Videos a step, over all devices."""
+    accumulate: int = 1
+    """Parts in which a step's batch is computed, one after another, to save memory: gradients are averaged over them.
+    BatchNorm and losses see a part at a time; queues move once a step, when all parts are done."""
     max_steps: int = -1
     """Stop after so many steps, the schedule unchanged; -1: after --epochs."""
     optimizer: Literal["sgd", "adamw", "adam"] = "adamw"

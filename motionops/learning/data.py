@@ -89,6 +89,7 @@ class PlannedData(LightningDataModule):
             rank,
             ranks,
             first_step=self.module.step,
+            parts=self.config.accumulate,
         )
         gpu, dali = torch.cuda.is_available(), self.config.decoder == "dali"
         dataset = self.dataset.with_reader(EncodedReader(gpu)) if dali else self.dataset
@@ -103,7 +104,8 @@ class PlannedData(LightningDataModule):
         if not dali:
             return loader
         device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
-        return DALIBatches(loader, dataset, DALIDecoder(self.config.batch_size // ranks, self.config.workers, device))
+        batch = self.config.batch_size // ranks // self.config.accumulate
+        return DALIBatches(loader, dataset, DALIDecoder(batch, self.config.workers, device))
 
 
 def prepare_worker(worker: int) -> None:

@@ -30,6 +30,7 @@ class SelfSupervisedModule(LightningModule):
 
     Attributes:
         step: steps done.
+        part: which of the step's --accumulate parts is computed, from 0.
         steps_per_epoch, total_steps: set by `train` before the run.
         clips_per_step: clips that count in clips/s; two views a video.
         metrics: what was logged last.
@@ -40,7 +41,7 @@ class SelfSupervisedModule(LightningModule):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.step = 0
+        self.step = self.part = 0
         self.steps_per_epoch = self.total_steps = 1
         self.clips_per_step = 2 * config.batch_size
         self.metrics: dict[str, float] = {}
@@ -49,15 +50,27 @@ class SelfSupervisedModule(LightningModule):
         self._pending: list[tuple[FeatureQueue, Tensor, Tensor | None]] = []
         self._resume_note: dict[str, Any] = {}
         self._last_time = (0.0, 0)
+        self._outputs: list[dict[str, Tensor]] = []
 
     @property
     def epoch(self) -> int:
         """Epoch of the next step."""
         return self.step // self.steps_per_epoch
 
+    @property
+    def starts_step(self) -> bool:
+        """Whether the step's first part is computed: what moves once a step, as a momentum encoder, moves then."""
+        return self.part == 0
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether all parts of the last step are done: only then can the run be saved."""
+        return not self._outputs
+
     def shared_generator(self, *key: int) -> torch.Generator:
-        """A CPU generator that depends on (seed, step, key) alone: in the same state on all ranks."""
-        return torch.Generator().manual_seed(mix(self.config.seed, self.step, 1, *key))
+        """A CPU generator that depends on (seed, step, part, key) alone: in the same state on all ranks."""
+        part = (self.part,) if self.part else ()
+        return torch.Generator().manual_seed(mix(self.config.seed, self.step, 1, *key, *part))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -93,7 +106,9 @@ class SelfSupervisedModule(LightningModule):
             if video not in self.failed:
                 self.failed.append(video)
                 warn(f"skipped {video.path}: {video.reason}")
-        torch.manual_seed(mix(self.config.seed, self.step, 2, world()[0]))
+        self.part = batch_idx % self.config.accumulate
+        part = (self.part,) if self.part else ()
+        torch.manual_seed(mix(self.config.seed, self.step, 2, world()[0], *part))
         for group in self.optimizers().param_groups:
             group["lr"] = self.learning_rate()
 
@@ -107,13 +122,25 @@ class SelfSupervisedModule(LightningModule):
             queue.enqueue(keys, ids)
         self._pending.clear()
 
+    def finish_part(self, outputs: dict[str, Tensor]) -> None:
+        """Called when a part of a step is done, with what `training_step` returned (Lightning has divided the loss by
+        the number of parts); the last part's call ends the step."""
+        self._outputs.append({name: value.detach() for name, value in outputs.items() if isinstance(value, Tensor)})
+        if len(self._outputs) == self.config.accumulate:
+            done, self._outputs = self._outputs, []
+            names = dict.fromkeys(name for part in done for name in part)
+            values = {name: torch.stack([part[name] for part in done if name in part]) for name in names}
+            self.finish_step(
+                {name: value.sum() if name == "loss" else value.float().mean() for name, value in values.items()}
+            )
+
     def finish_step(self, outputs: dict[str, Tensor]) -> None:
         """Called when a step's update is done, before anything is saved."""
         self.finish_pending()
         rate = self.learning_rate()
         self.step += 1
         if self.step % self.config.log_every == 0 or self.step == self.total_steps:
-            self._log({name: value.detach() for name, value in outputs.items() if isinstance(value, Tensor)}, rate)
+            self._log(outputs, rate)
 
     def require_finite(self, loss: Tensor) -> None:
         """UserError where a rank's loss is NaN or infinite: the networks are then lost, and no later step mends them.
@@ -173,4 +200,4 @@ class FinishStep(Callback):
     """Counts the step before the other callbacks run (Lightning calls a module's own hook after theirs)."""
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        module.finish_step(outputs)
+        module.finish_part(outputs)

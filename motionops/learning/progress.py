@@ -30,6 +30,8 @@ class TrainingBar(Callback):
         )
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        if not module.between_steps:
+            return
         shown = module.metrics
         if shown:
             self.bar.set_postfix_str(

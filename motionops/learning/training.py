@@ -77,7 +77,7 @@ def train(
     videos = find(config, first_rank)
     if config.decoder == "dali":
         check_dali(videos.usable)
-    fit_batch(config, len(videos.usable), devices * nodes)
+    fit_batch(config, len(videos.usable), devices * nodes * config.accumulate)
 
     seed_everything(config.seed, verbose=False)
     module = build(config).to(memory_format=torch.channels_last_3d)
@@ -132,6 +132,7 @@ def make_trainer(config: TrainConfig, devices: int, nodes: int, run_loggers: Any
         # Queues are equal on all ranks as it is, and it is rank 0's BatchNorm that is saved: nothing to broadcast.
         strategy=DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto",
         precision={"32": "32-true", "bf16-mixed": "bf16-mixed"}[config.precision],
+        accumulate_grad_batches=config.accumulate,
         # One pass over a plan of all steps: workers live through the epochs, and the position in the data is the step.
         max_epochs=1,
         logger=run_loggers,
@@ -195,7 +196,14 @@ def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVi
 def check_numbers(config: TrainConfig) -> None:
     """UserError for a number of the common flags that is out of range."""
     lowest = {"frames": 1, "stride": 1, "size": 8, "epochs": 1, "batch_size": 2, "workers": 0, "devices": 1}
-    lowest |= {"log_every": 1, "checkpoint_every": 0, "evaluation_clips": 1, "max_steps": -1, "seed": 0}
+    lowest |= {
+        "accumulate": 1,
+        "log_every": 1,
+        "checkpoint_every": 0,
+        "evaluation_clips": 1,
+        "max_steps": -1,
+        "seed": 0,
+    }
     for name, least in lowest.items():
         if getattr(config, name) < least:
             raise UserError(f"{flag(name)}: must be at least {least}, got {getattr(config, name)}")
@@ -232,14 +240,17 @@ def processes(config: TrainConfig) -> tuple[int, int]:
         raise UserError(f"--devices: {devices} processes, but torch finds {torch.cuda.device_count()} GPUs")
     if config.batch_size % (devices * nodes):
         raise UserError(f"--batch-size: {config.batch_size} videos cannot be shared by {devices * nodes} processes")
+    if config.batch_size // (devices * nodes) % config.accumulate:
+        share = config.batch_size // (devices * nodes)
+        raise UserError(f"--accumulate: {share} videos of a process cannot be computed in {config.accumulate} parts")
     return devices, nodes
 
 
-def fit_batch(config: TrainConfig, videos: int, ranks: int) -> None:
-    """Lower --batch-size to what a small set of videos fills; UserError where there are too few."""
-    possible = videos // ranks * ranks
+def fit_batch(config: TrainConfig, videos: int, parts: int) -> None:
+    """Lower --batch-size to what a small set of videos fills, in equal parts; UserError where there are too few."""
+    possible = videos // parts * parts
     if possible < 2:
-        raise UserError(f"{videos} usable videos are too few to learn from; at least {max(2, ranks)} are needed")
+        raise UserError(f"{videos} usable videos are too few to learn from; at least {max(2, parts)} are needed")
     if config.batch_size > possible:
         warn(f"--batch-size {config.batch_size} is more than the {videos} usable videos; {possible} is used")
         config.batch_size = possible

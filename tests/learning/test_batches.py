@@ -30,6 +30,31 @@ def test_ranks_share_every_batch_in_order():
     assert [a + b for a, b in zip(*ranks, strict=True)] == whole
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_the_ranks_together_see_each_video_once_an_epoch(ranks, parts):
+    batch_size = 2 * ranks * parts
+    videos = 5 * batch_size
+    plans = [
+        list(BatchPlan(videos, batch_size, steps=15, seed=3, rank=rank, world=ranks, parts=parts))
+        for rank in range(ranks)
+    ]
+    for epoch in range(3):
+        seen = [video for plan in plans for batch in plan for number, video in batch if number == epoch]
+        assert sorted(seen) == list(range(videos))
+    assert all(len(batch) == 2 for plan in plans for batch in plan)
+
+
+def test_parts_of_a_step_are_its_share_in_order():
+    whole = list(BatchPlan(20, 8, 5, seed=2, rank=1, world=2, first_step=1))
+    plan = BatchPlan(20, 8, 5, seed=2, rank=1, world=2, first_step=1, parts=2)
+    parts = list(plan)
+    assert len(parts) == len(plan) == 8
+    assert [first + second for first, second in zip(parts[::2], parts[1::2], strict=True)] == whole
+    with pytest.raises(ValueError, match="world=2 times parts=3"):
+        BatchPlan(20, 8, 5, seed=2, world=2, parts=3)
+
+
 def test_seeds_and_errors():
     assert permutation(50, 1, 0) != permutation(50, 2, 0)
     assert len({mix(a, b) for a in range(30) for b in range(30)}) == 900
