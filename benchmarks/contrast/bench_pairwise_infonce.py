@@ -33,3 +33,26 @@ def bench_forward_and_backward(comparison, rows):
         rtol=1e-4,
         operations=8 * rows * rows * dim,
     )
+
+
+@pytest.mark.parametrize("hard_negatives", [0, 4096, 16384, 65536])
+def bench_growth_with_hard_negatives(comparison, hard_negatives):
+    """Time linear in the keys, memory as the keys' own."""
+    rows, dim = 512, 128
+    sample = pairwise_sample(rows, rows + hard_negatives, dim)
+    query, key = (sample[name].to(comparison.device).requires_grad_() for name in ("query", "key"))
+
+    def step(loss):
+        result = loss(query, key)
+        result = getattr(result, "loss", result)
+        return result, *torch.autograd.grad(result, (query, key))
+
+    comparison(
+        f"N {rows}, M {rows + hard_negatives}, D {dim}, forward + both gradients",
+        ours=lambda: step(pairwise_infonce),
+        reference=lambda: step(batch_loss),
+        peers={"eager": lambda: step(batch_loss)},
+        rtol=1e-4,
+        operations=8 * rows * (rows + hard_negatives) * dim,
+        seconds=0.5,
+    )

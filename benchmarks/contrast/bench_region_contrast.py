@@ -1,13 +1,15 @@
 """region_contrast beside the same loss in eager PyTorch and under torch.compile."""
 
+import pytest
 import torch
 
 from motionops.contrast import region_contrast, region_contrast_reference
 from tests.contrast.test_region_contrast import region_sample
 
 
-def bench_forward_and_backward(comparison):
-    sample = region_sample(32, 4, (2, 4, 4), (8, 4, 4), 128)
+def prepare(comparison, batch, dtype=torch.float32):
+    """A function that takes a loss and runs it with both gradients: V 4, 32 query and 128 key cells a view, D 128."""
+    sample = region_sample(batch, 4, (2, 4, 4), (8, 4, 4), 128, dtype=dtype)
     sample = {name: value.to(comparison.device) for name, value in sample.items()}
     query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
 
@@ -15,6 +17,11 @@ def bench_forward_and_backward(comparison):
         result = loss(query, key, **sample)
         return result, *torch.autograd.grad(result, (query, key))
 
+    return step, 8 * (batch * 128) ** 2 * 128
+
+
+def bench_forward_and_backward(comparison):
+    step, operations = prepare(comparison, 32)
     compiled = torch.compile(region_contrast_reference, fullgraph=True)
     comparison(
         "B 32, V 4, 32 x 128 cells, D 128, forward + both gradients",
@@ -22,6 +29,38 @@ def bench_forward_and_backward(comparison):
         reference=lambda: step(region_contrast_reference),
         peers={"eager": lambda: step(region_contrast_reference), "torch.compile": lambda: step(compiled)},
         rtol=1e-4,
-        operations=8 * 4096 * 4096 * 128,
+        operations=operations,
         targets={"eager": 6.0, "torch.compile": 1.0},
+    )
+
+
+@pytest.mark.parametrize("batch", [4, 8, 16, 32, 64])
+def bench_growth_with_batch(comparison, batch):
+    """Rows and columns both grow with B, so time with its square; memory with B, as the features do."""
+    step, operations = prepare(comparison, batch)
+    comparison(
+        f"B {batch}, V 4, 32 x 128 cells, D 128, growth",
+        ours=lambda: step(region_contrast),
+        reference=lambda: step(region_contrast_reference),
+        peers={"eager": lambda: step(region_contrast_reference)},
+        rtol=1e-4,
+        operations=operations,
+        seconds=0.5,
+    )
+
+
+def bench_paper_setting(comparison):
+    """The paper's 16384 x 16384 cells, in bfloat16: on a GPU."""
+    if comparison.device.type != "cuda":
+        pytest.skip("for a GPU")
+    step, operations = prepare(comparison, 128, torch.bfloat16)
+    compiled = torch.compile(region_contrast_reference, fullgraph=True)
+    comparison(
+        "B 128, V 4, 32 x 128 cells, D 128, bfloat16, forward + both gradients",
+        ours=lambda: step(region_contrast),
+        reference=lambda: step(region_contrast_reference),
+        peers={"eager": lambda: step(region_contrast_reference), "torch.compile": lambda: step(compiled)},
+        rtol=3e-2,
+        operations=operations,
+        targets={"eager": 3.0},
     )

@@ -1,12 +1,7 @@
 // The CPU launchers of queue_infonce and pixel_contrast against the dense formulas in double, for every SIMD target that
 // this machine runs (each in a process of its own, since the target is chosen once), on one thread and on several.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
@@ -14,63 +9,14 @@
 #include "check.h"
 #include "contrast/pixel_contrast.h"
 #include "contrast/queue_infonce.h"
-#include "core/simd_target.h"
-#include "threads.h"
+#include "dense.h"
+#include "simd_targets.h"
 
 namespace {
 
 using namespace motionops;
 
-// Rows of random features in one element type, and the double values that they stand for.
-struct Features {
-  std::vector<char> storage;
-  std::vector<double> values;
-  int64_t dim;
-  const double* row(int64_t index) const { return values.data() + index * dim; }
-};
-
-Features random_features(Dtype dtype, int64_t rows, int64_t dim, std::mt19937& generator) {
-  Features features;
-  features.dim = dim;
-  std::normal_distribution<double> normal(0.0, 1.0 / std::sqrt(static_cast<double>(dim)));
-  for_dtype(dtype, [&]<typename T>() {
-    features.storage.resize(rows * dim * sizeof(T));
-    for (int64_t i = 0; i < rows * dim; ++i) {
-      const T stored = narrow<T>(static_cast<Wide<T>>(normal(generator)));
-      std::memcpy(features.storage.data() + i * sizeof(T), &stored, sizeof(T));
-      features.values.push_back(widen(stored));
-    }
-  });
-  return features;
-}
-
-double dot(const double* a, const double* b, int64_t dim) {
-  double sum = 0;
-  for (int64_t d = 0; d < dim; ++d) sum += a[d] * b[d];
-  return sum;
-}
-
-// Softmax of one row over the columns for which counts(n) is true.
-struct DenseRow {
-  double log_sum_exp = 0;
-  std::vector<double> probability;
-  std::vector<double> expected;
-
-  template <typename Counts>
-  DenseRow(const double* row, const std::vector<const double*>& columns, int64_t dim, double temperature,
-           Counts&& counts)
-      : probability(columns.size()), expected(dim) {
-    double sum = 0;
-    for (size_t n = 0; n < columns.size(); ++n) {
-      if (counts(n)) sum += probability[n] = std::exp(dot(row, columns[n], dim) / temperature);
-    }
-    log_sum_exp = std::log(sum);
-    for (size_t n = 0; n < columns.size(); ++n) {
-      probability[n] /= sum;
-      for (int64_t d = 0; d < dim; ++d) expected[d] += probability[n] * columns[n][d];
-    }
-  }
-};
+using namespace dense;
 
 template <typename T>
 void test_queue(Dtype dtype, const Parallel& parallel, int64_t rows, int64_t queue_rows, int64_t extra_rows,
@@ -232,30 +178,14 @@ void test_all(Dtype dtype, const Parallel& parallel) {
   test_pixels<T>(dtype, parallel, 2, 1, 7, 7, 16, 130);
 }
 
-int test_target(const char* name) {
-  setenv("MOTIONOPS_SIMD", name, 1);
-  for (const bool threads : {false, true}) {
-    const SerialParallel serial;
-    const ThreadParallel several(3);
-    const Parallel& parallel = threads ? static_cast<const Parallel&>(several) : serial;
+}  // namespace
+
+int main() {
+  for_simd_targets([](const motionops::Parallel& parallel) {
     test_all<float>(Dtype::kFloat32, parallel);
     test_all<float>(Dtype::kBFloat16, parallel);
     test_all<float>(Dtype::kFloat16, parallel);
     test_all<double>(Dtype::kFloat64, parallel);
-  }
-  return failures == 0 ? 0 : 1;
-}
-
-}  // namespace
-
-int main() {
-  const char* names[] = {"baseline", "avx2", "avx512"};
-  for (int target = 0; target <= static_cast<int>(supported_simd_target()); ++target) {
-    const pid_t child = fork();
-    if (child == 0) _exit(test_target(names[target]));
-    int status = -1;
-    waitpid(child, &status, 0);
-    CHECK(status == 0, "SIMD target %s", names[target]);
-  }
+  });
   return finish("contrast on the CPU");
 }

@@ -1,0 +1,40 @@
+// soft_correspondence in another way, and the cases that the CPU and the CUDA launchers are compared with it on.
+#pragma once
+
+#include "geometry/soft_correspondence.h"
+#include "region_contrast_cases.h"
+
+namespace soft_correspondence_cases {
+
+using motionops::Grid;
+using motionops::SoftCorrespondence;
+
+template <typename T, typename Launch>
+void run_case(int64_t batch, const Grid& query_grid, const Grid& key_grid, const Launch& launch) {
+  std::mt19937 generator(static_cast<unsigned>(batch + query_grid.count()));
+  const std::vector<double> query = region_contrast_cases::random_views(batch, generator);
+  const std::vector<double> key = region_contrast_cases::random_views(batch, generator);
+  const int64_t rows = query_grid.count(), columns = key_grid.count();
+  std::vector<T> result(batch * rows * columns, NAN);
+  launch(SoftCorrespondence{query.data(), key.data(), batch, query_grid, key_grid, sizeof(T) == 8, result.data()});
+  for (int64_t place = 0; place < batch * rows * columns; ++place) {
+    const int64_t j = place % columns, i = place / columns % rows, b = place / columns / rows;
+    const double expected =
+        region_contrast_cases::share(query.data() + b * 6, query_grid, i, key.data() + b * 6, key_grid, j);
+    CHECK(close_to(result[place], expected, sizeof(T) == 8 ? 1e-11 : 1e-6), "%ld: %g for %g", place,
+          static_cast<double>(result[place]), expected);
+  }
+}
+
+template <typename Launch>
+void run_all(bool few, const Launch& launch) {
+  run_case<float>(2, {{1, 2, 3}}, {{2, 2, 2}}, launch);
+  run_case<double>(2, {{1, 2, 3}}, {{2, 2, 2}}, launch);
+  if (few) return;
+  run_case<float>(0, {{1, 1, 1}}, {{1, 1, 1}}, launch);
+  run_case<float>(1, {{1, 1, 1}}, {{1, 1, 1}}, launch);
+  run_case<float>(5, {{2, 3, 5}}, {{4, 3, 2}}, launch);
+  run_case<double>(5, {{3, 1, 4}}, {{1, 6, 5}}, launch);
+}
+
+}  // namespace soft_correspondence_cases
