@@ -47,8 +47,8 @@ class ControllableConfig(TrainConfig):
 
     output: Path = Path("runs/controllable")
     """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
-    stride: int = 1
-    """Source frames from one frame of a local clip to the next; those of the global clip span the video."""
+    epochs: int = 24
+    """Passes over the training videos; the learning rate's schedule spans them."""
     backbone: Literal["r3d_small", "r3d_18_pool", "r3d_34_pool", "r3d_18", "r2plus1d_18"] = "r3d_small"
     """Network that is trained."""
 
@@ -72,9 +72,9 @@ class ControllableConfig(TrainConfig):
     hidden: int = 256
     """Hidden units of the projection head, the mutual information's network and the order head's MLP."""
 
-    clips: int = 4
+    clips: int = 2
     """Local clips of a video (K)."""
-    global_cells: int = 8
+    global_cells: int = 4
     """Temporal cells of the global feature map (T_v): strides over time are left out until there are so many."""
     global_crop_area: tuple[float, float] = (0.8, 1.0)
     """Smallest and largest share of the frame that the global view covers; --crop-area is of the local ones in it."""
@@ -91,9 +91,9 @@ class ControllableConfig(TrainConfig):
     """Intensity levels of the blur (#G)."""
     drawn_levels: int = 32
     """Intensity levels that are drawn of all in a step, for its clips to share."""
-    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
+    jitter: tuple[float, float, float, float] = (0.9, 0.9, 0.9, 0.5)
     """Strengths of brightness, contrast, saturation and hue: the ranges that are cut into levels."""
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_sigma: tuple[float, float] = (0.1, 0.6)
     """Range of the blur's deviation in pixels of a clip."""
 
     estimator: Literal["mine", "infonce", "nwj"] = "mine"
@@ -109,7 +109,7 @@ class ControllableConfig(TrainConfig):
     """What the head reads of each local clip: the mean of its feature map, or a linear layer over the whole map."""
     order_estimator: Literal["mine", "infonce", "nwj"] = "mine"
     """Bound of the mutual information in td. Its partition is that of the step."""
-    order_temperature: float = 1.0
+    order_temperature: float = 0.1
     """What the cosine of --order-head gru is divided by."""
     shuffles: int = 1
     """Wrong orders of each video's clips."""
@@ -145,6 +145,11 @@ UCF101 = ControllableConfig(
     evaluation_crop=0.875,
     workers=8,
     hidden=512,
+    clips=4,
+    global_cells=8,
+    jitter=(0.4, 0.4, 0.4, 0.1),
+    blur_sigma=(0.1, 2.0),
+    order_temperature=1.0,
 )
 PRESETS = {
     "demo": ControllableConfig(),

@@ -68,7 +68,7 @@ def test_videos_that_are_shorter_than_a_local_clip_are_named(capsys, tmp_path, s
     listing.write_text("\n".join([*lines, f"{tmp_path}/short.mp4 0"]))
     line = refused(capsys, "--output", tmp_path / "run", "--list", listing, "--strict")
     assert "short.mp4" in line
-    assert "8" in line
+    assert "16" in line
 
 
 def test_the_whole_length_of_the_clips_may_be_the_video():
@@ -85,7 +85,8 @@ def test_presets_are_the_papers():
         assert (preset.clips, preset.global_cells, preset.levels().count, preset.drawn_levels) == (4, 8, 512, 32)
         assert preset.losses == ("rc", "mi", "td")
         assert (preset.weight_rc, preset.weight_mi, preset.weight_td) == (1, 1, 1)
-        assert (preset.estimator, preset.order_head) == ("mine", "gru")
+        assert (preset.estimator, preset.order_head, preset.order_temperature) == ("mine", "gru", 1)
+        assert (preset.jitter, preset.blur_sigma) == ((0.4, 0.4, 0.4, 0.1), (0.1, 2.0))
     assert (ucf.epochs, ucf.milestones) == (200, (150,))
     assert (kinetics.epochs, kinetics.milestones) == (100, (70,))
 

@@ -15,7 +15,7 @@ BATCH, CLIPS, TAU = 3, 4, 0.1
 
 def module(**changes):
     torch.manual_seed(0)
-    own = {"batch_size": BATCH, "dim": 8, "hidden": 16, "size": 16}
+    own = {"batch_size": BATCH, "dim": 8, "hidden": 16, "size": 16, "clips": CLIPS, "global_cells": 8}
     return controllable.Controllable(replace(controllable.ControllableConfig(), **{**own, **changes}))
 
 
@@ -280,7 +280,7 @@ def test_frames_of_the_global_view_are_spread_and_local_ones_are_dense(tmp_path)
     from motionops.learning.data import TrainingVideos
     from motionops.video import Video
 
-    config = replace(controllable.ControllableConfig(), stride=2)
+    config = replace(controllable.ControllableConfig(), stride=2, clips=4)
     dataset = controllable.ControllableVideos(
         config, TrainingVideos([Video("a.mp4", "x", 80), Video("b.mp4", "x", 80)])
     )

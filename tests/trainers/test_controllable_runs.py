@@ -29,6 +29,7 @@ TINY = {
     "hidden": 16,
     "dim": 16,
     "frames": 4,
+    "stride": 1,
     "clips": 2,
     "global_cells": 4,
     "drawn_levels": 2,
