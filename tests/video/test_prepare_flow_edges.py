@@ -183,7 +183,10 @@ def test_a_training_reads_them(shapes, prepared, tmp_path):
         (["--output", "x"], "name the videos with --data or --list"),
         (["--output", "x", "--data", "/no/such/folder"], "/no/such/folder"),
         (["--output", "x", "--data", ".", "--size", "4"], "--size: must be at least 8, got 4"),
-        (["--output", "x", "--data", "DATA", "--flow", "raft", "--size", "64"], "--flow raft: --size must be a multiple"),
+        (
+            ["--output", "x", "--data", "DATA", "--flow", "raft", "--size", "64"],
+            "--flow raft: --size must be a multiple",
+        ),
     ],
 )
 def test_wrong_flags(tmp_path, shapes, flags, message):
