@@ -1,0 +1,13 @@
+// The CPU launcher of rasterize_motion_vectors, on one thread and on several.
+#include "rasterize_motion_vectors_cases.h"
+#include "threads.h"
+
+int main() {
+  for (const int threads : {1, 3}) {
+    const ThreadParallel parallel(threads);
+    rasterize_motion_vectors_cases::run_all(false, [&](const motionops::RasterizeMotionVectors& args) {
+      motionops::rasterize_motion_vectors_cpu(args, parallel);
+    });
+  }
+  return finish("rasterize_motion_vectors");
+}
