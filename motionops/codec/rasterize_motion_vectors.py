@@ -47,12 +47,12 @@ def rasterize_motion_vectors(vectors: Any, frames: int, height: int, width: int,
             does not count on CUDA (to see it there would wait for the device).
     """
     if isinstance(vectors, (list, tuple)):
-        vectors = pack_records(vectors)
+        vectors = pack_records(vectors, function="rasterize_motion_vectors")
     elif isinstance(vectors, Mapping) or (isinstance(vectors, np.ndarray) and vectors.dtype.names is not None):
-        vectors = pack_records(vectors, frame=0 if frames == 1 else None)
+        vectors = pack_records(vectors, 0 if frames == 1 else None, function="rasterize_motion_vectors")
     vectors = as_tensor("rasterize_motion_vectors", "vectors", vectors)
     if vectors.dtype == torch.int64:
-        vectors = vectors.int()
+        vectors = vectors.clamp(-(2**31), 2**31 - 1).int()  # a number past these is no frame and no pixel
     if vectors.ndim == 2 and vectors.shape[1] == len(COLUMNS) - 1:
         source = vectors.new_full((len(vectors), 1), PAST)
         vectors = torch.cat([vectors[:, :1], source, vectors[:, 1:]], dim=1)

@@ -16,7 +16,9 @@ PAST = -1  # source of records that name none: a P-frame's vectors lead to the f
 Records = np.ndarray | Mapping[str, np.ndarray]
 
 
-def pack_records(records: Iterable[Records | None] | Records, frame: int | None = None) -> Tensor:
+def pack_records(
+    records: Iterable[Records | None] | Records, frame: int | None = None, *, function: str = "pack_records"
+) -> Tensor:
     """Turn PyAV's records into the rows that :func:`motionops.rasterize_motion_vectors` takes.
 
     Args:
@@ -25,6 +27,7 @@ def pack_records(records: Iterable[Records | None] | Records, frame: int | None 
             that has a field ``frame`` beside those of PyAV. A mapping of names to arrays does for a structured array.
             A field ``source`` that is missing is -1: all vectors lead to the frame before.
         frame: the number of the frame, where ``records`` is one array without that field.
+        function: whom errors name.
 
     Returns:
         int32 ``[N, 9]``, columns :data:`COLUMNS`.
@@ -34,30 +37,30 @@ def pack_records(records: Iterable[Records | None] | Records, frame: int | None 
         ValueError: a field is missing.
     """
     if isinstance(records, (np.ndarray, Mapping)):
-        if "frame" not in _names(records) and frame is None:
+        if "frame" not in _names(records, function) and frame is None:
             raise ValueError(
-                "pack_records: one array of records needs a field 'frame' or the argument frame; a list needs one "
-                "array a frame"
+                f"{function}: one array of records needs a field 'frame' or the argument frame; a list needs one array "
+                "a frame"
             )
-        return torch.from_numpy(_rows(records, frame))
-    parts = [_rows(array, number) for number, array in enumerate(records) if array is not None]
+        return torch.from_numpy(_rows(records, frame, function))
+    parts = [_rows(array, number, function) for number, array in enumerate(records) if array is not None]
     return torch.from_numpy(np.concatenate([np.empty((0, len(COLUMNS)), dtype=np.int32), *parts]))
 
 
-def _names(records: Records) -> tuple[str, ...]:
+def _names(records: Records, function: str) -> tuple[str, ...]:
     """The names of the fields; raises where one that is needed is missing."""
     names = tuple(records) if isinstance(records, Mapping) else getattr(getattr(records, "dtype", None), "names", None)
     if names is None:
-        raise TypeError(f"pack_records: records must be structured arrays as PyAV's, got {type(records).__name__}")
+        raise TypeError(f"{function}: records must be structured arrays as PyAV's, got {type(records).__name__}")
     missing = [field for field in FIELDS if field not in names and field != "source"]
     if missing:
-        raise ValueError(f"pack_records: records must have the fields {', '.join(FIELDS)}; {missing[0]} is missing")
+        raise ValueError(f"{function}: records must have the fields {', '.join(FIELDS)}; {missing[0]} is missing")
     return names
 
 
-def _rows(records: Records, frame: int | None) -> np.ndarray:
+def _rows(records: Records, frame: int | None, function: str) -> np.ndarray:
     """Rows int32 ``[N, 9]`` of one array; ``frame`` numbers those that name none."""
-    names = _names(records)
+    names = _names(records, function)
     rows = np.empty((len(records["w"]), len(COLUMNS)), dtype=np.int32)
     for column, field in enumerate(COLUMNS):
         if field in names:
