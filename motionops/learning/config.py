@@ -90,7 +90,7 @@ class TrainConfig:
     decoder: Literal["pyav", "dali"] = "pyav"
     """Reader of video files; dali decodes on the GPU (docs/videos.md)."""
     cache_gib: float = 1.0
-    """Memory for decoded videos, over all workers; a set of small videos is then decoded once."""
+    """Memory for decoded videos, over all workers (pyav); a set of small videos is then decoded once."""
     precision: Literal["32", "bf16-mixed"] = "32"
     """Arithmetic of the networks; the losses accumulate in float32 either way."""
     devices: int = 1

@@ -1,0 +1,131 @@
+"""`--decoder dali` in the trainers: the same batches as PyAV's, whole runs, resumption, two processes, refusals."""
+
+import csv
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import context_motion
+import controllable
+import fima
+import mcl
+import modist
+import pytest
+import torch
+
+from motionops.errors import UserError
+from motionops.learning.dali_batches import check_reads_frames
+from motionops.learning.data import PlannedData, TrainingVideos
+from motionops.learning.module import SelfSupervisedModule
+from motionops.video import Video
+from tests.video.test_dali import FAST, assert_same, coloured, needs_dali
+from tests.video.video_files import encode
+
+ROOT = Path(__file__).parents[2]
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A folder of eight VP9 videos of two sizes; its name holds spaces."""
+    folder = tmp_path_factory.mktemp("eight videos")
+    for number in range(8):
+        pictures = coloured(FRAMES, 64 if number % 3 else 48, 64)
+        encode(folder / f"video {number}.webm", pictures, "libvpx-vp9", FAST)
+    return folder
+
+
+def first_batches(make_dataset, config) -> list[dict]:
+    """The batches of two steps, as a run gets them."""
+    usable = [Video(str(path), None, FRAMES) for path in sorted(Path(config.data).glob("*.webm"))]
+    module = SelfSupervisedModule(config)
+    module.total_steps = 2
+    loader = PlannedData(config, module, make_dataset(config, TrainingVideos(usable))).train_dataloader()
+    assert len(loader) == 2
+    return list(loader)
+
+
+@needs_dali
+@pytest.mark.parametrize(
+    ("make_dataset", "config"),
+    [
+        pytest.param(fima.make_dataset, fima.FIMAConfig(), id="fima"),
+        pytest.param(mcl.make_dataset, mcl.MCLConfig(motion_source="on-the-fly"), id="mcl"),
+        pytest.param(modist.MoDistVideos, modist.MoDistConfig(motion="frame-difference"), id="modist"),
+        pytest.param(controllable.ControllableVideos, controllable.ControllableConfig(), id="controllable"),
+    ],
+)
+def test_batches_of_the_methods_are_those_of_pyav(videos, make_dataset, config):
+    config = replace(config, data=videos, batch_size=4, workers=0)
+    with_dali, with_pyav = (
+        [
+            {name: value for name, value in batch.items() if name != "appearance"}
+            for batch in first_batches(make_dataset, replace(config, decoder=decoder))
+        ]
+        for decoder in ("dali", "pyav")
+    )
+    for batch in (*with_dali, *with_pyav):  # clips of one picture each, whatever the method's views are
+        batch["frames"] = [video.flatten(0, 1)[None] for video in batch["frames"]]
+    assert_same(with_dali, with_pyav)
+
+
+def command(folder: Path, output: Path, *more: str) -> list[str]:
+    tiny = "--backbone r3d_small --size 16 --batch-size 4 --queue 16 --hidden 16 --dim 16 --losses vv --workers 1"
+    line = [str(ROOT / "trainers" / "fima.py"), "--data", str(folder), "--output", str(output), *tiny.split()]
+    return [sys.executable, *line, "--log-every", "1", "--epochs", "3", "--decoder", "dali", *more]
+
+
+def run(folder: Path, output: Path, *more: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        command(folder, output, *more), capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+
+
+def losses(output: Path) -> list[tuple[str, str]]:
+    with open(output / "metrics.csv", newline="") as file:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
+
+
+@needs_dali
+def test_a_run_that_is_cut_and_continued_is_the_whole_run(videos, tmp_path):
+    whole = run(videos, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert [step for step, _ in losses(tmp_path / "whole")] == [str(step) for step in range(1, 7)]
+    assert run(videos, tmp_path / "cut", "--max-steps", "3").returncode == 0
+    assert run(videos, tmp_path / "cut", "--resume").returncode == 0
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+@needs_dali
+def test_two_processes_train_on_their_shares(videos, tmp_path):
+    ran = run(videos, tmp_path / "two", "--devices", "2", "--max-steps", "3")
+    assert ran.returncode == 0, ran.stderr
+    assert len(losses(tmp_path / "two")) == 3
+
+
+@needs_dali
+def test_what_needs_a_gpu_is_one_line(tmp_path):
+    for number in range(4):
+        encode(tmp_path / f"{number}.mp4", coloured(FRAMES, 48, 64), "libx264", {})
+    ran = run(tmp_path, tmp_path / "run")
+    assert ran.returncode == 2
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
+    assert "DALI on the CPU decodes only VP8, VP9 and MJPEG" in line
+    assert "is h264; --decoder pyav reads it" in line
+    assert "Traceback" not in ran.stderr
+
+
+def test_motion_vectors_are_refused(videos):
+    usable = [Video(str(path), None, FRAMES) for path in sorted(videos.glob("*.webm"))]
+    config = context_motion.ContextMotionConfig(data=videos, decoder="dali")
+    with pytest.raises(UserError, match=r"^--decoder dali: .* motion vectors too; --decoder pyav does$"):
+        check_reads_frames(context_motion.ContextMotionVideos(config, TrainingVideos(usable)))
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    """These compare with PyAV on the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
