@@ -14,7 +14,7 @@ from motionops.commandline import parse
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "reproduce.md").read_text()
 CONFIGS = {"fima.py": "FIMAConfig", "mcl.py": "MCLConfig", "modist.py": "MoDistConfig"}
-CONFIGS |= {"controllable.py": "ControllableConfig"}
+CONFIGS |= {"controllable.py": "ControllableConfig", "context_motion.py": "ContextMotionConfig"}
 COMMANDS = re.findall(r"`(python trainers/[^`]+)`", TEXT)
 
 
@@ -63,6 +63,7 @@ TABLES = {
     "MCL": ["1", "2", "3", "4", "5"],
     "MoDist": ["2", "3a", "3b", "3c", "3d", "4", "5", "6"],  # 1 is the network
     "Controllable Augmentations": ["1", "2", "3", "4", "5", "6", "7"],
+    "Context-Motion Decoupling": ["1", "2", "3", "4", "5", "6", "7", "8", "9"],
 }
 
 

@@ -27,9 +27,10 @@ from motionops.errors import UserError
 from motionops.evaluation.classification import classified, format_classification
 from motionops.evaluation.labelled_features import labelled_features
 from motionops.evaluation.metrics_file import notes, write_metrics
+from motionops.evaluation.motion_features import motion_features
 from motionops.evaluation.pictures import motion_panels
+from motionops.evaluation.protocols import format_retrieval, retrieval_metrics
 from motionops.evaluation.report_files import write_classification
-from motionops.evaluation.splits import class_warnings
 from motionops.learning import ConvGRUPredictor, TransformerPredictor
 from motionops.learning.clip_flow import clip_flow
 from motionops.learning.coded_videos import CodedVideos
@@ -112,6 +113,9 @@ class ContextMotionConfig(TrainConfig):
     """Hidden channels of the projection heads."""
     dim: int = 128
     """Size of the embeddings."""
+
+    retrieval: Literal["visual", "motion"] = "visual"
+    """Network whose features the run ends by measuring (Table 5): the backbone, or the M-network of motion clips."""
 
     supervised: bool = False
     """Train a classifier of the labels instead, with the motion loss as regulariser (Table 6); measures top-1."""
@@ -492,25 +496,42 @@ def conclude(config: ContextMotionConfig, module: ContextMotion, videos: Trainin
             clip |= {"mean": list(config.mean), "std": list(config.std)}
             header = {key: json.dumps(value) for key, value in clip.items()}
             save_backbone(getattr(module, name), config.output / f"{name}.safetensors", **header)
-    if not config.supervised:
-        return finish(config, module, videos, dataset)
-    finish(config, module, replace(videos, test=[]), dataset)
-    if not videos.test:
-        return None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = {name: getattr(config, name) for name in ("frames", "stride", "size", "mean", "std")}
-    settings |= {"clips": config.evaluation_clips, "crop": config.evaluation_crop, "workers": config.workers}
-    scores = ClipProbabilities(module).to(device)
-    test = labelled_features(scores, videos.test, strict=config.strict, **settings, device=device, progress=True)
-    result = classified(test.features, test.videos, videos.usable)
-    skipped = dict.fromkeys([*videos.skipped, *module.failed, *test.skipped])
+    own = config.supervised or (config.retrieval == "motion" and bool(videos.test))
+    finish(config, module, replace(videos, test=[]) if own else videos, dataset)
+    if not own or not videos.test:
+        return
+    module.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    metrics, skipped, settings = (classify if config.supervised else retrieve_motion)(config, module, videos)
     trained = {"steps": module.step, "videos": len(videos.usable), **module.metrics}
-    warnings = class_warnings(videos.usable, test.videos, videos.usable, videos.test)
-    metrics = {"protocol": "finetune", **result.metrics, "training": trained, **notes(skipped, warnings, settings)}
+    skipped = dict.fromkeys([*videos.skipped, *module.failed, *skipped])
+    metrics |= {"training": trained, **notes(skipped, [], settings)}
     write_metrics(metrics, config.output)
+    print(format_classification(metrics) if config.supervised else format_retrieval(metrics))
+
+
+def classify(config: ContextMotionConfig, module: ContextMotion, videos: TrainingVideos) -> tuple[dict, list, dict]:
+    """Accuracies on the test videos, each by the mean of its clips' probabilities; skipped videos; settings."""
+    settings = {name: getattr(config, name) for name in ("frames", "stride", "size", "mean", "std", "workers")}
+    settings |= {"clips": config.evaluation_clips, "crop": config.evaluation_crop}
+    scores = ClipProbabilities(module)
+    test = labelled_features(scores, videos.test, strict=config.strict, **settings, device=module.device, progress=True)
+    result = classified(test.features, test.videos, videos.usable)
     write_classification(result, config.output)
-    print(format_classification(metrics))
-    return None
+    return {"protocol": "finetune", **result.metrics}, test.skipped, settings
+
+
+def retrieve_motion(
+    config: ContextMotionConfig, module: ContextMotion, videos: TrainingVideos
+) -> tuple[dict, list, dict]:
+    """Retrieval of the test videos among the training videos by the M-network's features; skipped videos; settings."""
+    settings = {"clips": config.evaluation_clips, "frames": config.motion_frames, "size": config.size}
+    settings |= {"crop": config.evaluation_crop, "cell": config.cell, "fill": config.fill_key_frames}
+    gallery, test = (
+        motion_features(module.motion_backbone, part, **settings, progress=True)
+        for part in (videos.usable, videos.test)
+    )
+    metrics, _ = retrieval_metrics(gallery, test)
+    return {**metrics, "network": "motion"}, [*gallery.skipped, *test.skipped], settings
 
 
 def check(config: ContextMotionConfig) -> None:
@@ -540,6 +561,10 @@ def check(config: ContextMotionConfig) -> None:
             f"--period current: the clip spans {config.span()} frames, fewer than --motion-frames "
             f"{config.motion_frames}"
         )
+    if config.retrieval == "motion" and (config.supervised or config.alpha == 0 or config.motion_loss != "infonce"):
+        raise UserError("--retrieval motion: there is no M-network without the motion loss of features")
+    if config.retrieval == "motion" and config.motion != "vectors":
+        raise UserError("--retrieval motion: measures clips of motion vectors; --motion tvl1 has none")
     map_shape(config)
     if config.uses_motion():
         motion_map_shape(config)

@@ -83,19 +83,7 @@ def evaluate_retrieval(
         warnings.append(f"k above {len(train_set.videos)}, the number of training videos, means all of them")
     warnings += class_warnings(train_set.videos, test_set.videos, train, test)
 
-    positions = first_hits(test_set.features, test_set.labels, train_set.features, train_set.labels)
-    expected = chance(test_set.labels, train_set.labels, (1, *ks))
-    metrics = {
-        "protocol": "retrieval",
-        **{f"R@{k}": 100.0 * float((positions < k).double().mean()) for k in ks},
-        "interval": {f"R@{k}": list(bootstrap_interval(positions < k)) for k in ks},
-        "n_train": len(train_set.videos),
-        "n_test": len(test_set.videos),
-        "classes": len(set(train_set.labels)),
-        "chance": expected["R@1"],
-        "chance_at": {f"R@{k}": expected[f"R@{k}"] for k in ks},
-        "majority": majority(test_set.labels, train_set.labels),
-    }
+    metrics, positions = retrieval_metrics(train_set, test_set, ks)
     if probe:
         metrics["probe"] = linear_probe(train_set.features, train_set.labels, test_set.features, test_set.labels)
     metrics |= notes([*train_set.skipped, *test_set.skipped], warnings, settings)
@@ -113,6 +101,26 @@ def evaluate_retrieval(
     if picture is not None:
         draw_strips(train_set, test_set, picture)
     return metrics
+
+
+def retrieval_metrics(
+    train_set: LabelledFeatures, test_set: LabelledFeatures, ks: Sequence[int] = RECALL_AT
+) -> tuple[dict, Tensor]:
+    """The scores of :func:`evaluate_retrieval`, of any features; and of each query the place of its first hit."""
+    positions = first_hits(test_set.features, test_set.labels, train_set.features, train_set.labels)
+    expected = chance(test_set.labels, train_set.labels, (1, *ks))
+    scores = {
+        "protocol": "retrieval",
+        **{f"R@{k}": 100.0 * float((positions < k).double().mean()) for k in ks},
+        "interval": {f"R@{k}": list(bootstrap_interval(positions < k)) for k in ks},
+        "n_train": len(train_set.videos),
+        "n_test": len(test_set.videos),
+        "classes": len(set(train_set.labels)),
+        "chance": expected["R@1"],
+        "chance_at": {f"R@{k}": expected[f"R@{k}"] for k in ks},
+        "majority": majority(test_set.labels, train_set.labels),
+    }
+    return scores, positions
 
 
 def evaluate_linear(

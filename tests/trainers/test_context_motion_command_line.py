@@ -64,6 +64,8 @@ def test_help_names_every_flag(capsys):
         (["--dropout", "1"], "--dropout: must be in [0, 1), got 1.0"),
         (["--width", "30"], "--width: must be even and a multiple of --heads 4, got 30"),
         (["--period", "current", "--frames", "2"], "--period current: the clip spans 3 frames, fewer than"),
+        (["--retrieval", "motion", "--alpha", "0"], "--retrieval motion: there is no M-network without"),
+        (["--retrieval", "motion", "--motion", "tvl1"], "--retrieval motion: measures clips of motion vectors"),
         (["--period", "past"], "period"),
         (["--init", "/no/such/file.pth"], "there is no file /no/such/file.pth"),
         (["--data", "/no/such/folder"], "/no/such/folder"),

@@ -170,6 +170,19 @@ def test_a_classifier_with_and_without_the_regulariser(shapes, tmp_path):
         assert ("loss_motion" in losses(config.output)[0]) == (regularise > 0)
 
 
+def test_a_finished_run_is_measured_by_its_motion_network(shapes, tmp_path):
+    given = {"test_list": shapes / "test.txt", "max_steps": 2, "evaluation_clips": 3}
+    assert context_motion.main(tiny(shapes, tmp_path / "run", **given)) == 0
+    visual = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert context_motion.main(tiny(shapes, tmp_path / "run", **given, resume=True, retrieval="motion")) == 0
+    motion = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert motion["network"] == "motion"
+    assert motion["protocol"] == visual["protocol"] == "retrieval"
+    assert (motion["n_train"], motion["n_test"]) == (16, 8)
+    assert motion["settings"]["frames"] == 4
+    assert motion["training"]["steps"] == 2
+
+
 def test_training_goes_on_from_given_weights(shapes, tmp_path):
     assert context_motion.main(tiny(shapes, tmp_path / "first", max_steps=1)) == 0
     config = tiny(shapes, tmp_path / "second", init=tmp_path / "first" / "backbone.safetensors")
