@@ -1,6 +1,7 @@
 """DALI's frames are PyAV's: by number, by colour, batch by batch; what DALI cannot do is done or said."""
 
 import itertools
+import os
 import shutil
 from pathlib import Path
 
@@ -370,6 +371,21 @@ def test_videos_that_are_not_for_dali_are_named_once(folder, tmp_path, capsys):
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert "are read with PyAV: DALI on the CPU does not decode mpeg4" in said[0]
+
+
+@needs_dali
+def test_memory_and_open_files_stay_where_they_were(folder):
+    dataset = VideoDataset(videos_of(folder), sample, draw=draw)
+    read = dataset.with_reader(EncodedReader(gpu=False))
+    loader = DataLoader(read, batch_sampler=BatchPlan(9, 9, 112, 0), collate_fn=list, num_workers=1)
+    used = []
+    for step, _ in enumerate(DALIBatches(loader, read, DALIDecoder(9))):
+        if step in (22, 111):  # after 207 and 1008 videos
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            used.append((pages * os.sysconf("SC_PAGE_SIZE") >> 20, len(os.listdir("/proc/self/fd"))))
+    (memory, files), (memory_later, files_later) = used
+    assert memory_later <= memory + 16
+    assert files_later <= files + 4 * 9  # tensors on their way from the worker hold some
 
 
 class Refuses(DALIDecoder):
