@@ -57,9 +57,9 @@ class ControllableConfig(TrainConfig):
     contrast of whole clips (Table 7)."""
     weight_rc: float = 1.0
     """Weight of rc."""
-    weight_mi: float = 1.0
+    weight_mi: float = 0.1
     """Weight of mi; the estimator itself learns as fast with any."""
-    weight_td: float = 1.0
+    weight_td: float = 0.1
     """Weight of td."""
     weight_nce: float = 1.0
     """Weight of nce."""
@@ -145,6 +145,8 @@ UCF101 = ControllableConfig(
     evaluation_crop=0.875,
     workers=8,
     hidden=512,
+    weight_mi=1.0,
+    weight_td=1.0,
     clips=4,
     global_cells=8,
     jitter=(0.4, 0.4, 0.4, 0.1),
