@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,25 @@ def test_a_copy_is_the_video_with_p_frames_only(tmp_path, codec, suffix):
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "h264"])
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (16, 8), (34, 1000)])
+def test_unusual_sizes(tmp_path, codec, height, width):
+    frames = textured_pan(3, height, width, 1, 0)
+    path = encode(tmp_path / "a.mkv", frames, "ffv1", {})
+    reencode_video(path, tmp_path / "copy.mkv", codec)
+    assert read_video(tmp_path / "copy.mkv").shape == (3, height, width, 3)
+    assert read_motion_vectors(tmp_path / "copy.mkv").shape == (3, 2, -(-height // 8), -(-width // 8))
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "h264"])
 def test_odd_sides_rates_and_stamps(tmp_path, codec):
     """An odd size; a frame rate that is no whole number; frames that are not evenly spaced keep their numbers."""
     path = encode(tmp_path / "odd.mkv", numbered_frames(9, 49, 65)[:, :, :64], "mpeg4", {})
     reencode_video(path, tmp_path / "copy.mkv", codec)
     assert read_video(tmp_path / "copy.mkv").shape == (9, 49 if codec == "mpeg4" else 48, 64, 3)
+    path = encode(tmp_path / "rate.mp4", numbered_frames(5), "libx264", {"bf": "0"}, rate=Fraction(1000000, 33367))
+    reencode_video(path, tmp_path / "rate_copy.mp4", codec)
+    with require_av().open(str(tmp_path / "rate_copy.mp4")) as file:
+        assert float(file.streams.video[0].average_rate) == pytest.approx(29.97, abs=0.01)
     stamps = np.cumsum([0, 33, 67, 33, 33, 500, 33, 33, 34, 33])
     path = encode(tmp_path / "uneven.mkv", numbered_frames(10), "libx264", {"bf": "0"}, stamps=stamps)
     for suffix in ("mkv", "avi", "mp4"):

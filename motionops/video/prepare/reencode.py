@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -37,6 +38,7 @@ OPTIONS = {
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".3gp": "mp4", ".avi": "avi", ".ts": "mpegts"}
 ANY_OTHER = "matroska"
 USUAL_RATE = 25
+FINEST_TIME = 65535  # parts of a second: MPEG-4 counts time in no smaller ones, and uneven stamps give any mean rate
 # As FFmpeg numbers them: RGB, unspecified, BT.470BG and SMPTE 170M, of which the last three are ITU-R 601.
 COLOURS_OF_COPIES = (0, 2, 5, 6)
 FULL_RANGE = 2
@@ -88,7 +90,8 @@ def reencode_video(path: str | os.PathLike, output: str | os.PathLike, codec: st
             decoder.check_end(0)
         even = 1 if codec == "mpeg4" else 2
         height, width = (max(side // even * even, even) for side in (first.height, first.width))
-        rate = decoder.stream.average_rate or decoder.stream.guessed_rate or USUAL_RATE
+        rate = Fraction(decoder.stream.average_rate or decoder.stream.guessed_rate or USUAL_RATE)
+        rate = 1 / (1 / rate).limit_denominator(FINEST_TIME)
         container = CONTAINERS.get(output.suffix.lower(), ANY_OTHER)
         how = {"rate": rate, "gop": gop, "options": OPTIONS[codec], "container": container}
         count = 0
