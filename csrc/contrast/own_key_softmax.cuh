@@ -2,27 +2,13 @@
 // their workspace. queue_infonce and pairwise_infonce differ only in the policy that strikes out columns.
 #pragma once
 
+#include "contrast/feature_element.cuh"
 #include "contrast/queue_infonce.h"
 #include "contrast/streaming_softmax.cuh"
 #include "core/device_types.h"
 #include "core/workspace.h"
 
 namespace motionops {
-
-// Calls start(element) with a value of the features' type; float64 is for the CPU.
-template <typename Start>
-cudaError_t with_element(Dtype dtype, const Start& start) {
-  switch (dtype) {
-    case Dtype::kBFloat16:
-      return start(__nv_bfloat16{});
-    case Dtype::kFloat16:
-      return start(__half{});
-    case Dtype::kFloat32:
-      return start(float{});
-    default:
-      return cudaErrorInvalidValue;
-  }
-}
 
 namespace own_key {
 

@@ -3,7 +3,10 @@
 // The transposed pass recomputes p from the saved log-sum-exp and takes S off where the two cells are of one video.
 #include "contrast/region_contrast.h"
 
-#include "contrast/own_key_softmax.cuh"
+#include "contrast/feature_element.cuh"
+#include "contrast/streaming_softmax.cuh"
+#include "core/device_types.h"
+#include "core/workspace.h"
 
 namespace motionops {
 namespace {
@@ -115,25 +118,30 @@ __global__ void __launch_bounds__(kMergeThreads) region_contrast_merge_kernel(co
   const float* along_t = pairs.overlaps(table, 0, row % cells);
   const float* along_y = pairs.overlaps(table, 1, row % cells);
   const float* along_x = pairs.overlaps(table, 2, row % cells);
-  const int64_t* grid = pairs.key_grid.cells;
+  // 32 bits, and loops that are not unrolled: with more this kernel spilled registers on sm_90
+  const int cells_t = static_cast<int>(pairs.key_grid.cells[0]), cells_y = static_cast<int>(pairs.key_grid.cells[1]),
+            cells_x = static_cast<int>(pairs.key_grid.cells[2]);
   float sums[kExtentAxes] = {0.0f, 0.0f, 0.0f};
-  for (int64_t t = 0; t < grid[0]; ++t) sums[0] += along_t[t];
-  for (int64_t y = 0; y < grid[1]; ++y) sums[1] += along_y[y];
-  for (int64_t x = 0; x < grid[2]; ++x) sums[2] += along_x[x];
+  for (int t = 0; t < cells_t; ++t) sums[0] += along_t[t];
+  for (int y = 0; y < cells_y; ++y) sums[1] += along_y[y];
+  for (int x = 0; x < cells_x; ++x) sums[2] += along_x[x];
   const float weight = sums[0] * sums[1] * sums[2];
 
   const auto* keys = static_cast<const Element*>(merge.key) + view / pairs.views * pairs.key_grid.count() * merge.dim;
   const auto* query = static_cast<const Element*>(merge.query) + row * merge.dim;
   const float scale = weight / (merge.partials.weight_scale * all.sum);
   float logit = 0.0f;
-  auto target_of = [&](int64_t d) {
+  const auto target_of = [&](int64_t d) {
     float target = 0.0f;
     const Element* key = keys + d;
-    for (int64_t t = 0; t < grid[0]; ++t) {
-      for (int64_t y = 0; y < grid[1]; ++y, key += grid[2] * merge.dim) {
+#pragma unroll 1
+    for (int t = 0; t < cells_t; ++t) {
+#pragma unroll 1
+      for (int y = 0; y < cells_y; ++y, key += cells_x * merge.dim) {
         const float part = along_t[t] * along_y[y];
         if (part == 0.0f) continue;
-        for (int64_t x = 0; x < grid[2]; ++x) {
+#pragma unroll 1
+        for (int x = 0; x < cells_x; ++x) {
           const float share = part * along_x[x];
           if (share != 0.0f) target = fmaf(share, device_widen(key[x * merge.dim]), target);
         }

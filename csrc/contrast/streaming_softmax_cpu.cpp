@@ -14,6 +14,8 @@ namespace {
 
 // Columns in a block: its logits (24 kB with 64 float rows) stay in the first cache, the columns themselves in the second.
 constexpr int64_t kBlockColumns = 96;
+// Probabilities that are added up before their sum joins the running one, with its rounding carried along.
+constexpr int64_t kAddedAtOnce = 8;
 // Bytes of one packed feature of a panel: 64 float or 32 double rows.
 constexpr int64_t kPanelBytes = 256;
 

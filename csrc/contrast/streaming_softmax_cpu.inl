@@ -221,20 +221,27 @@ bool fold(T* logits, int64_t columns, int64_t padded, const T* threshold, T* max
     // Where nothing has counted so far, −infinity − (−infinity) must not become NaN.
     const Vector base = highest == nothing ? Vector{} : highest;
     const Vector scaling = exponential<T>(old - base);
-    Vector total = {};
-    for (int64_t j = 0; j < columns; ++j) {
-      T* at = logits + j * padded + r;
-      const Vector probability = exponential<T>(load(at) - base);
-      store(at, probability);
-      total += probability;
+    // Thousands of columns are added up, most of them far below the largest: a few at a time, and what each addition of
+    // those few loses is carried along (Kahan).
+    Vector after = load(sum + r) * scaling;
+    Vector missing = load(lost + r) * scaling;
+    for (int64_t begin = 0; begin < columns; begin += kAddedAtOnce) {
+      const int64_t end = begin + kAddedAtOnce < columns ? begin + kAddedAtOnce : columns;
+      Vector total = {};
+      for (int64_t j = begin; j < end; ++j) {
+        T* at = logits + j * padded + r;
+        const Vector probability = exponential<T>(load(at) - base);
+        store(at, probability);
+        total += probability;
+      }
+      const Vector before = after;
+      const Vector added = total - missing;
+      after = before + added;
+      missing = (after - before) - added;
     }
     store(maximum + r, highest);
-    // Thousands of blocks are added up one by one: what each addition loses is carried along (Kahan).
-    const Vector before = load(sum + r) * scaling;
-    const Vector added = total - load(lost + r) * scaling;
-    const Vector after = before + added;
     store(sum + r, after);
-    store(lost + r, (after - before) - added);
+    store(lost + r, missing);
     store(factor + r, scaling);
     if constexpr (kRank) store(count + r, load(count + r) + above);
     for (int64_t lane = 0; lane < kLanes; ++lane) moved |= factor[r + lane] != T(1);

@@ -223,6 +223,22 @@ def test_large_logits_do_not_overflow(backend):
     torch.testing.assert_close(loss.cpu().double(), wanted, rtol=1e-5, atol=1e-3)
 
 
+def test_confident_rows_keep_their_digits(backend):
+    """Where every cell finds its own loss and gradients are tiny: small differences of numbers near 1."""
+    sample = region_sample(16, 1, (1, 2, 2), (1, 2, 2), 64)
+    sample["key"] = torch.eye(64).reshape(16, 1, 2, 2, 64)
+    sample["query"] = sample["key"][:, None].clone()
+    sample["key_extent"] = torch.tensor([[0.0, 1.0]]).expand(16, 3, 2)
+    sample["query_extent"] = sample["key_extent"][:, None]
+    sample = {name: value.to(backend.device) for name, value in sample.items()}
+    ours = loss_and_gradients(region_contrast, sample, ("query", "key"))
+    truth = loss_and_gradients(region_contrast_reference, widened(sample), ("query", "key"))
+    assert truth["loss"] < 3e-3
+    for name, value in truth.items():
+        error = (ours[name].cpu().double() - value).norm() / value.norm()
+        assert error < 2e-4, f"{name}: {error:.2g}"
+
+
 @pytest.mark.parametrize("batch", [8, 32])
 def test_memory_does_not_grow_with_the_pairs(backend, batch):
     if backend.name == "emulated":
