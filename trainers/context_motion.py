@@ -60,6 +60,8 @@ class ContextMotionConfig(TrainConfig):
     """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
     init: Path | None = None
     """Weights of the backbone to start from."""
+    epochs: int = 20
+    """Passes over the training videos; the learning rate's schedule spans them."""
 
     backbone: Literal["r3d_small", "c3d", "r2plus1d_26", "r3d_26", "r3d_18", "r2plus1d_18"] = "r3d_small"
     """V-network, over clips: what is kept."""
@@ -153,8 +155,9 @@ class ContextMotionConfig(TrainConfig):
         """Source frames that a video must have."""
         if not self.uses_motion():
             return self.span()
-        future = self.span() + self.motion_frames
-        return future if self.period == "future" else max(self.span(), self.motion_frames) + 1
+        if self.period == "current" or self.motion == "tvl1":  # of flow, the frame before a motion clip is read too
+            return self.span() + 1 + (self.motion_frames if self.period == "future" else 0)
+        return self.span() + self.motion_frames
 
 
 UCF101 = ContextMotionConfig(
@@ -284,7 +287,8 @@ class ContextMotion(SelfSupervisedModule):
         batch, clips = motion.shape[:2]
         maps = self.motion_backbone(motion.flatten(0, 1))
         key = self.motion_head(maps.permute(0, 2, 3, 4, 1)).unflatten(0, (batch, clips))
-        loss, rank = self.pairwise(predicted.flatten(0, 3), key[:, 0].flatten(0, 3), key[:, 1:].flatten(0, 4))
+        further = key[:, 1:].flatten(0, 4) if clips > 1 else None
+        loss, rank = self.pairwise(predicted.flatten(0, 3), key[:, 0].flatten(0, 3), further)
         return loss, (rank == 0).float().mean()
 
     def pairwise(self, query: Tensor, key: Tensor, further: Tensor | None = None) -> InfoNCE:

@@ -39,7 +39,8 @@ class CodedVideos(VideoDataset):
     holds, beside what :class:`~motionops.video.VideoDataset` says:
 
     * `frames`: uint8 `[1, T, H, W, 3]`
-    * `key_frame`: uint8 `[1, H, W, 3]`, the last key frame at or before the first of the frames, if asked for
+    * `key_frame`: uint8 `[1, H, W, 3]`, the last key frame at or before the first of the frames (without one, the
+      video's first frame), if asked for
     * `motion`: float32 `[K, M, 2, h, w]`, pixels a frame, if there is any: the video has K x M numbers of motion
 
     Args:
@@ -82,7 +83,8 @@ class CodedVideos(VideoDataset):
             item = {"frames": torch.from_numpy(whole.frames.numpy()[frames.numpy()])}
             if self.key_frame:
                 before = whole.key_frames[whole.key_frames <= frames.min()]
-                item["key_frame"] = whole.frames[before[-1:]]
+                key = int(before[-1]) if len(before) else 0
+                item["key_frame"] = whole.frames[key : key + 1].clone()
             if self.reads_motion:
                 item["motion"] = torch.from_numpy(whole.motion.numpy()[motion.numpy()])
         if not self.key_frame:

@@ -17,6 +17,7 @@ BATCH, DIM, TAU = 3, 8, 0.2
 def config(**changes):
     own = {"batch_size": BATCH, "dim": DIM, "hidden": 16, "frames": 4, "size": 16, "motion_frames": 4, "width": 16}
     own |= {"feedforward": 16, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0, "temperature": TAU}
+    own |= {"motion_backbone": "r3d_small"}
     return replace(context_motion.ContextMotionConfig(), **{**own, **changes})
 
 
