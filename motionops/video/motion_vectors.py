@@ -74,7 +74,8 @@ def read_coded_clip(
     Args:
         path: as :func:`read_motion_vectors`.
         frames: int64 of any shape ``[...]``: the numbers of the frames, in any order, repeats allowed.
-        motion: int64 of any shape ``[...]``: the numbers of the frames whose motion vectors are wanted.
+        motion: int64 of any shape ``[...]``: the numbers of the frames whose motion vectors are wanted. Where there are
+            none, the codec need not have any.
         cell: side of a cell in pixels.
 
     Returns:
@@ -101,7 +102,7 @@ def read_coded_clip(
     moving_rows = {number: row for row, number in enumerate(moving.tolist())}
     first, last = int(pictures[0]), max(int(pictures[-1]), int(moving[-1]) if len(moving) else 0)
 
-    with VectorDecoder(path) as decoder:
+    with VectorDecoder(path, wanted=moving_rows) as decoder:
         maps = _Maps(decoder, cell)
         found: np.ndarray | None = None
         key = key_frame = None

@@ -10,9 +10,11 @@ run to run, so there is one thread.
 
 from __future__ import annotations
 
+import hashlib
+import mmap
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +40,9 @@ CODECS = (
 )
 REENCODE = "python -m motionops.video.prepare reencode --data DIR --output DIR"
 
-_warned: set[tuple] = set()  # files, by path, size and time of change
+# A bit a file, by its path, size and time of change. A forked process shares it: a DataLoader's workers, which begin
+# anew with every epoch, warn of a file once and not once each.
+_warned = mmap.mmap(-1, 1 << 20)
 
 
 class MotionVectorWarning(UserWarning):
@@ -57,12 +61,18 @@ class CodedFrame(NamedTuple):
 class VectorDecoder(_Decoder):
     """An open video file whose frames come with their motion vectors.
 
+    Args:
+        path: the file.
+        wanted: the numbers of the frames whose vectors are wanted; by default all. Where there are none, any codec and
+            any sizes will do.
+
     Raises:
         VideoError: as the decoder of frames; or the stream's codec has no vectors that FFmpeg exports.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, wanted: Container[int] | None = None) -> None:
         super().__init__(path)
+        self.wanted = wanted
         self.records_type: np.dtype | None = None  # of FFmpeg's records, known with the first ones
         self.size: tuple[int, int] | None = None  # height and width of the pictures
         self._doubts: dict[str, None] = {}
@@ -70,6 +80,9 @@ class VectorDecoder(_Decoder):
     def __enter__(self) -> VectorDecoder:
         super().__enter__()
         try:
+            self.kinds = self.av.video.frame.PictureType
+            if self.without_vectors:
+                return self
             context = self.stream.codec_context
             codec = context.codec.canonical_name
             if codec not in CODECS:
@@ -79,7 +92,6 @@ class VectorDecoder(_Decoder):
                     f"can); {REENCODE} writes a copy that has them",
                 )
             context.flags2 |= self.av.codec.context.Flags2.export_mvs
-            self.kinds = self.av.video.frame.PictureType
             from av.sidedata.sidedata import SideDataContainer
 
             self._side_data = SideDataContainer
@@ -96,7 +108,7 @@ class VectorDecoder(_Decoder):
             size = (frame.height, frame.width)
             if self.size is None:
                 self.size = size
-            elif self.size != size:
+            elif self.size != size and not self.without_vectors:
                 raise VideoError(
                     self.path,
                     f"changes its size at frame {number}, so its motion vectors have no common grid; {REENCODE} "
@@ -109,34 +121,34 @@ class VectorDecoder(_Decoder):
         return frame.pict_type == self.kinds.I
 
     def with_vectors(self, frames: Iterator) -> Iterator[CodedFrame]:
-        """The blocks of frames that :meth:`frames` gave, from the first on. B-frames wait for the frame after them."""
+        """The blocks of frames that :meth:`frames` gave, from the first on; of frames that are not wanted, none.
+
+        B-frames wait for the frame after them.
+        """
         waiting: list[tuple[int, bytes]] = []
         reference = -1  # the last I- or P-frame
         for number, frame in enumerate(frames):
             kind = frame.pict_type
-            if kind == self.kinds.B or kind == self.kinds.BI:
+            if kind in (self.kinds.B, self.kinds.BI) and not self.without_vectors:
                 self._doubts["B-frames"] = None
-                waiting.append((number, self._records(frame)))
+                waiting.append((number, self._records(number, frame)))
                 continue
             for earlier, records in waiting:
                 yield CodedFrame(earlier, records, earlier - reference, number - earlier)
             waiting.clear()
             if kind == self.kinds.S:
                 self._doubts["global motion"] = None
-            yield CodedFrame(number, b"" if kind == self.kinds.I else self._records(frame), number - reference, 1)
+            yield CodedFrame(number, self._records(number, frame), number - reference, 1)
             reference = number
         for earlier, records in waiting:  # the stream ends without the frame that they lead to
             yield CodedFrame(earlier, records, earlier - reference, 1)
 
     def warn(self) -> None:
         """Warn of what was seen that makes vectors doubtful, once a file and process."""
-        if not self._doubts:
+        if self.without_vectors or not self._doubts:
             return
-        state = os.stat(self.path)
-        key = (os.path.realpath(self.path), state.st_size, state.st_mtime_ns)
-        if key in _warned:
+        if not _first_time(self.path):
             return
-        _warned.add(key)
         what = " and ".join(self._doubts)
         text = (
             f"{self.path}: the stream has {what}, and does not say which picture a motion vector leads to: vectors may "
@@ -144,15 +156,33 @@ class VectorDecoder(_Decoder):
         )
         warnings.warn(text, MotionVectorWarning, stacklevel=3)
 
-    def _records(self, frame) -> bytes:
+    @property
+    def without_vectors(self) -> bool:
+        """Whether no frame's vectors are wanted."""
+        return self.wanted is not None and not self.wanted
+
+    def _records(self, number: int, frame) -> bytes:
         """A copy, since the frame's memory is the decoder's.
 
         ``frame.side_data`` would be kept by the frame, and keep it: pictures would then wait for the collector of
         cycles, a hundred at a time, and decoding MPEG-4 take a fifth longer.
         """
+        if frame.pict_type == self.kinds.I or (self.wanted is not None and number not in self.wanted):
+            return b""
         vectors = self._side_data(frame).get("MOTION_VECTORS")
         if vectors is None:
             return b""
         if self.records_type is None:
             self.records_type = vectors.to_ndarray().dtype
         return bytes(vectors)
+
+
+def _first_time(path: str) -> bool:
+    """Whether this file as it is now was not asked for before."""
+    state = os.stat(path)
+    key = os.fsencode(os.path.realpath(path)) + f"|{state.st_size}|{state.st_mtime_ns}".encode()
+    number = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % (8 * len(_warned))
+    place, bit = number // 8, 1 << number % 8
+    before = _warned[place]
+    _warned[place] = before | bit
+    return not before & bit

@@ -165,6 +165,26 @@ def test_b_frames_lead_to_the_frames_around_them(tmp_path, encoder, options):
     assert torch.equal(clip.motion, maps)
 
 
+def test_workers_warn_of_a_file_once(tmp_path, capfd):
+    path = encode(tmp_path / "pan.mp4", textured_pan(8, 64, 64, 2, -1), "libx264", {"bf": "2"})
+    for _ in range(2):  # epochs, each with workers of its own
+        workers = torch.utils.data.DataLoader(
+            [path] * 6,
+            batch_size=None,
+            num_workers=2,
+            collate_fn=read_and_show_warnings,
+            multiprocessing_context="fork",
+        )
+        assert len(list(workers)) == 6
+    assert capfd.readouterr().err.count("MotionVectorWarning") <= 2  # two workers may see it at the same time
+
+
+def read_and_show_warnings(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        return read_motion_vectors(path)
+
+
 def test_several_references_are_warned_of_in_every_container(tmp_path):
     frames = textured_pan(8, 128, 176, 2, -1)
     for suffix in ("mp4", "mkv", "avi", "ts"):
@@ -217,6 +237,9 @@ def test_codecs_without_vectors(tmp_path, capfd, encoder, suffix, name):
         with pytest.raises(VideoError, match=f"is coded in {name}, of which no motion vectors can be read.*") as caught:
             read(path)
         assert MENDED_BY in str(caught.value)
+    clip = read_coded_clip(path, [2, 1], [])  # frames alone need none
+    assert torch.equal(clip.frames, read_frames(path, [2, 1]))
+    assert clip.motion.shape == (0, 2, 8, 8)
     reencode_video(path, tmp_path / "copy.mp4")
     assert read_motion_vectors(tmp_path / "copy.mp4").shape == (4, 2, 8, 8)
 
