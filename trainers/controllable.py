@@ -436,7 +436,9 @@ def check(config: ControllableConfig) -> None:
                 f"--order-head vcop: has a class for each order of 2 to 5 clips, got --clips {config.clips}"
             )
     cells = map_shape(config)[0]
-    possible = [cells * 2**i for i in range(len(temporal_halvings(build_backbone(config.backbone))) + 1)]
+    with torch.device("meta"):
+        halvings = len(temporal_halvings(build_backbone(config.backbone)))
+    possible = [cells * 2**i for i in range(halvings + 1)]
     if config.uses_global() and config.global_cells not in possible:
         raise UserError(
             f"--global-cells: {config.backbone} makes {' or '.join(map(str, possible))} temporal cells of "
