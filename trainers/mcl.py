@@ -192,6 +192,10 @@ class MCL(SelfSupervisedModule):
         self.queue = FeatureQueue(config.queue, config.dim)
         self.grid = map_shape(config) if config.aligns() else None
 
+    def not_compiled(self) -> set[str]:
+        """The aligned gradient is differentiated again, which torch.compile cannot."""
+        return {"backbone"} if self.config.aligns() and self.config.alignment_variant != "v1" else set()
+
     def training_step(self, batch: dict, batch_idx: int) -> dict[str, Tensor]:
         c = self.config
         if self.starts_step:

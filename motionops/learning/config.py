@@ -24,6 +24,8 @@ FREE_TO_CHANGE = frozenset(
         "evaluation_clips",
         "evaluation_crop",
         "precision",
+        "compile",
+        "profile",
         "retrieval",
     }
 )
@@ -93,6 +95,10 @@ class TrainConfig:
     """Memory for decoded videos, over all workers (pyav); a set of small videos is then decoded once."""
     precision: Literal["32", "bf16-mixed"] = "32"
     """Arithmetic of the networks; the losses accumulate in float32 either way."""
+    compile: bool = False
+    """Compile the backbones with torch.compile: the first step then takes minutes, the others less."""
+    profile: int = 0
+    """Time the parts of so many steps, print them, and write report/profile.json and a trace; 0: do not."""
     devices: int = 1
     """Processes on this machine, each with its GPU if there are any; under torchrun or SLURM theirs counts."""
     seed: int = 0

@@ -72,6 +72,10 @@ class SelfSupervisedModule(LightningModule):
         part = (self.part,) if self.part else ()
         return torch.Generator().manual_seed(mix(self.config.seed, self.step, 1, *key, *part))
 
+    def not_compiled(self) -> set[str]:
+        """Backbones, by their names as submodules, that --compile must leave as they are."""
+        return set()
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         rate, decay = self.config.learning_rate, self.config.weight_decay

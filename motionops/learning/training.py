@@ -19,12 +19,14 @@ import torch
 from motionops.commandline import LARGEST_SEED, warn, writable_folder
 from motionops.errors import UserError
 from motionops.learning.checkpoint import NAME, AtomicCheckpointIO, Interrupted, LastCheckpoint, read_checkpoint
+from motionops.learning.compiling import compiled
 from motionops.learning.config import FREE_TO_CHANGE, TrainConfig
 from motionops.learning.dali_batches import check_dali, check_reads_frames
 from motionops.learning.data import PlannedData, TrainingVideos, end_workers, find_training_videos
 from motionops.learning.distributed import environment_rank
 from motionops.learning.lightning import DDPStrategy, TensorBoardLogger, Trainer, seed_everything
 from motionops.learning.module import FinishStep, SelfSupervisedModule
+from motionops.learning.profiling import StepProfile
 from motionops.learning.progress import TrainingBar
 from motionops.learning.run_folder import (
     METRICS_CSV,
@@ -105,9 +107,14 @@ def train(
     try:
         with quiet_lightning():
             run_loggers = loggers(config, module.step if resumed else 0) if first_rank else False
-            trainer = make_trainer(config, devices, nodes, run_loggers, [FinishStep(), TrainingBar(), saving])
+            callbacks = [FinishStep(), TrainingBar(), saving]
+            if config.profile and first_rank:
+                profiled = StepProfile(config.profile, config.output / REPORT, plain(config), say)
+                callbacks = [profiled, *callbacks, profiled.last]
+            trainer = make_trainer(config, devices, nodes, run_loggers, callbacks)
             if module.step < module.total_steps:
-                trainer.fit(module, datamodule=PlannedData(config, module, dataset))
+                with compiled(module) if config.compile else contextlib.nullcontext():
+                    trainer.fit(module, datamodule=PlannedData(config, module, dataset))
             elif first_rank:
                 say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
     except Interrupted as stop:
@@ -198,6 +205,7 @@ def check_numbers(config: TrainConfig) -> None:
     lowest = {"frames": 1, "stride": 1, "size": 8, "epochs": 1, "batch_size": 2, "workers": 0, "devices": 1}
     lowest |= {
         "accumulate": 1,
+        "profile": 0,
         "log_every": 1,
         "checkpoint_every": 0,
         "evaluation_clips": 1,
