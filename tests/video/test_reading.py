@@ -3,13 +3,14 @@
 import os
 import pickle
 
+import av
 import numpy as np
 import pytest
 import torch
 
-from motionops.video import VideoError, count_frames, read_frames, read_video
+from motionops.video import VideoError, count_frames, key_frame_numbers, read_frames, read_video
 from motionops.video.encoding import write_video
-from motionops.video.reading import read_pieces
+from motionops.video.reading import fits_memory, read_pieces
 from tests.video.video_files import encode, numbered_frames, numbers_of, plain_decode
 
 # File name, encoder, options, whether time stamps are irregular.
@@ -239,3 +240,25 @@ def test_files_are_closed(tmp_path):
             with pytest.raises(VideoError):
                 read_video(tmp_path / bad)
     assert len(os.listdir(opened)) == before
+
+
+@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+def test_key_frames_are_where_the_encoder_puts_them(tmp_path, codec):
+    """Every 12 frames at the latest: the packets that a player may start from."""
+    write_video(tmp_path / "v.mp4", numbered_frames(30), codec=codec)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        expected = [
+            place for place, packet in enumerate(container.demux(video=0)) if packet.size and packet.is_keyframe
+        ]
+    assert key_frame_numbers(tmp_path / "v.mp4").tolist() == expected
+    assert max(np.diff([*expected, 30])) <= 12
+    with pytest.raises(VideoError, match="no such file"):
+        key_frame_numbers(tmp_path / "none.mp4")
+
+
+def test_whether_a_video_fits_memory_is_decided_by_its_frames(tmp_path):
+    frames = numbered_frames(10)
+    write_video(tmp_path / "v.mp4", frames)
+    assert fits_memory(tmp_path / "v.mp4", 10, frames.nbytes)
+    assert not fits_memory(tmp_path / "v.mp4", 10, frames.nbytes - 1)
+    assert not fits_memory(tmp_path / "v.mp4", 11, frames.nbytes)
