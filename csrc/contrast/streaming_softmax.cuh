@@ -36,6 +36,8 @@
 //   Block, block(first, last)     what is known of the rows first .. last, the ends of a row block, in ascending order
 //   masks(block, begin, end)      may counts() be false for some of these columns?
 //   counts(row, column, info)     does the column take part?
+//   withholds(row, column), withholds(block, begin, end)     optional: columns that count, but that the merge adds to
+//                  `expected` itself; and whether there may be some among these
 #pragma once
 
 #include <cuda_runtime.h>
@@ -385,6 +387,19 @@ class RowBlock {
           }
         }
         sum_[half] = sum_[half] * correction + sum;
+        if constexpr (requires { policy_.withholds(rows_[half], first_column); }) {
+          if (policy_.withholds(block_, first_column, first_column + kTileRows)) {
+#pragma unroll
+            for (int j = 0; j < kScoreTiles; ++j) {
+#pragma unroll
+              for (int side = 0; side < 2; ++side) {
+                if (policy_.withholds(rows_[half], first_column + 8 * j + 2 * t + side)) {
+                  scores[j][side + 2 * half] = 0.0f;
+                }
+              }
+            }
+          }
+        }
         // After the first tiles the maximum seldom moves, and all rows of a warp can be left as they are.
         if (stream_.partials.expected != nullptr && __any_sync(kAllLanes, correction != 1.0f)) {
 #pragma unroll

@@ -239,6 +239,30 @@ def test_confident_rows_keep_their_digits(backend):
         assert error < 2e-4, f"{name}: {error:.2g}"
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 2e-3), (torch.float16, 3e-3), (torch.bfloat16, 1e-2)], ids=str
+)
+def test_what_was_learnt_leaves_no_rounding(backend, dtype, bound):
+    """Where p nearly equals S, spread over several cells, gradients are W p - S, not its rounding."""
+    sample = region_sample(16, 1, (1, 2, 2), (1, 2, 2), 64)
+    unit = torch.tensor([[0.0, 1.0]] * 3).expand(16, 3, 2).contiguous()
+    view = unit.clone()
+    view[:, 1], view[:, 2] = torch.tensor([0.13, 0.93]), torch.tensor([0.05, 0.81])
+    share = soft_correspondence(view, unit, (1, 2, 2), (1, 2, 2))
+    query = torch.zeros(16, 4, 16, 4)
+    for video in range(16):  # logits log S + 12 for the cells of the own video, 0 for all others
+        query[video, :, video] = 0.1 * (share[video].clamp(min=1e-9).log() + 12).clamp(min=0)
+    sample["query"] = query.reshape(16, 1, 1, 2, 2, 64).to(dtype)
+    sample["key"] = torch.eye(64).reshape(16, 1, 2, 2, 64).to(dtype)
+    sample["query_extent"], sample["key_extent"] = view[:, None], unit
+    sample = {name: value.to(backend.device) for name, value in sample.items()}
+    ours = loss_and_gradients(region_contrast, sample, ("query", "key"))
+    truth = loss_and_gradients(region_contrast_reference, widened(sample), ("query", "key"))
+    for name in ("query", "key"):
+        error = (ours[name].cpu().double() - truth[name]).norm() / truth[name].norm()
+        assert error < bound, f"{name}: {error:.2g}"
+
+
 @pytest.mark.parametrize("batch", [8, 32])
 def test_memory_does_not_grow_with_the_pairs(backend, batch):
     if backend.name == "emulated":
