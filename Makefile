@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.motionops-setup
 CXX_FILES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.inl')
 
-.PHONY: help setup build build-emulated test test-python test-cpp lint format demo bench clean
+.PHONY: help setup build build-emulated test test-python test-cpp lint format demo bench performance clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 18
@@ -53,6 +53,9 @@ demo: build  ## learn motion from generated videos, and measure it
 # result afresh, and its page faults, thousands a call, are what is measured.
 bench: build  ## what the operators cost, beside their peers
 	MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=2000000000 $(PY) -m pytest benchmarks/ --benchmark-only -q
+
+performance: $(STAMP)  ## docs/performance.md from benchmarks/results
+	$(PY) -m benchmarks.report
 
 clean:  ## remove what was built; the environment stays
 	rm -rf build motionops/_C*.so tests/emulator/*.so

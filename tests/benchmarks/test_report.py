@@ -1,0 +1,78 @@
+"""The page of results: losses beside wins, plots where an axis was varied, and the same file from the same results."""
+
+import json
+
+import pytest
+
+from benchmarks import report
+
+pytest.importorskip("matplotlib")
+
+
+def timing(milliseconds, memory=1.0):
+    return {"median_ms": milliseconds, "p20_ms": milliseconds, "p80_ms": milliseconds, "peak_mib": memory, "samples": 7}
+
+
+def record(case, ours, device="cpu", targets=(), **peers):
+    return {
+        "case": case,
+        "device": device,
+        "timings": {"motionops": timing(ours), **{name: timing(value, None) for name, value in peers.items()}},
+        "times_faster_than": {name: value / ours for name, value in peers.items()},
+        "targets": dict(targets),
+        "share_of_copy": 0.5,
+        "commit": "abc1234 with changes",
+        "date": "2026-01-02",
+    }
+
+
+def write(folder, op, records, gpu="none"):
+    machine = {"system": "Linux", "python": "3.11", "torch": "2.9", "processor": "Processor X, 2 cores"}
+    machine |= {"GPU": "none"} if gpu == "none" else {"GPU 0": gpu}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{op}.json").write_text(json.dumps({"op": op, "machine": machine, "build": {}, "results": records}))
+
+
+@pytest.fixture
+def written(tmp_path):
+    """(the page's text, its folder) of a CPU with one loss, one missed target and three values of K."""
+    missed = {"eager": {"wanted": 3.0, "reached": False}}
+    growth = [record(f"B 8, K {2**power}, D 16", 2.0**power) for power in (12, 14, 16)]
+    write(tmp_path / "results" / "cpu", "flow_edges", [record("8×2", 2.0, eager=3.0, kornia=1.0, targets=missed)])
+    write(tmp_path / "results" / "cpu", "queue_infonce", growth)
+    arguments = ["--results", str(tmp_path / "results"), "--page", str(tmp_path / "docs" / "performance.md")]
+    assert report.main(arguments) == 0
+    return (tmp_path / "docs" / "performance.md").read_text(), tmp_path
+
+
+def test_losses_and_missed_targets_are_shown(written):
+    text, _ = written
+    assert "| 8×2 | 2 | 1 | 50% copy | 3, 1.50 ×, – | 1, **0.50 ×**, – | eager 3 ×: **missed** |" in text
+    assert "## Processor X" in text
+    assert "commits abc1234" in text
+    assert "No GPU has been measured yet" in text
+
+
+def test_a_varied_axis_is_plotted(written):
+    text, folder = written
+    plots = list((folder / "docs" / "performance").glob("*.svg"))
+    assert [plot.name for plot in plots] == ["cpu-cpu-queue_infonce-k.svg"]
+    assert "](performance/cpu-cpu-queue_infonce-k.svg)" in text
+    assert "B 8, K …, D 16: from K 4096 to 65536, 16 times as many, time grows 16.0 times" in text
+
+
+def test_the_same_results_give_the_same_files(written):
+    text, folder = written
+    plot = folder / "docs" / "performance" / "cpu-cpu-queue_infonce-k.svg"
+    before = plot.read_bytes()
+    report.main(["--results", str(folder / "results"), "--page", str(folder / "docs" / "performance.md")])
+    assert (folder / "docs" / "performance.md").read_text() == text
+    assert plot.read_bytes() == before
+
+
+def test_a_gpu_comes_first(written):
+    _, folder = written
+    write(folder / "results" / "h", "flow_edges", [record("8×2", 0.1, "cuda", eager=1.0)], gpu="NVIDIA H, sm_90")
+    text = report.page(folder / "results", folder / "plots")
+    assert text.index("## NVIDIA H") < text.index("## Processor X")
+    assert "No GPU" not in text
