@@ -29,9 +29,11 @@ from motionops.video.reading import VideoError, _Decoder, _words
 
 COPIES = Kind("copy", "python -m motionops.video.prepare reencode", ("bytes INTEGER",))
 RECORD = ".reencoded.sqlite"  # which copies there are, and of which state of their videos
+# A search that finds more of the true motion than the encoders' own: of the cells of MovingShapes' sprites (40 pixels)
+# 97 % were within a pixel instead of 95 % (MPEG-4), 98 % instead of 97 % (H.264), in files no larger on real videos.
 OPTIONS = {
-    "mpeg4": {"qmin": "3", "qmax": "3", "flags": "+qpel+mv4"},
-    "h264": {"crf": "18", "x264-params": "mbtree=0:rc-lookahead=0:weightp=0"},
+    "mpeg4": {"qmin": "3", "qmax": "3", "flags": "+qpel+mv4", "cmp": "satd", "subcmp": "satd", "mbcmp": "satd"},
+    "h264": {"crf": "18", "x264-params": "mbtree=0:rc-lookahead=0:weightp=0:me=umh:subme=6"},
 }
 # A copy keeps its name, so that lists fit; where the container of that name cannot hold it, it is a Matroska file,
 # which readers know by its first bytes.
