@@ -15,6 +15,7 @@ import pytest
 from motionops.errors import UserError
 from motionops.video import (
     UnusableVideos,
+    VideoError,
     find_videos,
     moving_shapes,
     read_list,
@@ -263,3 +264,29 @@ def test_the_originals_go_through_and_the_corrupted_one_is_named(originals, tmp_
         original = originals / Path(video.path).name
         assert read_motion_vectors(video.path).any()
         assert len(read_video(video.path)) == len(read_video(original))
+
+
+def test_pictures_that_a_codec_cannot_hold(tmp_path):
+    path = encode(tmp_path / "wide.mkv", np.zeros((2, 16, 8300, 3), dtype=np.uint8), "ffv1", {})
+    with pytest.raises(VideoError, match=r"wide.mkv: cannot be encoded in mpeg4"):
+        reencode_video(path, tmp_path / "copy.mkv", "mpeg4")
+    assert not [name for name in tmp_path.iterdir() if "copy" in name.name]
+    assert reencode_video(path, tmp_path / "copy.mkv", "h264").frames == 2
+
+
+def test_a_full_disk_is_no_fault_of_the_video(tmp_path):
+    pytest.importorskip("resource")
+    data = tmp_path / "data"
+    data.mkdir()
+    write_video(data / "a.mp4", textured_pan(20, 240, 320, 1, 2))
+    limited = (
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000));"
+        "sys.argv[0] = 'prepare'; runpy.run_module('motionops.video.prepare', run_name='__main__')"
+    )
+    arguments = ["reencode", "--data", str(data), "--output", str(tmp_path / "copies"), "--codec", "h264"]
+    run = subprocess.run([sys.executable, "-c", limited, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "File too large" in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr
+    assert [path.name for path in (tmp_path / "copies").iterdir()] == [reencode.RECORD]
