@@ -31,6 +31,7 @@ TINY = {
     "size": 16,
     "frames": 4,
     "motion_frames": 4,
+    "alpha": 0.5,
     "epochs": 3,
     "width": 16,
     "feedforward": 16,
