@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import subprocess
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 import motionops
+from benchmarks.machine import machine_name
 from benchmarks.measure import Timing, copy_bandwidth, matrix_rate, measure
 from motionops.info import build_info, machine_info
 
@@ -63,7 +63,7 @@ class Comparison:
         Args:
             case: what is computed, with its sizes: "B 64, K 65536, D 128, forward + backward".
             ours, peers: functions without arguments that return tensors (in any nesting); all must return what
-                ``reference`` returns, or the benchmark fails without a time.
+                ``reference`` returns, or the benchmark fails without a time. A peer that raises is named and left out.
             rtol, atol: how far they may be apart, relative to the largest value of each tensor, and absolutely.
             moved_bytes: each input read once and each output written once; gives GB/s and the share of a plain copy's.
             operations: arithmetic operations; gives GFLOP/s and the share of a matrix product's.
@@ -71,14 +71,23 @@ class Comparison:
             seconds: about how long each candidate is timed.
         """
         expected = reference()
-        candidates = {OURS: ours, **peers}
-        for name, work in candidates.items():
-            wrong = difference(work(), expected, rtol, atol)
+        candidates = {OURS: ours}
+        for name, work in {OURS: ours, **peers}.items():
+            try:
+                result = work()
+            except Exception as error:
+                if name == OURS:
+                    raise
+                _lines.append(f"{self.op}, {case}: {name} was not measured: {type(error).__name__}: {error}")
+                continue
+            candidates[name] = work
+            wrong = difference(result, expected, rtol, atol)
             if wrong is not None:
                 pytest.fail(f"{self.op}, {case}: not timed, as {name} differs from the reference: {wrong}")
         timings = measure(candidates, self.device, seconds=seconds)
         self.benchmark.pedantic(ours, rounds=3)
-        self._report(case, timings, moved_bytes, operations, targets or {})
+        reachable = {name: goal for name, goal in (targets or {}).items() if name in candidates}
+        self._report(case, timings, moved_bytes, operations, reachable)
         return timings
 
     def _report(self, case, timings, moved_bytes, operations, targets) -> None:
@@ -139,7 +148,7 @@ def _tensors(value: object) -> list[torch.Tensor]:
 
 def save(op: str, record: dict) -> None:
     """Put a record into the op's file for this machine, in place of the last one of the same case."""
-    file = FOLDER / "results" / _machine() / f"{op}.json"
+    file = FOLDER / "results" / machine_name() / f"{op}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(file.read_text())["results"] if file.exists() else []
     same = (record["case"], record["device"])
@@ -165,16 +174,6 @@ def _copy_bandwidth(device: torch.device) -> float:
 @cache
 def _matrix_rate(device: torch.device) -> float:
     return matrix_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-
-
-@cache
-def _machine() -> str:
-    """A folder's name for this machine: its GPU, or its processor and the number of threads."""
-    facts = machine_info()
-    name = (
-        facts.get("GPU 0", "").split(",")[0] or f"{facts['processor'].split(',')[0]} {torch.get_num_threads()} threads"
-    )
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import random
 import time
 from collections.abc import Callable
@@ -35,9 +36,11 @@ def measure(
     Args:
         candidates: name -> function to call.
         device: where they run. On a GPU CUDA events take the time, and the L2 cache is flushed before each sample.
-        seconds: about how long each may take in all; slow ones still get 3 rounds.
+        seconds: about how long each may take in all; slow ones still get 3 rounds. MOTIONOPS_BENCH_SECONDS sets a
+            lower one, for a run that has little time.
         rounds: the least number of samples, where `seconds` allows it.
     """
+    seconds = min(seconds, float(os.environ.get("MOTIONOPS_BENCH_SECONDS", seconds)))
     clock = _time_on_gpu if device.type == "cuda" else _time_on_cpu
     memory = {name: peak_memory(work, device) for name, work in candidates.items()}  # also the warm-up
     once = {name: min(clock(work, 1) for _ in range(2)) for name, work in candidates.items()}

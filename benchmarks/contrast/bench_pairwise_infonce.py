@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.peers import linear_cross_entropies
 from motionops.contrast import pairwise_infonce, pairwise_infonce_reference
 from tests.contrast.samples import pairwise_sample
 
@@ -29,7 +30,11 @@ def bench_forward_and_backward(comparison, rows):
         f"N {rows}, D {dim}, forward + both gradients",
         ours=lambda: step(pairwise_infonce),
         reference=lambda: step(pairwise_infonce_reference),
-        peers={"eager": lambda: step(batch_loss), "torch.compile": lambda: step(compiled)},
+        peers={
+            "eager": lambda: step(batch_loss),
+            "torch.compile": lambda: step(compiled),
+            **linear_cross_entropies(query, key, temperature=0.1),
+        },
         rtol=1e-4,
         operations=8 * rows * rows * dim,
     )

@@ -1,14 +1,15 @@
 """flow_edges beside plain PyTorch (slices, convolutions), torch.compile, SciPy and kornia."""
 
-import kornia.filters
 import numpy as np
 import pytest
-import scipy.ndimage
 import torch
 import torch.nn.functional as F
 
+from benchmarks.peers import optional
 from motionops.flow.flow_edges import flow_edges, flow_edges_reference
 from tests.flow.samples import flow_sample
+
+kornia, scipy, cupy = optional("kornia.filters"), optional("scipy.ndimage"), optional("cupyx.scipy.ndimage")
 
 MAX_VALUE = 10.0
 
@@ -37,7 +38,7 @@ def _with_convolutions(flow):
 def _with_kornia(flow):
     b, t, _, h, w = flow.shape
     magnitude = torch.hypot(flow[:, :, 0], flow[:, :, 1]).view(b * t, 1, h, w)
-    slopes = kornia.filters.spatial_gradient(magnitude, mode="sobel", normalized=False)
+    slopes = kornia.spatial_gradient(magnitude, mode="sobel", normalized=False)
     return torch.hypot(slopes[:, 0, 0], slopes[:, 0, 1]).clamp_(max=MAX_VALUE).view(b, t, h, w)
 
 
@@ -45,9 +46,24 @@ def _with_scipy(flow):
     edges = []
     for u, v in flow.cpu().numpy().reshape(-1, *flow.shape[2:]):
         magnitude = np.hypot(u, v)
-        gx, gy = (scipy.ndimage.sobel(magnitude, axis=axis, mode="nearest") for axis in (1, 0))
+        gx, gy = (scipy.sobel(magnitude, axis=axis, mode="nearest") for axis in (1, 0))
         edges.append(np.minimum(np.hypot(gx, gy), MAX_VALUE))
     return torch.from_numpy(np.stack(edges)).view(*flow.shape[:2], *flow.shape[3:])
+
+
+def _with_cupy(flow):
+    """The same filters on the GPU, on all frames at once; arrays are handed over by DLPack."""
+    import cupy as cp
+
+    u, v = cp.from_dlpack(flow[:, :, 0].contiguous()), cp.from_dlpack(flow[:, :, 1].contiguous())
+    magnitude = cp.hypot(u, v)
+    # Not its sobel(), which would smooth over time and videos too.
+    smooth, slope = (cp.array(taps, dtype=magnitude.dtype) for taps in ([1.0, 2.0, 1.0], [1.0, 0.0, -1.0]))
+    gx, gy = (
+        cupy.convolve1d(cupy.convolve1d(magnitude, smooth, across, mode="nearest"), slope, along, mode="nearest")
+        for along, across in ((3, 2), (2, 3))
+    )
+    return torch.from_dlpack(cp.minimum(cp.hypot(gx, gy), MAX_VALUE))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -61,8 +77,11 @@ def bench_forward(comparison, dtype):
         "torch.compile": lambda: compiled(flow),
     }
     if dtype == torch.float32:
-        peers["kornia"] = lambda: _with_kornia(flow)
-        if comparison.device.type == "cpu":
+        if kornia:
+            peers["kornia"] = lambda: _with_kornia(flow)
+        if cupy and comparison.device.type == "cuda":
+            peers["CuPy"] = lambda: _with_cupy(flow)
+        if scipy and comparison.device.type == "cpu":
             peers["SciPy"] = lambda: _with_scipy(flow)
     comparison(
         f"{sizes} {str(dtype).removeprefix('torch.')}",

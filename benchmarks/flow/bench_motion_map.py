@@ -1,13 +1,14 @@
 """motion_map beside plain PyTorch, torch.compile and kornia, whole and averaged over a grid."""
 
-import kornia.filters
 import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.peers import optional
 from motionops.flow.motion_map import motion_map, motion_map_reference
 from tests.flow.samples import flow_sample
 
+kornia = optional("kornia.filters")
 GRID = (4, 7, 7)
 
 
@@ -29,7 +30,7 @@ def _with_slices(flow, grid=None):
 
 def _with_kornia(flow, grid=None):
     b, t, c, h, w = flow.shape
-    slopes = kornia.filters.spatial_gradient(flow.view(b * t, c, h, w), mode="diff", normalized=False)
+    slopes = kornia.spatial_gradient(flow.view(b * t, c, h, w), mode="diff", normalized=False)
     motion = slopes.square().sum(dim=(1, 2)).sqrt().div(2).view(b, t, h, w)
     return _averaged(motion, grid)
 
@@ -44,7 +45,7 @@ def bench_forward(comparison, dtype, grid):
         "eager, slices": lambda: _with_slices(flow, grid),
         "torch.compile": lambda: compiled(flow, grid=grid),
     }
-    if dtype == torch.float32:
+    if dtype == torch.float32 and kornia:
         peers["kornia"] = lambda: _with_kornia(flow, grid)
     comparison(
         f"{sizes} {str(dtype).removeprefix('torch.')}" + (f", grid {grid}" if grid else ""),

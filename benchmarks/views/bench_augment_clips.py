@@ -2,13 +2,14 @@
 
 import math
 
-import kornia
 import pytest
 import torch
-import torchvision.transforms.functional as tv
 
+from benchmarks.peers import optional
 from motionops.views import Appearance, augment_clips, augment_clips_reference, sample_extents
 from motionops.views.augment_clips import default_blur_kernel
+
+kornia, tv = optional("kornia"), optional("torchvision.transforms.functional")
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 GRAY = torch.tensor([0.2989, 0.587, 0.114])  # torchvision's weights
@@ -34,20 +35,23 @@ def bench_everything_on(comparison, shape):
     def reference():
         return augment_clips_reference(frames, extents, size, there, mean=MEAN, std=STD)
 
+    peers = {
+        "eager": reference,
+        "torch.compile": lambda: compiled(frames, extents, size, there, mean=MEAN, std=STD),
+    }
+    if tv:
+        peers["torchvision, crop alike"] = lambda: _torchvision(frames, extents, size, drawn)
+    if kornia:
+        peers["kornia, crop alike"] = lambda: _kornia(frames, extents, size, drawn)
     comparison(
         f"B {batch}, T {length}, {height}×{width} to {size}², all on",
         ours=lambda: augment_clips(frames, extents, size, there, mean=MEAN, std=STD),
         reference=reference,
-        peers={
-            "eager": reference,
-            "torch.compile": lambda: compiled(frames, extents, size, there, mean=MEAN, std=STD),
-            "torchvision, crop alike": lambda: _torchvision(frames, extents, size, drawn),
-            "kornia, crop alike": lambda: _kornia(frames, extents, size, drawn),
-        },
+        peers=peers,
         # In units of 1 / std; torchvision's blur and hue round otherwise.
         atol=1 / 255 / min(STD),
         moved_bytes=frames.numel() + 4 * batch * 3 * length * size * size,
-        targets={"eager": 5.0, "torchvision, crop alike": 5.0, "kornia, crop alike": 5.0},
+        targets=dict.fromkeys(("eager", "torchvision, crop alike", "kornia, crop alike"), 5.0),
     )
 
 
