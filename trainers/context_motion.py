@@ -187,7 +187,7 @@ UCF101 = ContextMotionConfig(
 )
 PRESETS = {
     # MovingShapes' classes differ in motion alone: what the context loss teaches there is in the way.
-    "demo": ContextMotionConfig(alpha=0.97),
+    "demo": ContextMotionConfig(alpha=0.99),
     "ucf101": UCF101,
     "kinetics400": replace(UCF101, preset="kinetics400", batch_size=512, learning_rate=0.256),
 }
