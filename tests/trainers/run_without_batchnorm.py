@@ -1,15 +1,19 @@
-"""trainers/fima.py with BatchNorm replaced by a norm over each sample: what a step computes then has no batch in it."""
+"""A trainer with BatchNorm replaced by a norm over each sample: what a step computes then has no batch in it.
 
+python tests/trainers/run_without_batchnorm.py trainers/fima.py [FLAGS]
+"""
+
+import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "trainers"))
-
-import fima
-
 from motionops.commandline import run
+
+# Lightning starts the other processes of a run with the command line that is left: they know the trainer by this.
+TRAINER = "MOTIONOPS_TEST_TRAINER"
 
 
 class SampleNorm(nn.GroupNorm):
@@ -17,7 +21,11 @@ class SampleNorm(nn.GroupNorm):
         super().__init__(1, channels)
 
 
-nn.BatchNorm3d = SampleNorm
-
 if __name__ == "__main__":
-    sys.exit(run(fima.main, fima.FIMAConfig, fima.PRESETS))
+    if TRAINER not in os.environ:
+        os.environ[TRAINER] = sys.argv.pop(1)
+    folder, name = Path(os.environ[TRAINER]).parent, Path(os.environ[TRAINER]).stem
+    sys.path.insert(0, str(folder))
+    nn.BatchNorm3d = SampleNorm
+    trainer = import_module(name)
+    sys.exit(run(trainer.main, type(trainer.PRESETS["demo"]), trainer.PRESETS))

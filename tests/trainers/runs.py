@@ -1,0 +1,56 @@
+"""What tests of whole runs share: command lines, logged numbers, a run that is killed, one of several processes."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data"
+WITHOUT_BATCHNORM = "tests/trainers/run_without_batchnorm.py"
+
+
+def logged(folder, names):
+    """The rows of metrics.csv, those of the columns that are there."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{name: row[name] for name in names if name in row} for row in csv.DictReader(file)]
+
+
+def command(config, names, trainer, *more, without_batchnorm=False):
+    """The command line of a configuration, by the flags that are named."""
+    flags = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    line = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    scripts = [*([WITHOUT_BATCHNORM] if without_batchnorm else []), f"trainers/{trainer}.py"]
+    return [sys.executable, *(str(ROOT / script) for script in scripts), *line, *more]
+
+
+def environment(**more):
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
+
+
+def finished(line):
+    """Run a command line to its end, which must be a good one."""
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def interrupted(line, output, steps, number=signal.SIGKILL, group=False):
+    """Start a run, send it a signal when it has logged so many steps, and return its exit status and text.
+
+    `group`: to all processes, its workers too, as a terminal's Ctrl-C and a batch system do.
+    """
+    process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics, end = output / "metrics.csv", time.monotonic() + 240
+    while time.monotonic() < end and process.poll() is None:
+        if metrics.exists() and len(metrics.read_text().splitlines()) > steps:
+            break
+        time.sleep(0.01)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, text = process.communicate(timeout=240)
+    return process.returncode, text
