@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -116,8 +119,25 @@ def prepare_worker(worker: int) -> None:
 
 def end_workers() -> None:
     """Kill what an exception left of the readers: they ignore SIGTERM, and Python would wait for them for ever."""
-    for child in multiprocessing.active_children():
-        child.kill()
+    children = multiprocessing.active_children()
+    with deaths_unanswered():
+        for child in children:
+            child.kill()
+        for child in children:
+            child.join()
+
+
+@contextlib.contextmanager
+def deaths_unanswered() -> Iterator[None]:
+    """A reader's death raises no error: DataLoader's handler would raise between one kill and the next."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python runs handlers in the main thread only, and lets no other change them
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
 
 
 def random_windows(count: int, window: int):
