@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,11 @@ def use_namespace(name: str) -> Iterator[None]:
         _namespace = before
 
 
+def runs_on_cpu(namespace: str, tensor: torch.Tensor) -> bool:
+    """Whether the operators of ``namespace`` run their CPU kernels on ``tensor``; the emulated ones never do."""
+    return namespace == NAMESPACE and tensor.device.type == "cpu"
+
+
 def check_same_device(op: str, other_argument: str, other: torch.Tensor, **arguments: torch.Tensor | None) -> None:
     """Raise the kernels' own ValueError where a tensor is not on the device of ``other``.
 
@@ -53,6 +58,15 @@ def check_same_device(op: str, other_argument: str, other: torch.Tensor, **argum
     for argument, tensor in arguments.items():
         if tensor is not None and tensor.device != other.device:
             raise ValueError(f"{op}: {argument} must be on {other.device} as {other_argument} is, got {tensor.device}")
+
+
+def check_kept(op: str, wanted: Sequence[bool], kept_for: Sequence[bool]) -> None:
+    """Raise where the backward pass wants a gradient, of query or of key, that the forward pass did not prepare."""
+    for argument, wants, kept in zip(("query", "key"), wanted, kept_for, strict=False):
+        if wants and not kept:
+            raise RuntimeError(
+                f"{op}: {argument}_gradient must be True where {argument} requires a gradient, got False"
+            )
 
 
 def forbid_double_backward(namespace: str, op: str) -> None:

@@ -17,7 +17,7 @@ def prepare(comparison, batch, dtype=torch.float32):
         result = loss(query, key, **sample)
         return result, *torch.autograd.grad(result, (query, key))
 
-    return step, 8 * (batch * 128) ** 2 * 128
+    return step, 6 * (batch * 128) ** 2 * 128
 
 
 def bench_forward_and_backward(comparison):

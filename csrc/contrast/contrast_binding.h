@@ -25,6 +25,15 @@ inline void check_products(const char* op, const char* argument, [[maybe_unused]
                    " must be float32, bfloat16 or float16 on CUDA, got ", dtype_name(products));
 }
 
+// The CPU's forward passes also make what the key gradient needs (streaming_softmax_cpu.h); the GPU's backward passes do.
+inline bool forward_makes_key_gradient([[maybe_unused]] const at::Tensor& query) {
+#if defined(MOTIONOPS_EMULATED)
+  return false;
+#else
+  return query.is_cpu();
+#endif
+}
+
 // Contiguous, and rounded to the type in which products are taken.
 inline at::Tensor for_products(const at::Tensor& features, at::ScalarType products) {
   return features.to(products).contiguous();

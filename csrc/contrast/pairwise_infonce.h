@@ -7,12 +7,14 @@
 //   E_i    = Σ_j p_ij k_j                                           the expected key
 // Gradients, with g the gradient of the loss:
 //   grad_query_i = g / (N τ) (E_i − k_i)
-//   grad_key_j   = g / (N τ) Σ_i (p_ij − [i = j]) q_i               a transposed pass; p from the saved log Z
+//   grad_key_j   = g / (N τ) (Q_j − (1 − p_jj) q_j)     Q_j = Σ_{i ≠ j} p_ij q_i the expected query; on the GPU by a
+//                  transposed pass with p from the saved log Z, on the CPU by the forward pass, which has p at hand
 //
 // Shapes: query [N, D]; key [M, D] with M >= N (rows N.. are negatives of every query); contiguous, of one type. N may be
 //   0; D >= 1.
 // Numerics: products of `dtype` values, accumulated in float32 (float64 for float64: "the accumulation type").
-// Cost: 2 N M D operations for the loss, as many again for E, 4 N M D for the key gradient. Extra memory is O((N + M) D).
+// Cost: 2 N M D operations for the loss, as many again for E, and as many for Q; a transposed pass takes 4 N M D. Extra
+//   memory is O((N + M) D).
 #pragma once
 
 #include <cstddef>
@@ -43,6 +45,7 @@ struct PairwiseInfonceForward {
   void* positive_logit;  // [N] accumulation, s_ii
   void* log_sum_exp;     // [N] accumulation, log Z_i
   void* expected_key;    // [N, D] accumulation, E_i; null where no query gradient is wanted
+  void* expected_query;  // [M, D] accumulation, Q_j; null where no key gradient is wanted; CPU only
 };
 
 struct PairwiseInfonceBackward {
@@ -53,6 +56,7 @@ struct PairwiseInfonceBackward {
   const void* positive_logit;  // [N] accumulation
   const void* log_sum_exp;     // [N] accumulation
   const void* expected_key;    // [N, D] accumulation; may be null where grad_query is
+  const void* expected_query;  // [M, D] accumulation; CPU only, may be null where grad_key is
   int64_t rows;                // N
   int64_t key_rows;            // M
   int64_t dim;                 // D

@@ -43,6 +43,7 @@ void forward(const PairwiseInfonceForward& args, const Parallel& parallel) {
   problem.log_sum = log_sum.data();
   problem.rank = args.rank;
   problem.expected = static_cast<T*>(args.expected_key);
+  problem.expected_row = static_cast<T*>(args.expected_query);
   streaming_softmax(problem, parallel);
   double total = 0;
   for (int64_t row = 0; row < args.rows; ++row) {
@@ -68,28 +69,19 @@ void grad_query(const PairwiseInfonceBackward& args, T factor, const Parallel& p
 template <typename T>
 void grad_key(const PairwiseInfonceBackward& args, T factor, const Parallel& parallel) {
   T* gradient = static_cast<T*>(args.grad_key);
-  std::fill_n(gradient, args.key_rows * args.dim, T(0));
-  if (args.rows == 0) return;
-  const OtherRows<T> policy;
-  const T scale = static_cast<T>(1.0 / args.temperature);
-  const std::vector<T> weight(args.rows, factor / scale);
-  StreamingGradient<T> problem;
-  problem.rows = {args.key, args.dtype, args.key_rows, nullptr};
-  problem.columns = {args.query, args.dtype, args.rows, nullptr};
-  problem.dim = args.dim;
-  problem.scale = scale;
-  problem.policy = &policy;
-  problem.log_sum_exp = static_cast<const T*>(args.log_sum_exp);
-  problem.weight = weight.data();
-  problem.gradient = gradient;
-  streaming_gradient(problem, parallel);
-  parallel.run(0, args.rows, 64, [&](int64_t begin, int64_t end) {
+  const FeatureRows queries = {args.query, args.dtype, args.rows, nullptr};
+  parallel.run(0, args.key_rows, 64, [&](int64_t begin, int64_t end) {
     std::vector<T> widened(args.dim);
     for (int64_t row = begin; row < end; ++row) {
-      const T* query = feature_row<T>(problem.columns, row, args.dim, widened.data());
+      const T* expected = static_cast<const T*>(args.expected_query) + row * args.dim;
+      T* to = gradient + row * args.dim;
+      for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * expected[d];
+      if (row >= args.rows) continue;
+      const T* query = feature_row<T>(queries, row, args.dim, widened.data());
       // p − 1, without the cancellation where p is nearly 1.
-      const T miss = std::expm1(static_cast<const T*>(args.positive_logit)[row] - problem.log_sum_exp[row]);
-      for (int64_t d = 0; d < args.dim; ++d) gradient[row * args.dim + d] += factor * miss * query[d];
+      const T miss =
+          std::expm1(static_cast<const T*>(args.positive_logit)[row] - static_cast<const T*>(args.log_sum_exp)[row]);
+      for (int64_t d = 0; d < args.dim; ++d) to[d] += factor * miss * query[d];
     }
   });
 }

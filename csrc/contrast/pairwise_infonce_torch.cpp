@@ -16,9 +16,10 @@ constexpr const char* kOp = "pairwise_infonce";
 
 bool tf32_allowed() { return at::globalContext().float32MatmulPrecision() != at::Float32MatmulPrecision::HIGHEST; }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(const Tensor& query,  // [N, D]
-                                                                    const Tensor& key,    // [M, D]
-                                                                    double temperature, bool query_gradient) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(const Tensor& query,  // [N, D]
+                                                                            const Tensor& key,    // [M, D]
+                                                                            double temperature, bool query_gradient,
+                                                                            bool key_gradient) {
   check_floating(kOp, "query", query);
   check_floating(kOp, "key", key);
   check_shape(kOp, "query", query, query.dim() == 2 && query.size(1) >= 1, "[N, D >= 1]");
@@ -38,6 +39,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(const Tensor
   const Tensor positive_logit = at::empty({rows}, kept);
   const Tensor log_sum_exp = at::empty({rows}, kept);
   const Tensor expected_key = at::empty({query_gradient ? rows : 0, dim}, kept);
+  const bool by_forward = key_gradient && forward_makes_key_gradient(query);
+  const Tensor expected_query = at::empty({by_forward ? key.size(0) : 0, dim}, kept);
 
   PairwiseInfonceForward args{};
   args.dtype = dtype_of(key);
@@ -53,11 +56,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(const Tensor
   args.positive_logit = positive_logit.mutable_data_ptr();
   args.log_sum_exp = log_sum_exp.mutable_data_ptr();
   args.expected_key = query_gradient ? expected_key.mutable_data_ptr() : nullptr;
+  args.expected_query = by_forward ? expected_query.mutable_data_ptr() : nullptr;
 
   MOTIONOPS_DISPATCH(
       kOp, query, pairwise_infonce_forward_cpu(args, parallel),
       pairwise_infonce_forward_cuda(args, workspace(pairwise_infonce_workspace_bytes(args), query).data_ptr(), stream));
-  return {loss, rank, positive_logit, log_sum_exp, expected_key};
+  return {loss, rank, positive_logit, log_sum_exp, expected_key, expected_query};
 }
 
 std::tuple<Tensor, Tensor> pairwise_infonce_backward(
@@ -67,6 +71,7 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
     const Tensor& positive_logit,  // [N]
     const Tensor& log_sum_exp,     // [N]
     const Tensor& expected_key,    // [N, D], or [0, D] where query_gradient is false
+    const Tensor& expected_query,  // [M, D], or [0, D] where the forward pass did not make it
     double temperature, bool query_gradient, bool key_gradient) {
   constexpr const char* kBackward = "pairwise_infonce_backward";
   const int64_t rows = query.size(0);
@@ -74,6 +79,10 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
   check_shape(kBackward, "expected_key", expected_key,
               expected_key.dim() == 2 && (!query_gradient || expected_key.sizes() == query.sizes()), "[N=", rows,
               ", D=", dim, "]");
+  check_shape(kBackward, "expected_query", expected_query,
+              expected_query.dim() == 2 &&
+                  (!key_gradient || !forward_makes_key_gradient(query) || expected_query.sizes() == key.sizes()),
+              "[M=", key.size(0), ", D=", dim, "]");
   const Tensor query_values = for_products(query, key.scalar_type());
   const Tensor key_values = key.contiguous();
   const auto kept = query.options().dtype(accumulation_type(key));
@@ -89,6 +98,7 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
   args.positive_logit = positive_logit.const_data_ptr();
   args.log_sum_exp = log_sum_exp.const_data_ptr();
   args.expected_key = expected_key.const_data_ptr();
+  args.expected_query = expected_query.const_data_ptr();
   args.rows = rows;
   args.key_rows = key.size(0);
   args.dim = dim;
@@ -108,12 +118,13 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
 
 TORCH_LIBRARY_FRAGMENT(MOTIONOPS_NAMESPACE, m) {
   motionops::define(m,
-                    "pairwise_infonce(Tensor query, Tensor key, float temperature, bool query_gradient) -> "
-                    "(Tensor loss, Tensor rank, Tensor positive_logit, Tensor log_sum_exp, Tensor expected_key)",
+                    "pairwise_infonce(Tensor query, Tensor key, float temperature, bool query_gradient, "
+                    "bool key_gradient) -> (Tensor loss, Tensor rank, Tensor positive_logit, Tensor log_sum_exp, "
+                    "Tensor expected_key, Tensor expected_query)",
                     &motionops::pairwise_infonce);
   motionops::define(m,
                     "pairwise_infonce_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor positive_logit, "
-                    "Tensor log_sum_exp, Tensor expected_key, float temperature, bool query_gradient, "
-                    "bool key_gradient) -> (Tensor grad_query, Tensor grad_key)",
+                    "Tensor log_sum_exp, Tensor expected_key, Tensor expected_query, float temperature, "
+                    "bool query_gradient, bool key_gradient) -> (Tensor grad_query, Tensor grad_key)",
                     &motionops::pairwise_infonce_backward);
 }

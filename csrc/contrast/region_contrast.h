@@ -16,7 +16,8 @@
 // Shapes: query [B, V, t, h, w, D]; key [B, t', h', w', D]; extents [B, V, 3, 2] and [B, 3, 2]; contiguous, features of one
 //   type. B and V may be 0.
 // Numerics: products of `dtype` values, accumulated in float32 (float64 for float64: "the accumulation type").
-// Cost: with R rows and N columns 2 R N D operations for the loss, as many again for D, 4 R N D for the key gradient.
+// Cost: with R rows and N columns 2 R N D operations for the loss, as many again for D, and as many for Q; a transposed pass
+//   takes 4 R N D.
 #pragma once
 
 #include <cstddef>
@@ -78,6 +79,7 @@ struct RegionContrastForward {
   void* log_sum_exp;          // [R] accumulation
   void* weight;               // [R] accumulation, W
   void* expected_difference;  // [R, D] accumulation, D_i; null where no query gradient is wanted
+  void* expected_query;       // [N, D] accumulation, Q_j; null where no key gradient is wanted; CPU only
 };
 
 struct RegionContrastBackward {
@@ -92,6 +94,7 @@ struct RegionContrastBackward {
   const void* log_sum_exp;          // [R] accumulation
   const void* weight;               // [R] accumulation
   const void* expected_difference;  // [R, D] accumulation; may be null where grad_query is
+  const void* expected_query;       // [N, D] accumulation; CPU only, may be null where grad_key is
   void* grad_query;                 // [R, D] accumulation, or null: not wanted
   void* grad_key;                   // [N, D] accumulation, or null: not wanted
 };

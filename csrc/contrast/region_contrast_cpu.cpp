@@ -60,18 +60,25 @@ void forward(const RegionContrastForward& args, const Parallel& parallel) {
   problem.maximum = maximum.data();
   problem.log_sum = log_sum.data();
   problem.expected = difference;
+  problem.expected_row = static_cast<T*>(args.expected_query);
+  const std::vector<T> tables = overlap_tables<T>(pairs, parallel);
+  T* weight = static_cast<T*>(args.weight);
+  parallel.run(0, rows, 256, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      weight[row] = 0;
+      for_targets(pairs, tables, row, [&](int64_t, T share) { weight[row] += share; });
+    }
+  });
+  problem.row_weight = weight;
   streaming_softmax(problem, parallel);
 
-  const std::vector<T> tables = overlap_tables<T>(pairs, parallel);
   std::vector<double> row_loss(rows);
   parallel.run(0, rows, 16, [&](int64_t begin, int64_t end) {
     std::vector<T> target(dim), widened(dim);
     for (int64_t row = begin; row < end; ++row) {
       std::fill(target.begin(), target.end(), T(0));
-      T weight = 0;
       for_targets(pairs, tables, row, [&](int64_t column, T share) {
         const T* key = feature_row<T>(columns[0], column, dim, widened.data());
-        weight += share;
         for (int64_t d = 0; d < dim; ++d) target[d] += share * key[d];
       });
       const T* query = feature_row<T>(problem.rows, row, dim, widened.data());
@@ -81,12 +88,11 @@ void forward(const RegionContrastForward& args, const Parallel& parallel) {
       }
       if (difference != nullptr) {
         T* of_row = difference + row * dim;
-        for (int64_t d = 0; d < dim; ++d) of_row[d] = weight * of_row[d] - target[d];
+        for (int64_t d = 0; d < dim; ++d) of_row[d] = weight[row] * of_row[d] - target[d];
       }
-      static_cast<T*>(args.weight)[row] = weight;
       static_cast<T*>(args.log_sum_exp)[row] = maximum[row] + log_sum[row];
-      row_loss[row] =
-          weight * (static_cast<double>(maximum[row]) + static_cast<double>(log_sum[row])) - logit / args.temperature;
+      row_loss[row] = weight[row] * (static_cast<double>(maximum[row]) + static_cast<double>(log_sum[row])) -
+                      logit / args.temperature;
     }
   });
   double total = 0;
@@ -111,28 +117,17 @@ void backward(const RegionContrastBackward& args, const Parallel& parallel) {
   }
   if (args.grad_key == nullptr) return;
   T* gradient = static_cast<T*>(args.grad_key);
-  std::fill_n(gradient, pairs.columns() * dim, T(0));
-  if (rows == 0) return;
-  std::vector<T> weight(rows);
-  for (int64_t row = 0; row < rows; ++row) {
-    weight[row] = static_cast<T>(share_of_row * static_cast<const T*>(args.weight)[row]);
-  }
-  StreamingGradient<T> problem;
-  problem.rows = {args.key, args.dtype, pairs.columns(), nullptr};
-  problem.columns = {args.query, args.dtype, rows, nullptr};
-  problem.dim = dim;
-  problem.scale = static_cast<T>(1.0 / args.temperature);
-  problem.log_sum_exp = static_cast<const T*>(args.log_sum_exp);
-  problem.weight = weight.data();
-  problem.gradient = gradient;
-  streaming_gradient(problem, parallel);
-
+  const T* expected = static_cast<const T*>(args.expected_query);
+  parallel.run(0, pairs.columns() * dim, 1 << 15, [&](int64_t begin, int64_t end) {
+    for (int64_t place = begin; place < end; ++place) gradient[place] = factor * expected[place];
+  });
+  const FeatureRows queries = {args.query, args.dtype, rows, nullptr};
   const std::vector<T> tables = overlap_tables<T>(pairs, parallel);
   const int64_t of_video = pairs.rows_of_video();
   parallel.run(0, pairs.batch, 1, [&](int64_t begin, int64_t end) {
     std::vector<T> widened(dim);
     for (int64_t row = begin * of_video; row < end * of_video; ++row) {
-      const T* query = feature_row<T>(problem.columns, row, dim, widened.data());
+      const T* query = feature_row<T>(queries, row, dim, widened.data());
       for_targets(pairs, tables, row, [&](int64_t column, T share) {
         T* to = gradient + column * dim;
         for (int64_t d = 0; d < dim; ++d) to[d] -= factor * share * query[d];

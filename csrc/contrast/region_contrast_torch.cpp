@@ -26,9 +26,10 @@ RegionPairs pairs_of(const Tensor& query, const Tensor& key, const Tensor& query
           {{key.size(1), key.size(2), key.size(3)}}};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor& query, const Tensor& key,
-                                                           const Tensor& query_extent, const Tensor& key_extent,
-                                                           double temperature, bool query_gradient) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor& query, const Tensor& key,
+                                                                   const Tensor& query_extent, const Tensor& key_extent,
+                                                                   double temperature, bool query_gradient,
+                                                                   bool key_gradient) {
   check_floating(kOp, "query", query);
   check_floating(kOp, "key", key);
   check_extent_type(kOp, "query_extent", query_extent);
@@ -60,6 +61,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor& query, 
   const Tensor log_sum_exp = at::empty(query.sizes().slice(0, 5), kept);
   const Tensor weight = at::empty(query.sizes().slice(0, 5), kept);
   const Tensor difference = query_gradient ? at::empty(query.sizes(), kept) : at::empty({0}, kept);
+  const bool by_forward = key_gradient && forward_makes_key_gradient(query);
+  const Tensor expected_query = by_forward ? at::empty(key.sizes(), kept) : at::empty({0}, kept);
   RegionContrastForward args{};
   args.dtype = dtype_of(key);
   args.query = query_values.const_data_ptr();
@@ -72,17 +75,24 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor& query, 
   args.log_sum_exp = log_sum_exp.mutable_data_ptr();
   args.weight = weight.mutable_data_ptr();
   args.expected_difference = query_gradient ? difference.mutable_data_ptr() : nullptr;
+  args.expected_query = by_forward ? expected_query.mutable_data_ptr() : nullptr;
   MOTIONOPS_DISPATCH(
       kOp, query, region_contrast_forward_cpu(args, parallel),
       region_contrast_forward_cuda(args, workspace(region_contrast_workspace_bytes(args), query).data_ptr(), stream));
-  return {loss, log_sum_exp, weight, difference};
+  return {loss, log_sum_exp, weight, difference, expected_query};
 }
 
 std::tuple<Tensor, Tensor> region_contrast_backward(const Tensor& grad_loss, const Tensor& query, const Tensor& key,
                                                     const Tensor& query_extent, const Tensor& key_extent,
                                                     const Tensor& log_sum_exp, const Tensor& weight,
-                                                    const Tensor& difference, double temperature, bool query_gradient,
-                                                    bool key_gradient) {
+                                                    const Tensor& difference, const Tensor& expected_query,
+                                                    double temperature, bool query_gradient, bool key_gradient) {
+  constexpr const char* kBackward = "region_contrast_backward";
+  check_shape(kBackward, "expected_difference", difference, !query_gradient || difference.sizes() == query.sizes(),
+              "that of query, ", query.sizes());
+  check_shape(kBackward, "expected_query", expected_query,
+              !key_gradient || !forward_makes_key_gradient(query) || expected_query.sizes() == key.sizes(),
+              "that of key, ", key.sizes());
   const Tensor query_values = for_products(query, key.scalar_type()), key_values = key.contiguous();
   const Tensor query_places = query_extent.to(at::kDouble).contiguous();
   const Tensor key_places = key_extent.to(at::kDouble).contiguous();
@@ -102,9 +112,10 @@ std::tuple<Tensor, Tensor> region_contrast_backward(const Tensor& grad_loss, con
   args.log_sum_exp = log_sum_exp.const_data_ptr();
   args.weight = weight.const_data_ptr();
   args.expected_difference = difference.const_data_ptr();
+  args.expected_query = expected_query.const_data_ptr();
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
-  MOTIONOPS_DISPATCH("region_contrast_backward", query, region_contrast_backward_cpu(args, parallel),
+  MOTIONOPS_DISPATCH(kBackward, query, region_contrast_backward_cpu(args, parallel),
                      region_contrast_backward_cuda(
                          args, workspace(region_contrast_backward_workspace_bytes(args), query).data_ptr(), stream));
   return {grad_query.to(query.scalar_type()), grad_key.to(key.scalar_type())};
@@ -117,12 +128,13 @@ TORCH_LIBRARY_FRAGMENT(MOTIONOPS_NAMESPACE, m) {
   motionops::define(
       m,
       "region_contrast(Tensor query, Tensor key, Tensor query_extent, Tensor key_extent, float temperature, "
-      "bool query_gradient) -> (Tensor loss, Tensor log_sum_exp, Tensor weight, Tensor expected_difference)",
+      "bool query_gradient, bool key_gradient) -> (Tensor loss, Tensor log_sum_exp, Tensor weight, "
+      "Tensor expected_difference, Tensor expected_query)",
       &motionops::region_contrast);
-  motionops::define(
-      m,
-      "region_contrast_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor query_extent, "
-      "Tensor key_extent, Tensor log_sum_exp, Tensor weight, Tensor expected_difference, "
-      "float temperature, bool query_gradient, bool key_gradient) -> (Tensor grad_query, Tensor grad_key)",
-      &motionops::region_contrast_backward);
+  motionops::define(m,
+                    "region_contrast_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor query_extent, "
+                    "Tensor key_extent, Tensor log_sum_exp, Tensor weight, Tensor expected_difference, "
+                    "Tensor expected_query, float temperature, bool query_gradient, bool key_gradient) -> (Tensor "
+                    "grad_query, Tensor grad_key)",
+                    &motionops::region_contrast_backward);
 }

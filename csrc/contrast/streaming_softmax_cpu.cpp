@@ -18,9 +18,18 @@ constexpr int64_t kBlockColumns = 96;
 constexpr int64_t kAddedAtOnce = 8;
 // Bytes of one packed feature of a panel: 64 float or 32 double rows.
 constexpr int64_t kPanelBytes = 256;
+// Bytes of probabilities that a thread keeps for the expected rows: panels up to the first figure, one panel up to the
+// second, which has room for 16384 columns and a batch.
+constexpr int64_t kKeptBytes = 2 << 20;
+constexpr int64_t kLargestKeptPanel = 5 << 20;
 
 template <typename T>
 constexpr int64_t kPanelRows = kPanelBytes / static_cast<int64_t>(sizeof(T));
+// Elements in a vector of the widest target.
+template <typename T>
+constexpr int64_t kWidestVector = 64 / static_cast<int64_t>(sizeof(T));
+
+int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
 // What one work item knows of its rows.
 template <typename T>
@@ -56,6 +65,22 @@ struct PanelScratch {
   std::vector<T> count;      // [rows] ranks of one block
   std::vector<T> lost;       // [rows] rounding of the sums so far
   std::vector<T> factor;     // [rows] rescaling of one block
+};
+
+// What one panel of rows leaves for the expected rows.
+template <typename T>
+struct KeptPanel {
+  KeptPanel(int64_t columns, int64_t dim)
+      : row_stride(divide_up(dim, kWidestVector<T>) * kWidestVector<T>),
+        probability(columns * kPanelRows<T>),
+        maximum(divide_up(columns, kBlockColumns) * kPanelRows<T>),
+        row(kPanelRows<T> * row_stride) {}
+  int64_t row_stride;          // D, and 0s up to whole vectors of every target
+  int64_t rows = 0;            // of the panel
+  int64_t padded = 0;          // stride of `probability`
+  std::vector<T> probability;  // [columns][padded] e^{logit − maximum}
+  std::vector<T> maximum;      // [blocks][panel rows] what it was when the block was folded
+  std::vector<T> row;          // [rows][row_stride] weight / sum · row
 };
 
 namespace baseline {
@@ -105,16 +130,30 @@ namespace avx512 {
 
 template <typename T>
 void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows, int64_t column_begin,
-                  int64_t column_end, SoftmaxState<T>& state, PanelScratch<T>& scratch) {
+                  int64_t column_end, SoftmaxState<T>& state, PanelScratch<T>& scratch, KeptPanel<T>* kept) {
 #if MOTIONOPS_SIMD_X86
   if (simd_target() == SimdTarget::kAvx512) {
-    return avx512::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch);
+    return avx512::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch, kept);
   }
   if (simd_target() == SimdTarget::kAvx2) {
-    return avx2::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch);
+    return avx2::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch, kept);
   }
 #endif
-  baseline::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch);
+  baseline::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch, kept);
+}
+
+template <typename T>
+void expected_row_item(const StreamingSoftmax<T>& problem, std::span<const KeptPanel<T>> kept, int64_t begin,
+                       int64_t columns, T* sum) {
+#if MOTIONOPS_SIMD_X86
+  if (simd_target() == SimdTarget::kAvx512) {
+    return avx512::expected_row_item(problem, kept, begin, columns, sum);
+  }
+  if (simd_target() == SimdTarget::kAvx2) {
+    return avx2::expected_row_item(problem, kept, begin, columns, sum);
+  }
+#endif
+  baseline::expected_row_item(problem, kept, begin, columns, sum);
 }
 
 template <typename T>
@@ -165,8 +204,6 @@ void merge_panel(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t 
   }
 }
 
-int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
-
 // Calls work(next_item) once on every thread; next_item() gives items 0, 1, … to whoever asks first, so that a thread that
 // the system delays holds nobody up. What an item computes does not depend on the thread.
 template <typename Work>
@@ -176,6 +213,54 @@ void share_out(int64_t items, const Parallel& parallel, Work&& work) {
   parallel.run(0, std::min<int64_t>(items, parallel.threads()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t thread = begin; thread < end; ++thread) work(next_item);
   });
+}
+
+// The forward pass where the expected rows are wanted and `at_once` panels can be kept: panel by panel, then all of them
+// column by column, each added up by one thread in the order of the panels.
+template <typename T, typename RunItem, typename Merge>
+void softmax_with_kept_panels(const StreamingSoftmax<T>& problem, int64_t panels, int64_t columns, int64_t at_once,
+                              const Parallel& parallel, const RunItem& run_item, const Merge& merge) {
+  std::vector<KeptPanel<T>> kept(std::min(panels, at_once), KeptPanel<T>(columns, problem.dim));
+  for (int64_t first = 0; first < panels; first += at_once) {
+    const std::span<KeptPanel<T>> group = std::span(kept).first(std::min(panels - first, at_once));
+    share_out(std::ssize(group), parallel, [&](auto& next_item) {
+      PanelScratch<T> scratch(problem.dim);
+      SoftmaxState<T> state(problem.dim);
+      const SoftmaxState<T>* const only = &state;
+      for (int64_t item = next_item(); item < std::ssize(group); item = next_item()) {
+        run_item(first + item, state, scratch, &group[item]);
+        merge(first + item, {&only, 1});
+      }
+    });
+    const int64_t blocks = divide_up(columns, kBlockColumns);
+    share_out(blocks, parallel, [&](auto& next_item) {
+      std::vector<T> sum(kBlockColumns * kept[0].row_stride);
+      for (int64_t item = next_item(); item < blocks; item = next_item()) {
+        const int64_t begin = item * kBlockColumns;
+        expected_row_item<T>(problem, group, begin, std::min(kBlockColumns, columns - begin), sum.data());
+      }
+    });
+  }
+}
+
+// The expected rows by a transposed pass, where the probabilities are too many to keep.
+template <typename T>
+void expected_rows_again(const StreamingSoftmax<T>& problem, const Parallel& parallel) {
+  const int64_t rows = problem.rows.count;
+  std::vector<T> log_sum_exp(rows), weight(rows, T(1));
+  for (int64_t row = 0; row < rows; ++row) log_sum_exp[row] = problem.maximum[row] + problem.log_sum[row];
+  if (problem.row_weight != nullptr) std::copy_n(problem.row_weight, rows, weight.data());
+  StreamingGradient<T> again;
+  again.rows = problem.columns[0];
+  again.columns = problem.rows;
+  again.dim = problem.dim;
+  again.scale = problem.scale;
+  again.policy = problem.policy;
+  again.log_sum_exp = log_sum_exp.data();
+  again.weight = weight.data();
+  again.sign = 1 / problem.scale;  // the derivative of the logit is not wanted here
+  again.gradient = problem.expected_row;
+  streaming_gradient(again, parallel);
 }
 
 }  // namespace
@@ -188,9 +273,10 @@ const T* feature_row(const FeatureRows& rows, int64_t row, int64_t dim, T* scrat
 template <typename T>
 void streaming_softmax(const StreamingSoftmax<T>& problem, const Parallel& parallel) {
   const int64_t rows = problem.rows.count;
-  if (rows == 0) return;
   int64_t columns = 0;
   for (const FeatureRows& segment : problem.columns) columns += segment.count;
+  if (problem.expected_row != nullptr) std::fill_n(problem.expected_row, columns * problem.dim, T(0));
+  if (rows == 0) return;
   const int64_t panels = divide_up(rows, kPanelRows<T>);
   // Enough items to keep the threads level; not more, since every item holds an expected column of its own.
   const int64_t items_wanted = parallel.threads() > 1 ? 4 * parallel.threads() : 1;
@@ -199,41 +285,51 @@ void streaming_softmax(const StreamingSoftmax<T>& problem, const Parallel& paral
   const int64_t range_columns = divide_up(blocks, ranges) * kBlockColumns;
   // The own column is packed into the space of the expected column even where that is not asked for.
   const int64_t features = problem.expected != nullptr || problem.own.data != nullptr ? problem.dim : 0;
-  auto run_item = [&](int64_t item, SoftmaxState<T>& state, PanelScratch<T>& scratch) {
+  auto run_item = [&](int64_t item, SoftmaxState<T>& state, PanelScratch<T>& scratch, KeptPanel<T>* kept) {
     const int64_t row_begin = item % panels * kPanelRows<T>;
     const int64_t column_begin = std::min(item / panels * range_columns, columns);
     softmax_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), column_begin,
-                 std::min(column_begin + range_columns, columns), state, scratch);
+                 std::min(column_begin + range_columns, columns), state, scratch, kept);
   };
   auto merge = [&](int64_t panel, std::span<const SoftmaxState<T>* const> states) {
     const int64_t row_begin = panel * kPanelRows<T>;
     merge_panel<T>(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), states);
   };
 
+  const int64_t panel_bytes = std::max(columns * kPanelBytes, kPanelBytes);
+  const int64_t panels_kept =
+      std::max<int64_t>(kKeptBytes / panel_bytes, panel_bytes <= kLargestKeptPanel) * parallel.threads();
+  if (problem.expected_row != nullptr && ranges == 1 && panels_kept > 0) {
+    return softmax_with_kept_panels(problem, panels, columns, panels_kept, parallel, run_item, merge);
+  }
   if (ranges == 1) {  // many rows: a thread needs one state, not one for every panel
-    return share_out(panels, parallel, [&](auto& next_item) {
+    share_out(panels, parallel, [&](auto& next_item) {
       PanelScratch<T> scratch(problem.dim);
       SoftmaxState<T> state(features);
       const SoftmaxState<T>* const only = &state;
       for (int64_t panel = next_item(); panel < panels; panel = next_item()) {
-        run_item(panel, state, scratch);
+        run_item(panel, state, scratch, nullptr);
         merge(panel, {&only, 1});
       }
     });
+  } else {
+    // Item = range · panels + panel: neighbouring items read the same columns.
+    std::vector<SoftmaxState<T>> states(ranges * panels, SoftmaxState<T>(features));
+    share_out(ranges * panels, parallel, [&](auto& next_item) {
+      PanelScratch<T> scratch(problem.dim);
+      for (int64_t item = next_item(); item < ranges * panels; item = next_item()) {
+        run_item(item, states[item], scratch, nullptr);
+      }
+    });
+    share_out(panels, parallel, [&](auto& next_item) {
+      std::vector<const SoftmaxState<T>*> parts(ranges);
+      for (int64_t panel = next_item(); panel < panels; panel = next_item()) {
+        for (int64_t range = 0; range < ranges; ++range) parts[range] = &states[range * panels + panel];
+        merge(panel, parts);
+      }
+    });
   }
-  // Item = range · panels + panel: neighbouring items read the same columns.
-  std::vector<SoftmaxState<T>> states(ranges * panels, SoftmaxState<T>(features));
-  share_out(ranges * panels, parallel, [&](auto& next_item) {
-    PanelScratch<T> scratch(problem.dim);
-    for (int64_t item = next_item(); item < ranges * panels; item = next_item()) run_item(item, states[item], scratch);
-  });
-  share_out(panels, parallel, [&](auto& next_item) {
-    std::vector<const SoftmaxState<T>*> parts(ranges);
-    for (int64_t panel = next_item(); panel < panels; panel = next_item()) {
-      for (int64_t range = 0; range < ranges; ++range) parts[range] = &states[range * panels + panel];
-      merge(panel, parts);
-    }
-  });
+  if (problem.expected_row != nullptr) expected_rows_again(problem, parallel);
 }
 
 template <typename T>

@@ -9,11 +9,15 @@
 //
 // Transposed pass, where columns need gradients: its rows are the keys, its columns the queries with their saved LSE:
 //   gradient_n += scale · Σ_i weight_i e^{logit_in − LSE_i} query_i
+// Where the forward pass is asked for the expected rows, it forms that sum itself as long as the probabilities of a panel
+// fit into a few megabytes a thread: those of some panels are kept and meet the rows once more. That is three products
+// where the two passes take four, and one exponential a pair instead of two.
 //
 // Parallelism: work items are (panel of rows) × (range of columns); where rows are few there are several ranges, and those
 // of one panel are merged at the end.
 // Numerics: T (float, or double for float64 features) throughout; products in the order of D, so that equal columns give
-// equal logits. Memory: about 32 + 0.5 D kB for each of at most panels + 4 · threads items; nothing depends on the columns.
+// equal logits. Memory: about 32 + 0.5 D kB for each of at most panels + 4 · threads items, and for the expected rows up to
+// 5 MiB of probabilities a thread; nothing else depends on the columns.
 #pragma once
 
 #include <cstdint>
@@ -66,6 +70,9 @@ struct StreamingSoftmax {
   T* log_sum = nullptr;     // [R]
   int32_t* rank = nullptr;  // [R] counted columns above the own logit, only with `own`; or null
   T* expected = nullptr;    // [R, D] E, or null
+  // Σ_i row_weight_i e^{logit_in − LSE_i} row_i for every column n, which are one segment without index; null: not wanted.
+  T* expected_row = nullptr;      // [columns, D]
+  const T* row_weight = nullptr;  // [R], only with `expected_row`; null: 1
 };
 
 template <typename T>

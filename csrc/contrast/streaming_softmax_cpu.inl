@@ -129,32 +129,37 @@ inline __attribute__((always_inline)) void multiply_tile(const T* a, int64_t a_s
 }
 
 template <typename T, int J, bool kAlongFeatures, bool kAccumulate>
-inline void multiply_strips(const T* a, int64_t rows, const T* b, int64_t b_stride, int64_t depth, T scale, T* c) {
+inline void multiply_strips(const T* a, int64_t stride, int64_t rows, const T* b, int64_t b_stride, int64_t depth,
+                            T scale, T* c) {
   constexpr int kStrip = MOTIONOPS_STRIP_VECTORS;
   constexpr int64_t kLanes = Simd<T>::kLanes;
   int64_t r = 0;
   for (; r + kStrip * kLanes <= rows; r += kStrip * kLanes) {
-    multiply_tile<T, kStrip, J, kAlongFeatures, kAccumulate>(a + r, rows, b, b_stride, depth, scale, c + r, rows);
+    multiply_tile<T, kStrip, J, kAlongFeatures, kAccumulate>(a + r, stride, b, b_stride, depth, scale, c + r, stride);
   }
   for (; r < rows; r += kLanes) {
-    multiply_tile<T, 1, J, kAlongFeatures, kAccumulate>(a + r, rows, b, b_stride, depth, scale, c + r, rows);
+    multiply_tile<T, 1, J, kAlongFeatures, kAccumulate>(a + r, stride, b, b_stride, depth, scale, c + r, stride);
   }
 }
 
-// c[j][r] (+)= scale · Σ_k a[k][r] · b(k, j) for all j < columns; a and c have `rows` (a multiple of the lanes) as stride.
+// c[j][r] (+)= scale · Σ_k a[k][r] · b(k, j) for all j < columns; `rows` is a multiple of the lanes, `stride` that of a and c.
 template <typename T, bool kAlongFeatures, bool kAccumulate>
-void multiply(const T* a, int64_t rows, const T* b, int64_t b_stride, int64_t columns, int64_t depth, T scale, T* c) {
+void multiply(const T* a, int64_t stride, int64_t rows, const T* b, int64_t b_stride, int64_t columns, int64_t depth,
+              T scale, T* c) {
   constexpr int64_t kTile = 6;
   const int64_t step = kAlongFeatures ? b_stride : 1;
   int64_t j = 0;
   for (; j + kTile <= columns; j += kTile) {
-    multiply_strips<T, kTile, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth, scale, c + j * rows);
+    multiply_strips<T, kTile, kAlongFeatures, kAccumulate>(a, stride, rows, b + j * step, b_stride, depth, scale,
+                                                           c + j * stride);
   }
   for (; j + 2 <= columns; j += 2) {
-    multiply_strips<T, 2, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth, scale, c + j * rows);
+    multiply_strips<T, 2, kAlongFeatures, kAccumulate>(a, stride, rows, b + j * step, b_stride, depth, scale,
+                                                       c + j * stride);
   }
   for (; j < columns; ++j) {
-    multiply_strips<T, 1, kAlongFeatures, kAccumulate>(a, rows, b + j * step, b_stride, depth, scale, c + j * rows);
+    multiply_strips<T, 1, kAlongFeatures, kAccumulate>(a, stride, rows, b + j * step, b_stride, depth, scale,
+                                                       c + j * stride);
   }
 }
 
@@ -249,11 +254,69 @@ bool fold(T* logits, int64_t columns, int64_t padded, const T* threshold, T* max
   return moved;
 }
 
+// Makes of the kept e^{logit − maximum so far} the e^{logit − maximum} of all columns, and divides the panel's weighted
+// rows by the sums, so that one product of the two is the panel's share of the expected rows.
+template <typename T>
+void finish_kept(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows, int64_t columns,
+                 const SoftmaxState<T>& state, PanelScratch<T>& scratch, KeptPanel<T>& kept) {
+  constexpr int64_t kLanes = Simd<T>::kLanes;
+  using Vector = typename Simd<T>::Vector;
+  const int64_t padded = state.padded;
+  const Vector nothing = broadcast(-std::numeric_limits<T>::infinity());
+  for (int64_t column = 0; column < columns; column += kBlockColumns) {
+    const T* maximum = kept.maximum.data() + column / kBlockColumns * kPanelRows<T>;
+    const int64_t end = std::min(column + kBlockColumns, columns);
+    for (int64_t r = 0; r < padded; r += kLanes) {
+      const Vector highest = load(state.maximum.data() + r);
+      const Vector scaling = exponential<T>(load(maximum + r) - (highest == nothing ? Vector{} : highest));
+      store(scratch.factor.data() + r, scaling);
+      bool moved = false;
+      for (int64_t lane = 0; lane < kLanes; ++lane) moved |= scratch.factor[r + lane] != T(1);
+      if (!moved) continue;
+      for (int64_t j = column; j < end; ++j) {
+        T* at = kept.probability.data() + j * padded + r;
+        store(at, load(at) * scaling);
+      }
+    }
+  }
+  const int64_t stride = kept.row_stride;
+  for (int64_t r = 0; r < rows; ++r) {
+    const T weight = problem.row_weight == nullptr ? T(1) : problem.row_weight[row_begin + r];
+    const T factor = state.sum[r] == 0 ? T(0) : weight / state.sum[r];
+    T* to = kept.row.data() + r * stride;
+    for (int64_t d = 0; d < problem.dim; ++d) to[d] = scratch.packed[d * padded + r] * factor;
+    std::fill(to + problem.dim, to + stride, T(0));
+  }
+  kept.rows = rows;
+  kept.padded = padded;
+}
+
+// Adds what the kept panels give to the expected rows of columns [begin, begin + columns); sum is [columns][row_stride].
+template <typename T>
+void expected_row_item(const StreamingSoftmax<T>& problem, std::span<const KeptPanel<T>> kept, int64_t begin,
+                       int64_t columns, T* sum) {
+  const int64_t stride = kept[0].row_stride;
+  std::fill_n(sum, columns * stride, T(0));
+  for (const KeptPanel<T>& panel : kept) {
+    // Some features of all rows at a time: they stay in the first cache while the columns pass by.
+    for (int64_t d = 0; d < stride; d += kPanelRows<T>) {
+      multiply<T, true, true>(panel.row.data() + d, stride, std::min(kPanelRows<T>, stride - d),
+                              panel.probability.data() + begin * panel.padded, panel.padded, columns, panel.rows, T(1),
+                              sum + d);
+    }
+  }
+  for (int64_t j = 0; j < columns; ++j) {
+    T* to = problem.expected_row + (begin + j) * problem.dim;
+    for (int64_t d = 0; d < problem.dim; ++d) to[d] += sum[j * stride + d];
+  }
+}
+
 // One work item of the forward pass: one panel of rows against columns [column_begin, column_end).
-// The own column, where there is one, belongs to the first range.
+// The own column, where there is one, belongs to the first range. Probabilities are left in `kept`, if it is not null; the
+// range is that of all columns then.
 template <typename T>
 void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows, int64_t column_begin,
-                  int64_t column_end, SoftmaxState<T>& state, PanelScratch<T>& scratch) {
+                  int64_t column_end, SoftmaxState<T>& state, PanelScratch<T>& scratch, KeptPanel<T>* kept) {
   constexpr int64_t kLanes = Simd<T>::kLanes;
   using Vector = typename Simd<T>::Vector;
   const int64_t dim = problem.dim;
@@ -301,7 +364,8 @@ void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t
     for (int64_t column = std::max(column_begin, segment_begin); column < end;) {
       const int64_t columns = std::min(kBlockColumns, end - column);
       const T* block = load_rows(segment, column - segment_begin, columns, dim, widened);
-      multiply<T, true, false>(packed, padded, block, dim, columns, dim, problem.scale, logits);
+      if (kept != nullptr) logits = kept->probability.data() + column * padded;
+      multiply<T, true, false>(packed, padded, padded, block, dim, columns, dim, problem.scale, logits);
       if (problem.policy != nullptr) {
         problem.policy->exclude({logits, padded, row_begin, rows, column, columns});
       }
@@ -311,6 +375,9 @@ void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t
                                              lost, count, factor)
                              : fold<T, false>(logits, columns, padded, threshold, state.maximum.data(),
                                               state.sum.data(), lost, count, factor);
+      if (kept != nullptr) {
+        std::copy_n(state.maximum.data(), padded, kept->maximum.data() + column / kBlockColumns * kPanelRows<T>);
+      }
       if (problem.rank != nullptr) {
         // Floats count exactly only to 2^24, so they are emptied after every block.
         for (int64_t r = 0; r < rows; ++r) state.rank[r] += static_cast<int32_t>(count[r]);
@@ -325,12 +392,13 @@ void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t
             }
           }
         }
-        multiply<T, false, true>(logits, padded, block, dim, dim, columns, T(1), expected);
+        multiply<T, false, true>(logits, padded, padded, block, dim, dim, columns, T(1), expected);
       }
       column += columns;
     }
     segment_begin = segment_end;
   }
+  if (kept != nullptr) finish_kept(problem, row_begin, rows, column_end, state, scratch, *kept);
 }
 
 // One work item of the transposed pass: one panel of keys against all queries; scratch.gradient is [D][padded].
@@ -348,7 +416,7 @@ void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64
   for (int64_t column = 0; column < problem.columns.count; column += kBlockColumns) {
     const int64_t columns = std::min(kBlockColumns, problem.columns.count - column);
     const T* block = load_rows(problem.columns, column, columns, dim, widened);
-    multiply<T, true, false>(packed, padded, block, dim, columns, dim, problem.scale, logits);
+    multiply<T, true, false>(packed, padded, padded, block, dim, columns, dim, problem.scale, logits);
     if (problem.policy != nullptr) {
       problem.policy->exclude({logits, padded, row_begin, rows, column, columns});
     }
@@ -360,7 +428,7 @@ void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64
         store(at, exponential<T>(load(at) - log_sum_exp) * weight);
       }
     }
-    multiply<T, false, true>(logits, padded, block, dim, dim, columns, T(1), gradient);
+    multiply<T, false, true>(logits, padded, padded, block, dim, dim, columns, T(1), gradient);
   }
   const T factor = problem.scale * problem.sign;
   for (int64_t r = 0; r < rows; ++r) {

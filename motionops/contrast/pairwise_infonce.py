@@ -8,7 +8,7 @@ from torch import Tensor
 
 from motionops.arrays import as_tensor
 from motionops.contrast.queue_infonce import InfoNCE, accumulation_dtype
-from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
+from motionops.library import NAMESPACE, check_kept, check_same_device, forbid_double_backward, ops, runs_on_cpu
 from motionops.scalars import check_scalars
 
 
@@ -37,9 +37,9 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
     """
     query = as_tensor("pairwise_infonce", "query", query)
     key = as_tensor("pairwise_infonce", "key", key)
-    wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    wanted = [torch.is_grad_enabled() and features.requires_grad for features in (query, key)]
     check_scalars("pairwise_infonce", real={"temperature": temperature})
-    loss, rank, *_ = ops().pairwise_infonce(query, key, temperature, wants_gradient)
+    loss, rank, *_ = ops().pairwise_infonce(query, key, temperature, *wanted)
     return InfoNCE(loss, rank)
 
 
@@ -67,7 +67,7 @@ def register(namespace: str) -> None:
     backward_name = f"{namespace}::pairwise_infonce_backward"
 
     @torch.library.register_fake(forward_name)
-    def _(query, key, temperature, query_gradient):
+    def _(query, key, temperature, query_gradient, key_gradient):
         check_same_device("pairwise_infonce", "query", query, key=key)
         rows, dim = query.shape
         kept = accumulation_dtype(key.dtype)
@@ -77,32 +77,28 @@ def register(namespace: str) -> None:
             query.new_empty((rows,), dtype=kept),
             query.new_empty((rows,), dtype=kept),
             query.new_empty((rows if query_gradient else 0, dim), dtype=kept),
+            key.new_empty((len(key) if key_gradient and runs_on_cpu(namespace, query) else 0, dim), dtype=kept),
         )
 
     @torch.library.register_fake(backward_name)
-    def _(grad_loss, query, key, positive_logit, log_sum_exp, expected_key, temperature, *wanted):
+    def _(grad_loss, query, key, positive_logit, log_sum_exp, expected_key, expected_query, temperature, *wanted):
         return tuple(
             features.new_empty(features.shape if wants else (0, features.shape[1]))
             for features, wants in zip((query, key), wanted, strict=True)
         )
 
     def setup_context(ctx, inputs, output):
-        query, key, temperature, query_gradient = inputs
+        query, key, ctx.temperature, *ctx.kept_for = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(query, key, *output[2:])
-        ctx.temperature = temperature
-        ctx.query_gradient = query_gradient
 
     def backward(ctx, grad_loss, *_):
         query_wants, key_wants = ctx.needs_input_grad[:2]
-        if query_wants and not ctx.query_gradient:
-            raise RuntimeError(
-                "pairwise_infonce: query_gradient must be True where query requires a gradient, got False"
-            )
+        check_kept("pairwise_infonce", (query_wants, key_wants), ctx.kept_for)
         grad_query, grad_key = getattr(torch.ops, namespace).pairwise_infonce_backward(
             grad_loss, *ctx.saved_tensors, ctx.temperature, query_wants, key_wants
         )
-        return grad_query if query_wants else None, grad_key if key_wants else None, None, None
+        return grad_query if query_wants else None, grad_key if key_wants else None, None, None, None
 
     torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
     forbid_double_backward(namespace, "pairwise_infonce")

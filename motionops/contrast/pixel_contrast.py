@@ -7,7 +7,7 @@ from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
 from motionops.contrast.queue_infonce import accumulation_dtype
-from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
+from motionops.library import NAMESPACE, check_kept, check_same_device, forbid_double_backward, ops
 from motionops.scalars import check_scalars
 
 
@@ -230,8 +230,7 @@ def register(namespace: str) -> None:
 
     def backward(ctx, grad_loss, *_):
         query_wants, key_wants = ctx.needs_input_grad[:2]
-        if query_wants and not ctx.query_gradient:
-            raise RuntimeError("pixel_contrast: query_gradient must be True where query requires a gradient, got False")
+        check_kept("pixel_contrast", [query_wants], [ctx.query_gradient])
         grad_query, grad_key = getattr(torch.ops, namespace).pixel_contrast_backward(
             grad_loss,
             *ctx.saved_tensors,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
-from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
+from motionops.library import NAMESPACE, check_kept, check_same_device, forbid_double_backward, ops
 from motionops.scalars import check_scalars
 
 
@@ -158,8 +158,7 @@ def register(namespace: str) -> None:
 
     def backward(ctx, grad_loss, *_):
         query_wants, key_wants = ctx.needs_input_grad[:2]
-        if query_wants and not ctx.query_gradient:
-            raise RuntimeError("queue_infonce: query_gradient must be True where query requires a gradient, got False")
+        check_kept("queue_infonce", [query_wants], [ctx.query_gradient])
         grad_query, grad_key = getattr(torch.ops, namespace).queue_infonce_backward(
             grad_loss, *ctx.saved_tensors, ctx.temperature, ctx.products, query_wants, key_wants
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 from motionops.arrays import as_tensor
 from motionops.contrast.queue_infonce import accumulation_dtype
 from motionops.geometry.soft_correspondence import soft_correspondence_reference
-from motionops.library import NAMESPACE, check_same_device, forbid_double_backward, ops
+from motionops.library import NAMESPACE, check_kept, check_same_device, forbid_double_backward, ops, runs_on_cpu
 from motionops.scalars import check_scalars
 
 
@@ -37,9 +37,9 @@ def region_contrast(query: Any, key: Any, query_extent: Any, key_extent: Any, *,
     op = "region_contrast"
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
     query_extent, key_extent = as_tensor(op, "query_extent", query_extent), as_tensor(op, "key_extent", key_extent)
-    wants_gradient = torch.is_grad_enabled() and query.requires_grad
+    wanted = [torch.is_grad_enabled() and features.requires_grad for features in (query, key)]
     check_scalars("region_contrast", real={"temperature": temperature})
-    return ops().region_contrast(query, key, query_extent.detach(), key_extent.detach(), temperature, wants_gradient)[0]
+    return ops().region_contrast(query, key, query_extent.detach(), key_extent.detach(), temperature, *wanted)[0]
 
 
 def region_contrast_reference(
@@ -70,10 +70,11 @@ def register(namespace: str) -> None:
     forward_name, backward_name = f"{namespace}::region_contrast", f"{namespace}::region_contrast_backward"
 
     @torch.library.register_fake(forward_name)
-    def _(query, key, query_extent, key_extent, temperature, query_gradient):
+    def _(query, key, query_extent, key_extent, temperature, query_gradient, key_gradient):
         check_same_device("region_contrast", "query", query, key=key, query_extent=query_extent, key_extent=key_extent)
         kept = accumulation_dtype(key.dtype)
-        shapes = ((), query.shape[:5], query.shape[:5], query.shape if query_gradient else (0,))
+        expected_query = key.shape if key_gradient and runs_on_cpu(namespace, query) else (0,)
+        shapes = ((), query.shape[:5], query.shape[:5], query.shape if query_gradient else (0,), expected_query)
         return tuple(query.new_empty(shape, dtype=kept) for shape in shapes)
 
     @torch.library.register_fake(backward_name)
@@ -86,23 +87,17 @@ def register(namespace: str) -> None:
     def setup_context(ctx, inputs, output):
         ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(*inputs[:4], *output[1:])
-        ctx.temperature, ctx.query_gradient = inputs[4:]
+        ctx.temperature, *ctx.kept_for = inputs[4:]
 
     def backward(ctx, grad_loss, *_):
         wanted = ctx.needs_input_grad[:2]
-        if wanted[0] and not ctx.query_gradient:
-            raise RuntimeError(
-                "region_contrast: query_gradient must be True where query requires a gradient, got False"
-            )
+        check_kept("region_contrast", wanted, ctx.kept_for)
         gradients = getattr(torch.ops, namespace).region_contrast_backward(
             grad_loss, *ctx.saved_tensors, ctx.temperature, *wanted
         )
         return (
             *(value if wants else None for value, wants in zip(gradients, wanted, strict=True)),
-            None,
-            None,
-            None,
-            None,
+            *[None] * 5,
         )
 
     torch.library.register_autograd(forward_name, backward, setup_context=setup_context)

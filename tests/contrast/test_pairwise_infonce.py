@@ -61,6 +61,29 @@ def test_matches_reference(to_backend, shape, dtype):
     assert ((result.rank.cpu() - pairwise_infonce_reference(**sample).rank.cpu()).abs() <= close).all()
 
 
+# The CPU's ways to the key gradient: all probabilities kept at once, a few panels at a time, one panel a thread, and a
+# pass of its own because there are too many columns, or because a thread has only a range of them.
+WAYS = [(600, 700, 20), (800, 2100, 5), (300, 9000, 6), (130, 21000, 3), (40, 500, 17)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", WAYS, ids=str)
+def test_every_way_to_the_key_gradient(shape, threads):
+    sample = pairwise_sample(*shape, dtype=torch.float64)
+    # Later keys lie nearer: the largest logit moves from block to block, by more than e^700 in all.
+    sample["key"] = sample["key"] * torch.linspace(0.1, 80, len(sample["key"]), dtype=torch.float64)[:, None]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
+    finally:
+        torch.set_num_threads(before)
+    wanted = loss_and_gradients(pairwise_infonce_reference, sample, ("query", "key"))
+    for name, value in wanted.items():
+        scale = value.abs().max().item()
+        torch.testing.assert_close(ours[name], value, rtol=1e-11, atol=1e-13 * scale, msg=name)
+
+
 def test_strided_inputs(to_backend):
     sample = to_backend(pairwise_sample(6, 9, 10))
     strided = {name: value.T.contiguous().T for name, value in sample.items()}
@@ -244,24 +267,32 @@ def test_meta_tensors_do_not_mix_with_others(argument):
         pairwise_infonce(**sample)
 
 
-def test_the_forward_operator_must_know_of_the_query_gradient(to_backend):
+@pytest.mark.parametrize("argument", ["query", "key"])
+def test_the_forward_operator_must_know_of_the_gradients(to_backend, argument):
     sample = to_backend(pairwise_sample(4, 9, 5))
-    loss = ops().pairwise_infonce(sample["query"].requires_grad_(), sample["key"], 0.1, False)[0]
-    with pytest.raises(RuntimeError, match="pairwise_infonce: query_gradient must be True"):
+    sample[argument].requires_grad_()
+    loss = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, False, False)[0]
+    with pytest.raises(RuntimeError, match=f"pairwise_infonce: {argument}_gradient must be True"):
         loss.backward()
 
 
 @pytest.mark.parametrize("query_gradient", [False, True])
 def test_opcheck_forward(to_backend, query_gradient):
     sample = to_backend(pairwise_sample(4, 9, 5))
-    arguments = (sample["query"].requires_grad_(query_gradient), sample["key"].requires_grad_(), 0.1, query_gradient)
+    arguments = (
+        sample["query"].requires_grad_(query_gradient),
+        sample["key"].requires_grad_(),
+        0.1,
+        query_gradient,
+        True,
+    )
     torch.library.opcheck(ops().pairwise_infonce.default, arguments)
 
 
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
 def test_opcheck_backward(backend, to_backend, wanted):
     sample = to_backend(pairwise_sample(4, 9, 5))
-    saved = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, True)[2:]
+    saved = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, True, True)[2:]
     grad_loss = torch.ones((), device=backend.device)
     arguments = (grad_loss, sample["query"], sample["key"], *saved, 0.1, *wanted)
     torch.library.opcheck(ops().pairwise_infonce_backward.default, arguments)

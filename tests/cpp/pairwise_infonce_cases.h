@@ -27,14 +27,16 @@ void run_case(Dtype dtype, const Case& c, bool tensor_cores, bool tf32, const Fo
   T loss = NAN, grad_loss = 1.5;
   std::vector<int32_t> rank(c.rows, -1);
   std::vector<T> positive(c.rows, NAN), log_sum_exp(c.rows, NAN), expected(c.rows * c.dim, NAN);
+  std::vector<T> expected_query(c.key_rows * c.dim, NAN);
   std::vector<T> grad_query(c.rows * c.dim, NAN), grad_key(c.key_rows * c.dim, NAN);
   T* kept = c.query_gradient ? expected.data() : nullptr;
   forward(motionops::PairwiseInfonceForward{dtype, query.storage.data(), key.storage.data(), c.rows, c.key_rows, c.dim,
                                             kTemperature, tf32, &loss, rank.data(), positive.data(), log_sum_exp.data(),
-                                            kept});
-  backward(motionops::PairwiseInfonceBackward{
-      dtype, query.storage.data(), key.storage.data(), &grad_loss, positive.data(), log_sum_exp.data(), kept, c.rows,
-      c.key_rows, c.dim, kTemperature, tf32, c.query_gradient ? grad_query.data() : nullptr, grad_key.data()});
+                                            kept, expected_query.data()});
+  backward(motionops::PairwiseInfonceBackward{dtype, query.storage.data(), key.storage.data(), &grad_loss,
+                                              positive.data(), log_sum_exp.data(), kept, expected_query.data(), c.rows,
+                                              c.key_rows, c.dim, kTemperature, tf32,
+                                              c.query_gradient ? grad_query.data() : nullptr, grad_key.data()});
 
   std::vector<const double*> columns;
   for (int64_t j = 0; j < c.key_rows; ++j) columns.push_back(key.row(j));

@@ -61,15 +61,17 @@ void run_case(Dtype dtype, const Case& c, bool tensor_cores, bool tf32, const Fo
   const std::vector<double> key_extent = random_views(c.batch, generator);
   T loss = NAN, grad_loss = 1.5;
   std::vector<T> log_sum_exp(rows, NAN), weight(rows, NAN), difference(rows * c.dim, NAN);
+  std::vector<T> expected_query(count * c.dim, NAN);
   std::vector<T> grad_query(rows * c.dim, NAN), grad_key(count * c.dim, NAN);
   T* kept = c.query_gradient ? difference.data() : nullptr;
   const motionops::RegionPairs pairs{query_extent.data(), key_extent.data(), c.batch, c.views,
                                      c.query_grid,        c.key_grid};
   forward(motionops::RegionContrastForward{dtype, query.storage.data(), key.storage.data(), pairs, c.dim, kTemperature,
-                                           tf32, &loss, log_sum_exp.data(), weight.data(), kept});
-  backward(motionops::RegionContrastBackward{dtype, query.storage.data(), key.storage.data(), pairs, c.dim,
-                                             kTemperature, tf32, &grad_loss, log_sum_exp.data(), weight.data(), kept,
-                                             c.query_gradient ? grad_query.data() : nullptr, grad_key.data()});
+                                           tf32, &loss, log_sum_exp.data(), weight.data(), kept,
+                                           expected_query.data()});
+  backward(motionops::RegionContrastBackward{
+      dtype, query.storage.data(), key.storage.data(), pairs, c.dim, kTemperature, tf32, &grad_loss, log_sum_exp.data(),
+      weight.data(), kept, expected_query.data(), c.query_gradient ? grad_query.data() : nullptr, grad_key.data()});
 
   std::vector<const double*> columns;
   for (int64_t j = 0; j < count; ++j) columns.push_back(key.row(j));
