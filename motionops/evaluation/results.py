@@ -21,12 +21,13 @@ COLUMNS = (
 )
 
 
-def append_result(row: Mapping[str, Any], file: str | os.PathLike) -> None:
+def append_result(row: Mapping[str, Any], file: str | os.PathLike, *, twice: bool = True) -> None:
     """Append a row; several runs may do so at once, and a reader never sees half of one.
 
     Args:
         row: by column. A column that the file lacks is added to it, for all rows.
         file: made with its folder where it is not there.
+        twice: append it although the file has the same row, but for its time.
 
     Raises:
         UserError: the file is no such table.
@@ -37,6 +38,8 @@ def append_result(row: Mapping[str, Any], file: str | os.PathLike) -> None:
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # the folder, since the file may be replaced
         columns, rows = read_results(file) if file.exists() else (list(COLUMNS), [])
+        if not twice and any(_same(row, other) for other in rows):
+            return
         missing = [name for name in row if name not in columns]
         ends_whole = file.exists() and file.stat().st_size and file.read_bytes().endswith(b"\n")
         if missing or not ends_whole:
@@ -68,11 +71,20 @@ def read_results(file: str | os.PathLike) -> tuple[list[str], list[dict[str, str
     return columns, rows
 
 
+def _same(row: Mapping[str, Any], other: Mapping[str, str]) -> bool:
+    names = (row.keys() | other.keys()) - {"time"}
+    return all(_text(row.get(name, "")) == other.get(name, "") for name in names)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
 def _lines(columns: list[str], rows: list[Mapping[str, Any]], header: bool) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     if header:
         writer.writeheader()
     for row in rows:
-        writer.writerow({name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()})
+        writer.writerow({name: _text(value) for name, value in row.items()})
     return text.getvalue()

@@ -104,6 +104,11 @@ def test_low_shot(evaluate, tiny_shapes, tmp_path):
     assert metrics_of(tmp_path / "b")["at"][0]["n_train"] == 8
     _, rows = read_results(tmp_path / "results.csv")
     assert [float(row["share"]) for row in rows] == [1, 50, 100, 25]
+    # What was measured before a stop is not appended again; a share that is new is.
+    again = [*base, "--output", tmp_path / "b", "--epochs", 1, "--resume"]
+    assert evaluate(*again, "--shares", "25,50") == 0
+    _, rows = read_results(tmp_path / "results.csv")
+    assert [float(row["share"]) for row in rows] == [1, 50, 100, 25, 50]
 
 
 def test_compare(evaluate, tiny_shapes, tmp_path, capsys):

@@ -21,7 +21,8 @@ def publish(config: Measurement, inputs: Inputs, metrics: dict[str, Any]) -> Non
     """Print the table, append the row."""
     print(format_retrieval(metrics) if metrics["protocol"] == "retrieval" else format_classification(metrics))
     file = results_file(config)
-    append_result(result_row(config, inputs, metrics), file)
+    resumed = getattr(config, "resume", False)  # what was measured before the stop has its row
+    append_result(result_row(config, inputs, metrics), file, twice=not resumed)
     print(f"written: {config.output / 'metrics.json'}, a row of {file}")
 
 
