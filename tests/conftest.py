@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from torch import Tensor
 
 import motionops
 from motionops import library
+from motionops.commandline import TRAINER_PARTS
 
 ROOT = Path(__file__).resolve().parent.parent
 EMULATED_NAMESPACE = "motionops_emulated"
@@ -30,6 +32,28 @@ OPERATOR_MODULES = sorted(
     for path in (ROOT / "motionops").glob("*/*.py")
     if "\ndef register(namespace: str)" in path.read_text()
 )
+
+
+# What does nothing without parts that are not everywhere. On a machine without network it is left out, by name; single
+# tests ask for their parts themselves.
+NEEDED = {
+    "trainers": TRAINER_PARTS,
+    "evaluation": (*TRAINER_PARTS, "sklearn"),
+    "video": ("av", "tqdm"),
+    "learning/test_run_folder.py": ("lightning", "yaml"),
+    "models/test_backbones.py": ("safetensors", "torchvision"),
+    "models/test_export.py": ("safetensors", "torchvision"),
+    "models/test_image_weights.py": ("safetensors", "torchvision"),
+    "fuzz": ("hypothesis",),
+    "views/test_motion_extents.py": ("hypothesis",),
+    "flow/test_tvl1_accuracy.py": ("scipy",),
+}
+MISSING = {path: [part for part in parts if find_spec(part) is None] for path, parts in NEEDED.items()}
+collect_ignore = [path for path, parts in MISSING.items() if parts]
+
+
+def pytest_report_header() -> list[str]:
+    return [f"left out: tests/{path}, which needs {', '.join(parts)}" for path, parts in MISSING.items() if parts]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -28,6 +27,8 @@ from motionops.video.dali import (
 from motionops.video.pyav import require_av
 from motionops.video.reading import Coding, read_coding
 from tests.video.video_files import encode, numbered_frames, numbers_of
+
+cv2 = pytest.importorskip("cv2")
 
 try:
     import nvidia.dali  # noqa: F401
