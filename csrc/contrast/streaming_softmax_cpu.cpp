@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "core/simd_target.h"
@@ -67,20 +68,20 @@ struct PanelScratch {
   std::vector<T> factor;     // [rows] rescaling of one block
 };
 
-// What one panel of rows leaves for the expected rows.
+// What one panel of rows leaves for the expected rows. Megabytes that are written before they are read, and so not cleared.
 template <typename T>
 struct KeptPanel {
   KeptPanel(int64_t columns, int64_t dim)
       : row_stride(divide_up(dim, kWidestVector<T>) * kWidestVector<T>),
-        probability(columns * kPanelRows<T>),
-        maximum(divide_up(columns, kBlockColumns) * kPanelRows<T>),
-        row(kPanelRows<T> * row_stride) {}
-  int64_t row_stride;          // D, and 0s up to whole vectors of every target
-  int64_t rows = 0;            // of the panel
-  int64_t padded = 0;          // stride of `probability`
-  std::vector<T> probability;  // [columns][padded] e^{logit − maximum}
-  std::vector<T> maximum;      // [blocks][panel rows] what it was when the block was folded
-  std::vector<T> row;          // [rows][row_stride] weight / sum · row
+        probability(std::make_unique_for_overwrite<T[]>(columns * kPanelRows<T>)),
+        maximum(std::make_unique_for_overwrite<T[]>(divide_up(columns, kBlockColumns) * kPanelRows<T>)),
+        row(std::make_unique_for_overwrite<T[]>(kPanelRows<T> * row_stride)) {}
+  int64_t row_stride;                // D, and 0s up to whole vectors of every target
+  int64_t rows = 0;                  // of the panel
+  int64_t padded = 0;                // stride of `probability`
+  std::unique_ptr<T[]> probability;  // [columns][padded] e^{logit − maximum}
+  std::unique_ptr<T[]> maximum;      // [blocks][panel rows] what it was when the block was folded
+  std::unique_ptr<T[]> row;          // [rows][row_stride] weight / sum · row
 };
 
 namespace baseline {
@@ -220,7 +221,8 @@ void share_out(int64_t items, const Parallel& parallel, Work&& work) {
 template <typename T, typename RunItem, typename Merge>
 void softmax_with_kept_panels(const StreamingSoftmax<T>& problem, int64_t panels, int64_t columns, int64_t at_once,
                               const Parallel& parallel, const RunItem& run_item, const Merge& merge) {
-  std::vector<KeptPanel<T>> kept(std::min(panels, at_once), KeptPanel<T>(columns, problem.dim));
+  std::vector<KeptPanel<T>> kept;
+  for (int64_t panel = 0; panel < std::min(panels, at_once); ++panel) kept.emplace_back(columns, problem.dim);
   for (int64_t first = 0; first < panels; first += at_once) {
     const std::span<KeptPanel<T>> group = std::span(kept).first(std::min(panels - first, at_once));
     share_out(std::ssize(group), parallel, [&](auto& next_item) {

@@ -264,7 +264,7 @@ void finish_kept(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t 
   const int64_t padded = state.padded;
   const Vector nothing = broadcast(-std::numeric_limits<T>::infinity());
   for (int64_t column = 0; column < columns; column += kBlockColumns) {
-    const T* maximum = kept.maximum.data() + column / kBlockColumns * kPanelRows<T>;
+    const T* maximum = kept.maximum.get() + column / kBlockColumns * kPanelRows<T>;
     const int64_t end = std::min(column + kBlockColumns, columns);
     for (int64_t r = 0; r < padded; r += kLanes) {
       const Vector highest = load(state.maximum.data() + r);
@@ -274,7 +274,7 @@ void finish_kept(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t 
       for (int64_t lane = 0; lane < kLanes; ++lane) moved |= scratch.factor[r + lane] != T(1);
       if (!moved) continue;
       for (int64_t j = column; j < end; ++j) {
-        T* at = kept.probability.data() + j * padded + r;
+        T* at = kept.probability.get() + j * padded + r;
         store(at, load(at) * scaling);
       }
     }
@@ -283,7 +283,7 @@ void finish_kept(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t 
   for (int64_t r = 0; r < rows; ++r) {
     const T weight = problem.row_weight == nullptr ? T(1) : problem.row_weight[row_begin + r];
     const T factor = state.sum[r] == 0 ? T(0) : weight / state.sum[r];
-    T* to = kept.row.data() + r * stride;
+    T* to = kept.row.get() + r * stride;
     for (int64_t d = 0; d < problem.dim; ++d) to[d] = scratch.packed[d * padded + r] * factor;
     std::fill(to + problem.dim, to + stride, T(0));
   }
@@ -300,8 +300,8 @@ void expected_row_item(const StreamingSoftmax<T>& problem, std::span<const KeptP
   for (const KeptPanel<T>& panel : kept) {
     // Some features of all rows at a time: they stay in the first cache while the columns pass by.
     for (int64_t d = 0; d < stride; d += kPanelRows<T>) {
-      multiply<T, true, true>(panel.row.data() + d, stride, std::min(kPanelRows<T>, stride - d),
-                              panel.probability.data() + begin * panel.padded, panel.padded, columns, panel.rows, T(1),
+      multiply<T, true, true>(panel.row.get() + d, stride, std::min(kPanelRows<T>, stride - d),
+                              panel.probability.get() + begin * panel.padded, panel.padded, columns, panel.rows, T(1),
                               sum + d);
     }
   }
@@ -364,7 +364,7 @@ void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t
     for (int64_t column = std::max(column_begin, segment_begin); column < end;) {
       const int64_t columns = std::min(kBlockColumns, end - column);
       const T* block = load_rows(segment, column - segment_begin, columns, dim, widened);
-      if (kept != nullptr) logits = kept->probability.data() + column * padded;
+      if (kept != nullptr) logits = kept->probability.get() + column * padded;
       multiply<T, true, false>(packed, padded, padded, block, dim, columns, dim, problem.scale, logits);
       if (problem.policy != nullptr) {
         problem.policy->exclude({logits, padded, row_begin, rows, column, columns});
@@ -376,7 +376,7 @@ void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t
                              : fold<T, false>(logits, columns, padded, threshold, state.maximum.data(),
                                               state.sum.data(), lost, count, factor);
       if (kept != nullptr) {
-        std::copy_n(state.maximum.data(), padded, kept->maximum.data() + column / kBlockColumns * kPanelRows<T>);
+        std::copy_n(state.maximum.data(), padded, kept->maximum.get() + column / kBlockColumns * kPanelRows<T>);
       }
       if (problem.rank != nullptr) {
         // Floats count exactly only to 2^24, so they are emptied after every block.
