@@ -76,8 +76,7 @@ class FeatureQueue(nn.Module):
             raise TypeError(f"FeatureQueue.enqueue: ids must be int64, got {ids.dtype}")
         if ids.shape != features.shape[:1]:
             raise ValueError(f"FeatureQueue.enqueue: ids must be [N={len(features)}], got {list(ids.shape)}")
-        features = gather_rows(features.detach().to(self.features.dtype))
-        ids = gather_rows(ids.to(features.device))
+        features, ids = gather_rows(features.detach().to(self.features.dtype), ids.to(features.device))
 
         count = len(features)
         kept = min(count, size)
@@ -91,18 +90,29 @@ class FeatureQueue(nn.Module):
         return f"size={self.features.shape[0]}, dim={self.features.shape[1]}, dtype={self.features.dtype}"
 
 
-def gather_rows(rows: Tensor) -> Tensor:
-    """Rows ``[N, ...]`` of all ranks one after another, in rank order; N may differ between ranks."""
+def gather_rows(*columns: Tensor) -> tuple[Tensor, ...]:
+    """Rows of all ranks one after another, in rank order; how many may differ between ranks.
+
+    Args:
+        columns: ``[N, ...]`` each, of one N: what the host learns of the other ranks, and waits for, it learns once.
+
+    Returns:
+        As many tensors, ``[sum of all N, ...]``.
+    """
     _, processes = world()
     if processes == 1:
-        return rows
-    own = torch.tensor([len(rows)], device=rows.device)
-    counts = [torch.empty_like(own) for _ in range(processes)]
-    distributed.all_gather(counts, own)
-    lengths = [int(count) for count in counts]
+        return columns
+    own = torch.tensor([len(columns[0])], device=columns[0].device)
+    counts = own.new_empty(processes)
+    distributed.all_gather_into_tensor(counts, own)
+    lengths = counts.tolist()
+    return tuple(_gather_padded(rows, lengths) for rows in columns)
+
+
+def _gather_padded(rows: Tensor, lengths: list[int]) -> Tensor:
     # Collectives want equal shapes: everyone sends as many rows as the longest has.
     padded = rows.new_zeros(max(lengths), *rows.shape[1:])
     padded[: len(rows)] = rows
-    parts = [torch.empty_like(padded) for _ in range(processes)]
+    parts = [torch.empty_like(padded) for _ in lengths]
     distributed.all_gather(parts, padded)
     return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
