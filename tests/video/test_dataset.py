@@ -227,8 +227,9 @@ def test_memory_and_open_files_stay_flat(tmp_path):
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     files_early, memory_early, files_late, memory_late = ([int(value) for value in line.split()] for line in output)
     # A leak of one file or one decoded video (221 kB) a reading would show: 20 epochs read each worker 650 videos.
-    assert all(late <= early + 2 for early, late in zip(files_early, files_late, strict=True))
-    assert all(late <= early + (24 << 20) for early, late in zip(memory_early, memory_late, strict=True))
+    # Tensors on their way between processes are open files too, more or fewer at the moment of counting.
+    assert all(late <= early + 32 for early, late in zip(files_early, files_late, strict=True)), output
+    assert all(late <= early + (24 << 20) for early, late in zip(memory_early, memory_late, strict=True)), output
 
 
 def test_importing_motionops_does_not_import_av(tmp_path):
