@@ -28,7 +28,19 @@ from benchmarks.peers import installed, missing
 ROOT = Path(__file__).resolve().parent.parent
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
 # Packages of the test list, beside those that are peers.
-TEST_PARTS = ("av", "lightning", "tyro", "sklearn", "safetensors", "hypothesis", "matplotlib", "xdist")
+TEST_PARTS = (
+    "av",
+    "lightning",
+    "tyro",
+    "tqdm",
+    "tensorboard",
+    "yaml",
+    "sklearn",
+    "safetensors",
+    "hypothesis",
+    "matplotlib",
+)
+TEST_PARTS += ("jax", "xdist")
 LAST_LINES = 15
 
 

@@ -52,8 +52,11 @@ MISSING = {path: [part for part in parts if find_spec(part) is None] for path, p
 collect_ignore = [path for path, parts in MISSING.items() if parts]
 
 
-def pytest_report_header() -> list[str]:
-    return [f"left out: tests/{path}, which needs {', '.join(parts)}" for path, parts in MISSING.items() if parts]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """At the end, since -q leaves out the head."""
+    for path, parts in MISSING.items():
+        if parts:
+            terminalreporter.write_line(f"left out: tests/{path}, which needs {', '.join(parts)}")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

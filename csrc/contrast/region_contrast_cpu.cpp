@@ -62,6 +62,7 @@ void forward(const RegionContrastForward& args, const Parallel& parallel) {
   problem.expected = difference;
   problem.expected_row = static_cast<T*>(args.expected_query);
   const std::vector<T> tables = overlap_tables<T>(pairs, parallel);
+  // Ahead of the targets themselves, which need the keys as well: the expected queries are weighted by it.
   T* weight = static_cast<T*>(args.weight);
   parallel.run(0, rows, 256, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
