@@ -40,6 +40,13 @@ def as_optional_tensor(op: str, argument: str, value: Any | None) -> Tensor | No
     return None if value is None else as_tensor(op, argument, value)
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """``tensor`` of the CPU on ``device``; the host does not wait for what the device is at, as a plain copy would."""
+    if device.type == "cuda" and tensor.is_cpu:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def _name(value: Any) -> str:
     kind = type(value)
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

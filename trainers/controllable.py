@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import motionops
+from motionops.arrays import to_device
 from motionops.commandline import EXIT_USER_ERROR, TRAINER_PARTS, lacking, run
 
 if lacking("trainers/controllable.py", *TRAINER_PARTS):
@@ -238,7 +239,7 @@ class Controllable(SelfSupervisedModule):
             parts = (
                 frames[:, which].flatten(0, 1) if isinstance(frames, Tensor) else [x for f in frames for x in f[which]]
             )
-            appearance = motionops.Appearance(*(field[:, which].flatten(0, 1).to(device) for field in own))
+            appearance = motionops.Appearance(*(to_device(field[:, which].flatten(0, 1), device) for field in own))
             where = batch["extents"][:, which].flatten(0, 1)
             return motionops.augment_clips(parts, where, c.size, appearance, mean=c.mean, std=c.std)
 
@@ -280,7 +281,7 @@ class Controllable(SelfSupervisedModule):
             table = order_table(clips)
             target = torch.randint(len(table), (batch,), generator=generator)
             logits = self.order(reordered(local, table[target]))
-            target = target.to(logits.device)
+            target = to_device(target, logits.device)
             return functional.cross_entropy(logits, target), (logits.argmax(dim=1) == target).float().mean()
         joint = self.order(local, view)
         orders = wrong_orders(batch * c.shuffles, clips, generator)
@@ -304,11 +305,10 @@ class Controllable(SelfSupervisedModule):
         same_level = unused  # where no two clips share a level
         if len(first):
             turned = self.reverse(features)
-            same_level = self.information(
-                turned[first.to(device)], turned[second.to(device)], turned[others.to(device)]
-            )
+            same_level = self.information(*(turned[to_device(rows, device)] for rows in (first, second, others)))
         strangers = other_videos(videos, torch.arange(batch), c.marginals, generator)
-        same_video = self.information(features, view[videos.to(device)], view[strangers.to(device)], frozen=True)
+        own, other = (view[to_device(rows, device)] for rows in (videos, strangers))
+        same_video = self.information(features, own, other, frozen=True)
         return same_level, same_video
 
     def report(self, folder: Path, batch: dict) -> None:
@@ -354,7 +354,7 @@ def scaled(features: Tensor) -> Tensor:
 
 def reordered(clips: Tensor, orders: Tensor) -> Tensor:
     """`[B, K, C]` with row b's clips in the order `orders [B, K]`."""
-    return clips.gather(1, orders.to(clips.device)[:, :, None].expand_as(clips))
+    return clips.gather(1, to_device(orders, clips.device)[:, :, None].expand_as(clips))
 
 
 def wrong_orders(count: int, clips: int, generator: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import motionops
+from motionops.arrays import to_device
 from motionops.commandline import EXIT_USER_ERROR, TRAINER_PARTS, lacking, run
 
 if lacking("trainers/modist.py", *TRAINER_PARTS):
@@ -174,7 +175,10 @@ PRESETS = {
 
 
 class Clips(NamedTuple):
-    """The clips of a step: visual and motion, query and key each `[B, 3, T, S, S]`; `moving [B]`: above gamma."""
+    """The clips of a step: visual and motion, query and key each `[B, 3, T, S, S]`.
+
+    `moving [B]`: above gamma; on the CPU, where it decides how many rows go into the losses.
+    """
 
     visual: list[Tensor]
     motion: list[Tensor]
@@ -213,6 +217,11 @@ class MoDist(SelfSupervisedModule):
             self.motion_key_backbone.update(self.motion_backbone)
             self.motion_key_head.update(self.motion_head)
 
+    def on_before_batch_transfer(self, batch: dict, dataloader_idx: int) -> dict:
+        if "moving" in batch:
+            batch["moving"] = torch.as_tensor(batch["moving"]).tolist()  # no tensor: it stays where the host reads it
+        return batch
+
     def training_step(self, batch: dict, batch_idx: int) -> dict[str, Tensor]:
         c, ids = self.config, batch["index"]
         if self.starts_step:
@@ -236,7 +245,7 @@ class MoDist(SelfSupervisedModule):
         if c.uses_motion():
             # Videos without motion go through the motion pathway too (BatchNorm needs its batch), but into no loss.
             m_query, m_key = self.embed(clips.motion, "motion_", 2)
-            rows = clips.moving.nonzero()[:, 0]
+            rows = to_device(clips.moving.nonzero()[:, 0], ids.device)
             if "m" in c.losses:
                 losses["m"], rank = self.moving_loss(m_query, m_key, self.motion_queue, ids, rows)
                 ranks.append(rank)
@@ -279,13 +288,13 @@ class MoDist(SelfSupervisedModule):
         )
         _, size = world()
         if size > 1:
-            count = torch.tensor(float(len(rows)), device=loss.device)
+            count = loss.new_full((), len(rows))
             loss = loss * (size * count / sum_over_ranks(count).clamp(min=1))
         return loss, rank
 
     def count_still(self, moving: Tensor) -> Tensor:
         """Videos drawn so far of which no clip was above gamma. UserError where that is all of many."""
-        counts = sum_over_ranks(torch.stack([torch.tensor(len(moving), device=moving.device), (~moving).sum()]))
+        counts = sum_over_ranks(to_device(torch.stack([torch.tensor(len(moving)), (~moving).sum()]), self.drawn.device))
         self.drawn += counts[0]
         self.still += counts[1]
         decided = self.step + 1 == min(self.steps_per_epoch, self.total_steps, STEPS_WITHOUT_MOTION)
@@ -299,13 +308,12 @@ class MoDist(SelfSupervisedModule):
     def clips(self, batch: dict) -> Clips:
         """Cut the visual clips out of the batch's frames and change how they look; make the motion clips."""
         c, frames = self.config, batch["frames"]
-        device = batch["extents"].device
-        motion, moving = [], torch.ones(len(frames), dtype=torch.bool, device=device)
-        chosen = torch.tensor([[0, 1]], device=device).expand(len(frames), 2)
+        motion, moving = [], torch.ones(len(frames), dtype=torch.bool)
+        chosen = torch.tensor([[0, 1]]).expand(len(frames), 2)
         if "edges" in batch:
             edges = batch["edges"].float() * (EDGE_MAX / 255)
             motion = [network_input(edges[:, None, i], c.motion) for i in (QUERY, KEY)]
-            moving = batch["moving"].bool()
+            moving = torch.as_tensor(batch["moving"]).bool()
         elif c.uses_motion():
             motion, moving, chosen = self.choose_motion(frames)
         visual = []
@@ -350,9 +358,8 @@ class MoDist(SelfSupervisedModule):
         for b in range(batch):
             clips[b] = (clips[b] or spare[b]) * 2
             chosen[b] = (chosen[b] or [0, 1]) * 2
-        device = frames[0].device
         pair = [torch.stack([found[i] for found in clips]) for i in (QUERY, KEY)]
-        return pair, torch.tensor(moving, device=device), torch.tensor([found[:2] for found in chosen], device=device)
+        return pair, torch.tensor(moving), torch.tensor([found[:2] for found in chosen])
 
     def report(self, folder: Path, batch: dict) -> None:
         """motion.png: what the motion pathway sees of the first videos, over the later frames of its pairs.

@@ -102,7 +102,7 @@ class LastCheckpoint(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if not module.between_steps:
             return
-        stop = any_rank(self.received is not None, module.device)
+        stop = any_rank(self.received is not None)
         if stop or (module.step % self.every == 0 and module.step < module.total_steps):
             module.require_finite(outputs["loss"])
             trainer.save_checkpoint(self.path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor, distributed
 
@@ -13,6 +11,32 @@ def world() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
+
+
+def host_group() -> distributed.ProcessGroup:
+    """The group in which hosts tell each other what is in their own memory: no device is waited for.
+
+    The default group where it is gloo's; else one beside it, made at the first call, which all ranks must make.
+    """
+    default = distributed.group.WORLD
+    if distributed.get_backend() == "gloo":
+        return default
+    if _beside.get("default") is not default:
+        _beside.update(default=default, group=distributed.new_group(backend="gloo"))
+    return _beside["group"]
+
+
+_beside: dict = {}  # the default group that `host_group` last made one for, and what it made
+
+
+def host_numbers(number: int) -> list[int]:
+    """`number` of every rank, in rank order. Hosts wait for each other, not for their devices."""
+    _, size = world()
+    if size == 1:
+        return [number]
+    numbers = torch.empty(size, dtype=torch.int64)
+    distributed.all_gather_into_tensor(numbers, torch.tensor([number]), group=host_group())
+    return numbers.tolist()
 
 
 @torch.no_grad()
@@ -74,26 +98,13 @@ def gather_lists(items: list) -> list:
     if size == 1:
         return list(items)
     parts: list = [None] * size
-    distributed.all_gather_object(parts, items)
+    distributed.all_gather_object(parts, items, group=host_group())
     return [item for part in parts for item in part]
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether `flag` is set on any rank (a synchronisation where there are several)."""
-    _, size = world()
-    if size == 1:
-        return flag
-    flags = torch.tensor([int(flag)], device=device)
-    distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
-    return bool(flags.item())
-
-
-def environment_rank() -> int:
-    """This process's rank before a process group exists: torchrun's, SLURM's, or what Lightning gives its children."""
-    for name in ("RANK", "LOCAL_RANK"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return int(os.environ["SLURM_PROCID"]) if int(os.environ.get("SLURM_NTASKS", 1)) > 1 else 0
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is set on any rank; all of them must call, and none waits for its device."""
+    return any(host_numbers(int(flag)))
 
 
 class _GatherWithGradient(torch.autograd.Function):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
 from motionops.arrays import as_tensor
-from motionops.learning.distributed import world
+from motionops.learning.distributed import host_numbers, world
 
 
 class FeatureQueue(nn.Module):
@@ -94,7 +94,7 @@ def gather_rows(*columns: Tensor) -> tuple[Tensor, ...]:
     """Rows of all ranks one after another, in rank order; how many may differ between ranks.
 
     Args:
-        columns: ``[N, ...]`` each, of one N: what the host learns of the other ranks, and waits for, it learns once.
+        columns: ``[N, ...]`` each, of one N. Hosts tell each other how many; no device is waited for.
 
     Returns:
         As many tensors, ``[sum of all N, ...]``.
@@ -102,10 +102,7 @@ def gather_rows(*columns: Tensor) -> tuple[Tensor, ...]:
     _, processes = world()
     if processes == 1:
         return columns
-    own = torch.tensor([len(columns[0])], device=columns[0].device)
-    counts = own.new_empty(processes)
-    distributed.all_gather_into_tensor(counts, own)
-    lengths = counts.tolist()
+    lengths = host_numbers(len(columns[0]))
     return tuple(_gather_padded(rows, lengths) for rows in columns)
 
 

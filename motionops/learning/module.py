@@ -151,7 +151,7 @@ class SelfSupervisedModule(LightningModule):
 
         Waits for the device, and for the other ranks: all of them must call.
         """
-        if any_rank(not bool(torch.isfinite(loss).all()), self.device):
+        if any_rank(not bool(torch.isfinite(loss).all())):
             raise UserError(
                 f"the loss of step {self.step} is not finite; last.ckpt, if there is one, is from before; a lower "
                 "--learning-rate or a longer --warmup-epochs may help"

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from motionops.arrays import to_device
 from motionops.learning.distributed import gather, world
 
 
@@ -72,9 +73,10 @@ def forward_shuffled(network: nn.Module, clips: Tensor, generator: torch.Generat
     rank, size = world()
     b = len(clips)
     # Drawn even where it is not needed: the stream then does not depend on the number of ranks.
-    order = torch.randperm(size * b, generator=generator).to(clips.device)
+    order = torch.randperm(size * b, generator=generator)
     if size == 1 and (group <= 0 or b <= group):
         return network(clips)
+    order = to_device(order, clips.device)
     shuffled = gather(clips)[order[rank * b : (rank + 1) * b]]
     outputs = gather(forward_in_groups(network, shuffled, group))
     return outputs[order.argsort()[rank * b : (rank + 1) * b]]

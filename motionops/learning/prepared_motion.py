@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from motionops.errors import UserError
-from motionops.learning.distributed import environment_rank
+from motionops.learning.launch import environment_rank
 from motionops.video.cache import cache_folder
 from motionops.video.edges_folder import EDGES, EdgesFolder
 from motionops.video.lists import Video

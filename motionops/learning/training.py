@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import signal
 import sys
 import warnings
@@ -23,7 +22,7 @@ from motionops.learning.compiling import compiled
 from motionops.learning.config import FREE_TO_CHANGE, TrainConfig
 from motionops.learning.dali_batches import check_dali, check_reads_frames
 from motionops.learning.data import PlannedData, TrainingVideos, end_workers, find_training_videos
-from motionops.learning.distributed import environment_rank
+from motionops.learning.launch import environment_rank, processes, restarts_hang
 from motionops.learning.lightning import DDPStrategy, TensorBoardLogger, Trainer, seed_everything
 from motionops.learning.module import FinishStep, SelfSupervisedModule
 from motionops.learning.profiling import StepProfile
@@ -74,6 +73,11 @@ def train(
     devices, nodes = processes(config)
     config.output = writable_folder(config.output, minimum_free=ROOM_FOR_REPORTS)
     first_rank = environment_rank() == 0
+    if first_rank and restarts_hang():
+        warn(
+            "torchrun --max-restarts: after a restart the processes may wait for dead ones for ever; "
+            "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun prevents it"
+        )
     if config.decoder == "dali":
         require_dali()
     videos = find(config, first_rank)
@@ -233,27 +237,6 @@ def check_numbers(config: TrainConfig) -> None:
         raise UserError(f"--std: must be positive, got {config.std}")
 
 
-def processes(config: TrainConfig) -> tuple[int, int]:
-    """(processes on this machine, machines): torchrun's or SLURM's where they started this process, else --devices."""
-    environment = os.environ
-    if "LOCAL_WORLD_SIZE" in environment and "WORLD_SIZE" in environment:
-        local = int(environment["LOCAL_WORLD_SIZE"])
-        devices, nodes = local, int(environment["WORLD_SIZE"]) // local
-    elif int(environment.get("SLURM_NTASKS", 1)) > 1:
-        nodes = int(environment.get("SLURM_NNODES", 1))
-        devices = int(environment["SLURM_NTASKS"]) // nodes
-    else:
-        devices, nodes = config.devices, 1
-    if torch.cuda.is_available() and devices > torch.cuda.device_count():
-        raise UserError(f"--devices: {devices} processes, but torch finds {torch.cuda.device_count()} GPUs")
-    if config.batch_size % (devices * nodes):
-        raise UserError(f"--batch-size: {config.batch_size} videos cannot be shared by {devices * nodes} processes")
-    if config.batch_size // (devices * nodes) % config.accumulate:
-        share = config.batch_size // (devices * nodes)
-        raise UserError(f"--accumulate: {share} videos of a process cannot be computed in {config.accumulate} parts")
-    return devices, nodes
-
-
 def fit_batch(config: TrainConfig, videos: int, parts: int) -> None:
     """Lower --batch-size to what a small set of videos fills, in equal parts; UserError where there are too few."""
     possible = videos // parts * parts
@@ -335,7 +318,9 @@ def quiet_lightning() -> Iterator[None]:
     with warnings.catch_warnings():
         unasked = ("does not have many workers", "is smaller than the logging interval", "isinstance.treespec")
         # A frozen backbone's BatchNorm is meant to be in eval mode.
-        for text in (*unasked, "in eval mode at the start of training"):
+        # On the CPU alone: gradients of 1 x 1 x 1 convolutions do not have the weights' channels_last_3d strides there.
+        strides = () if torch.cuda.is_available() else ("Grad strides do not match bucket view strides",)
+        for text in (*unasked, *strides, "in eval mode at the start of training"):
             warnings.filterwarnings("ignore", message=f".*{text}.*")
         try:
             yield

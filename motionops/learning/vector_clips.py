@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from motionops.arrays import to_device
+
 
 def vector_clips(
     motion: Tensor | Sequence[Tensor],
@@ -62,7 +64,7 @@ def _cut(motion: Tensor, extents: Tensor, size: int, pictures: Tensor, cell: int
     pixels = (torch.arange(size, device=extents.device, dtype=torch.float64) + 0.5) / size
     places = begin[..., None] + sides[..., None] * pixels  # [B, 2, S]
     # The last cells may reach beyond the picture.
-    covered = cell * torch.tensor(motion.shape[-2:], device=extents.device)
+    covered = to_device(cell * torch.tensor(motion.shape[-2:]), extents.device)
     y, x = (2 * places * (pictures / covered)[..., None] - 1).float().unbind(1)
     grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1)
     flat = motion.flatten(1, 2).float()

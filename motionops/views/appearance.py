@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from motionops.arrays import to_device
+
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)
 
@@ -81,7 +83,7 @@ class Appearance(NamedTuple):
             grayscale=used[:, 1],
             blur_sigma=torch.where(used[:, 2], sigma, torch.zeros(())),
         )
-        return appearance if device is None else cls(*(field.to(device) for field in appearance))
+        return appearance if device is None else cls(*(to_device(field, torch.device(device)) for field in appearance))
 
     @classmethod
     def neutral(cls, batch: int, device: torch.device | str | None = None) -> Appearance:
