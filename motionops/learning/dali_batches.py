@@ -31,6 +31,9 @@ class DALIBatches:
     def __init__(self, loader: DataLoader, dataset: VideoDataset, decoder: DALIDecoder) -> None:
         self.loader, self.dataset, self.decoder = loader, dataset, decoder
         self._said: set[str] = set()
+        gpu = decoder.device.type == "cuda"
+        # On the training's own stream, decoding would wait for the step that is under way.
+        self._stream = torch.cuda.Stream(decoder.device) if gpu else None
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -40,14 +43,31 @@ class DALIBatches:
             try:
                 ahead: Future | None = None
                 for items in self.loader:
-                    following = thread.submit(self.batch, items)
+                    following = thread.submit(self._decode, items)
                     if ahead is not None:
-                        yield ahead.result()
+                        yield self._handed_over(ahead.result())
                     ahead = following
                 if ahead is not None:
-                    yield ahead.result()
+                    yield self._handed_over(ahead.result())
             finally:
                 thread.submit(self.decoder.close)
+
+    def _decode(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """`batch` on the stream of its own, to its end."""
+        if self._stream is None:
+            return self.batch(items)
+        with torch.cuda.stream(self._stream):
+            batch = self.batch(items)
+        self._stream.synchronize()
+        return batch
+
+    def _handed_over(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The frames' memory belongs to the decoding stream, which must not have it back before training is done."""
+        if self._stream is not None:
+            frames = batch["frames"]
+            for tensor in [frames] if isinstance(frames, torch.Tensor) else frames:
+                tensor.record_stream(torch.cuda.current_stream(self.decoder.device))
+        return batch
 
     def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Decode items and make a batch of them.

@@ -13,11 +13,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from motionops.commandline import existing_folder, warn
+from motionops.errors import UserError
 from motionops.evaluation import check_lists
 from motionops.learning.batches import BatchPlan
 from motionops.learning.config import TrainConfig
 from motionops.learning.dali_batches import DALIBatches
-from motionops.learning.distributed import world
+from motionops.learning.distributed import gather_lists, world
 from motionops.learning.lightning import LightningDataModule
 from motionops.learning.module import SelfSupervisedModule
 from motionops.video import (
@@ -31,6 +32,7 @@ from motionops.video import (
     read_list,
     require_usable,
 )
+from motionops.video.cache import one_at_a_time
 from motionops.video.dali import DALIDecoder, EncodedReader
 from motionops.video.dataset import start_worker
 from motionops.video.known_counts import default_file
@@ -65,7 +67,9 @@ def find_training_videos(config: TrainConfig, progress: bool = True) -> Training
         folder = moving_shapes.generate(progress=progress)
         videos = read_list(folder / "train.txt")
         test = test or read_list(folder / "test.txt")
-    usable, skipped = check_videos(videos, config.window(), progress=progress, known=default_file())
+    known = default_file()
+    with one_at_a_time(known.with_suffix(".lock")):
+        usable, skipped = check_videos(videos, config.window(), progress=progress, known=known)
     if progress:
         for video in skipped:
             warn(f"skipped {video.path}: {video.reason}")
@@ -78,12 +82,15 @@ def find_training_videos(config: TrainConfig, progress: bool = True) -> Training
 class PlannedData(LightningDataModule):
     """The batches of the steps that a module has still to do, read by --workers processes."""
 
-    def __init__(self, config: TrainConfig, module: SelfSupervisedModule, dataset: VideoDataset) -> None:
+    def __init__(
+        self, config: TrainConfig, module: SelfSupervisedModule, dataset: VideoDataset, fingerprint: str
+    ) -> None:
         super().__init__()
-        self.config, self.module, self.dataset = config, module, dataset
+        self.config, self.module, self.dataset, self.fingerprint = config, module, dataset, fingerprint
 
     def train_dataloader(self) -> DataLoader | DALIBatches:
         rank, ranks = world()
+        require_same_videos(gather_lists([self.fingerprint]))
         plan = BatchPlan(
             len(self.dataset),
             self.config.batch_size,
@@ -109,6 +116,13 @@ class PlannedData(LightningDataModule):
         device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
         batch = self.config.batch_size // ranks // self.config.accumulate
         return DALIBatches(loader, dataset, DALIDecoder(batch, self.config.workers, device))
+
+
+def require_same_videos(found: list[str]) -> None:
+    """UserError where the ranks' fingerprints of their videos differ: each would read a share of another plan."""
+    if len(set(found)) > 1:
+        told = "; ".join(f"process {rank}: {videos}" for rank, videos in enumerate(found))
+        raise UserError(f"the processes do not find the same usable videos, and cannot share them: {told}")
 
 
 def prepare_worker(worker: int) -> None:

@@ -36,6 +36,12 @@ def processes(config: TrainConfig) -> tuple[int, int]:
     if config.batch_size // (devices * nodes) % config.accumulate:
         share = config.batch_size // (devices * nodes)
         raise UserError(f"--accumulate: {share} videos of a process cannot be computed in {config.accumulate} parts")
+    parts = devices * nodes * config.accumulate
+    if config.batch_size == parts > 1:
+        raise UserError(
+            f"--batch-size: {config.batch_size} videos in {parts} parts are one each, of which BatchNorm takes no "
+            f"statistics; at least {2 * parts}"
+        )
     return devices, nodes
 
 

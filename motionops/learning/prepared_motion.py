@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from motionops.errors import UserError
 from motionops.learning.launch import environment_rank
-from motionops.video.cache import cache_folder
+from motionops.video.cache import cache_folder, one_at_a_time
 from motionops.video.edges_folder import EDGES, EdgesFolder
 from motionops.video.lists import Video
 from motionops.video.motion_file import MOTION, MotionFile
@@ -57,8 +56,7 @@ def in_cache(kind: Kind, settings: dict, videos: Sequence[Video], suffix: str, p
     folder = cache_folder() / kind.what.replace(" ", "_")
     folder.mkdir(parents=True, exist_ok=True)
     name = set_name(videos, f"{settings} {kind}")  # other settings, another layout: another place
-    with open(folder / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed when the process ends, however it ends
+    with one_at_a_time(folder / f"{name}.lock"):
         prepare(videos, folder / f"{name}{suffix}", **settings, progress=environment_rank() == 0)
     return folder / f"{name}{suffix}"
 

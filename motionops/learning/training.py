@@ -10,10 +10,12 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from motionops.commandline import LARGEST_SEED, warn, writable_folder
 from motionops.errors import UserError
@@ -41,6 +43,13 @@ from motionops.video.dali import require_dali
 
 # What a run writes besides its checkpoints: pictures, events, metrics.
 ROOM_FOR_REPORTS = 64 * 2**20
+
+# DDP's argument; torch 2.13 deprecates the former name.
+BUFFERS_BEFORE_FORWARD = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel).parameters
+)
 
 # Videos in a report's pictures.
 SHOWN = 6
@@ -118,7 +127,7 @@ def train(
             trainer = make_trainer(config, devices, nodes, run_loggers, callbacks)
             if module.step < module.total_steps:
                 with compiled(module) if config.compile else contextlib.nullcontext():
-                    trainer.fit(module, datamodule=PlannedData(config, module, dataset))
+                    trainer.fit(module, datamodule=PlannedData(config, module, dataset, note["videos"]))
             elif first_rank:
                 say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
     except Interrupted as stop:
@@ -136,12 +145,12 @@ def train(
 
 def make_trainer(config: TrainConfig, devices: int, nodes: int, run_loggers: Any, callbacks: list) -> Trainer:
     """Lightning's trainer, told to do the loop, the devices and the precision, and nothing that is done elsewhere."""
-    return Trainer(
+    trainer = Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=devices,
         num_nodes=nodes,
         # Queues are equal on all ranks as it is, and it is rank 0's BatchNorm that is saved: nothing to broadcast.
-        strategy=DDPStrategy(broadcast_buffers=False) if devices * nodes > 1 else "auto",
+        strategy=DDPStrategy(**{BUFFERS_BEFORE_FORWARD: False}) if devices * nodes > 1 else "auto",
         precision={"32": "32-true", "bf16-mixed": "bf16-mixed"}[config.precision],
         accumulate_grad_batches=config.accumulate,
         # One pass over a plan of all steps: workers live through the epochs, and the position in the data is the step.
@@ -156,6 +165,9 @@ def make_trainer(config: TrainConfig, devices: int, nodes: int, run_loggers: Any
         num_sanity_val_steps=0,
         default_root_dir=config.output,
     )
+    # Lightning asks the ranks for a SIGTERM before each batch, by their devices; LastCheckpoint asks their hosts.
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    return trainer
 
 
 def finish(config: TrainConfig, module: SelfSupervisedModule, videos: TrainingVideos, dataset: VideoDataset) -> None:
@@ -316,7 +328,12 @@ def quiet_lightning() -> Iterator[None]:
     level = log.level
     log.setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        unasked = ("does not have many workers", "is smaller than the logging interval", "isinstance.treespec")
+        unasked = (
+            "does not have many workers",
+            "is smaller than the logging interval",
+            "isinstance.treespec",
+            "You have overridden `on_before_batch_transfer`",  # in the module, as it is meant
+        )
         # A frozen backbone's BatchNorm is meant to be in eval mode.
         # On the CPU alone: gradients of 1 x 1 x 1 convolutions do not have the weights' channels_last_3d strides there.
         strides = () if torch.cuda.is_available() else ("Grad strides do not match bucket view strides",)

@@ -11,12 +11,10 @@ in minutes on a CPU, and its true optical flow is known.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +24,7 @@ import torch
 from motionops.errors import UserError
 from motionops.files import replace_text
 from motionops.video import shape_scene
-from motionops.video.cache import cache_folder
+from motionops.video.cache import cache_folder, one_at_a_time
 from motionops.video.encoding import ENCODERS, KEY_FRAME_EVERY, write_video
 from motionops.video.progress import with_progress
 from motionops.video.shape_scene import CLASSES, Scene
@@ -99,7 +97,7 @@ def generate(
     if _is_complete(folder, wanted):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with one_at_a_time(folder / ".lock"):
         if not _is_complete(folder, wanted):
             _write_set(folder, wanted, workers or os.cpu_count() or 1, progress)
     return folder
@@ -205,16 +203,3 @@ def _write_set(folder: Path, wanted: _Set, workers: int, progress: bool) -> None
 def _relative_path(split: str, number: int) -> str:
     name = CLASSES[number % len(CLASSES)]
     return f"{name}/{name}_{split}_{number:04d}.mp4"
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes; the system gives it back when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system: files are renamed into place, so the work is done twice at worst
-        yield
-        return
-    with open(folder / ".lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -42,7 +42,7 @@ def first_batches(make_dataset, config) -> list[dict]:
     usable = [Video(str(path), None, FRAMES) for path in sorted(Path(config.data).glob("*.webm"))]
     module = SelfSupervisedModule(config)
     module.total_steps = 2
-    loader = PlannedData(config, module, make_dataset(config, TrainingVideos(usable))).train_dataloader()
+    loader = PlannedData(config, module, make_dataset(config, TrainingVideos(usable)), "").train_dataloader()
     assert len(loader) == 2
     return list(loader)
 

@@ -1,0 +1,54 @@
+"""The cache's lock: processes of one machine that need the same thing make it once."""
+
+import os
+import time
+
+import torch.multiprocessing as processes
+
+from motionops.learning.config import TrainConfig
+from motionops.learning.data import find_training_videos
+from motionops.video import checking, moving_shapes
+from motionops.video.cache import one_at_a_time
+
+
+def inside(rank: int, folder) -> None:
+    with one_at_a_time(folder / "lock"):
+        with open(folder / "log", "a") as log:
+            log.write("in\n")
+        time.sleep(0.5)
+        with open(folder / "log", "a") as log:
+            log.write("out\n")
+
+
+def test_processes_take_turns(tmp_path):
+    processes.spawn(inside, (tmp_path,), nprocs=3)
+    assert (tmp_path / "log").read_text().split() == ["in", "out"] * 3
+
+
+def test_where_nothing_can_be_locked_the_work_is_done_all_the_same(tmp_path):
+    (tmp_path / "file").touch()
+    done = []
+    with one_at_a_time(tmp_path / "file" / "lock"):
+        done.append(True)
+    assert done
+
+
+def find(rank: int, folder, cache) -> None:
+    os.environ["MOTIONOPS_CACHE"] = str(cache)
+    count = checking.count_frames
+
+    def counted(path):
+        with open(cache / f"decoded-{rank}", "a") as log:
+            log.write(f"{path}\n")
+        return count(path)
+
+    checking.count_frames = counted
+    assert len(find_training_videos(TrainConfig(data=folder), progress=False).usable) == 16
+
+
+def test_ranks_that_start_together_decode_a_new_set_once(tmp_path):
+    folder = moving_shapes.generate(tmp_path / "shapes", train=8, test=8, progress=False)
+    (tmp_path / "cache").mkdir()
+    processes.spawn(find, (folder, tmp_path / "cache"), nprocs=2)
+    decoded = [line for log in (tmp_path / "cache").glob("decoded-*") for line in log.read_text().splitlines()]
+    assert len(decoded) == len(set(decoded)) == 16
