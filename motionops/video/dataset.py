@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,6 +51,8 @@ class VideoDataset(Dataset):
     * ``failed``: list of :class:`Skipped`. A video that cannot be read is replaced by another one, which depends on
       (seed, epoch, index) alone, and is named here
     * whatever ``draw`` returned
+    * ``decoding``, where the attribute ``time_decoding`` was set before the reading began: seconds of a core that the
+      video took to be decoded (by one thread; what that waited for the storage is not in it), 0 where it was in memory
 
     Raises:
         ValueError: no video.
@@ -79,6 +82,7 @@ class VideoDataset(Dataset):
         self.frame_counts = np.array([-1 if video.frames is None else video.frames for video in videos])
         self.sample, self.draw, self.seed, self.cache_bytes = sample, draw, seed, cache_bytes
         self.read_clip: ReadClip | None = None
+        self.time_decoding = False
         self._forget()
 
     def _forget(self) -> None:
@@ -170,21 +174,28 @@ class VideoDataset(Dataset):
         return os.fsdecode(bytes(self.paths[index]))
 
     def _item(self, index: int, generator: torch.Generator) -> dict[str, Any]:
+        kept, start = index in self._cache, time.thread_time()
         whole = self._whole_video(index)
         if whole is None:
             self.frame_count(index)
+        seconds = time.thread_time() - start
         if whole is not None and len(whole) < self.frame_counts[index]:
             reason = f"has {len(whole)} frames now, it had {self.frame_counts[index]} when they were counted"
             raise VideoError(self.path(index), reason)
         frame_count = int(self.frame_counts[index]) if whole is None else len(whole)
         numbers = self.choose_frames(index, frame_count, generator)
+        start = time.thread_time()
+        content = self.read(index, numbers, whole)
+        seconds += time.thread_time() - start
         item = {
-            **self.read(index, numbers, whole),
+            **content,
             "starts": numbers[:, 0].clone(),
             "index": index,
             "label": int(self.labels[index]),
         }
         item.update(self.describe(index, numbers, tuple(item["frames"].shape[-3:-1]), generator))
+        if self.time_decoding:
+            item["decoding"] = 0.0 if kept else seconds
         return item
 
     def _whole_video(self, index: int) -> Any | None:
@@ -209,7 +220,8 @@ class VideoDataset(Dataset):
 def collate_videos(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make a batch of items: tensors of one shape are stacked ``[B, ...]``, of several shapes kept in a list.
 
-    Whole numbers become int64 ``[B]``, named tuples of tensors are stacked by field, ``failed`` is one list.
+    Whole numbers become int64 ``[B]``, named tuples of tensors are stacked by field, ``failed`` is one list,
+    ``decoding`` one sum.
     """
     return {key: _stack(key, [item[key] for item in items]) for key in items[0]}
 
@@ -224,6 +236,8 @@ def _stack(key: str, values: list) -> Any:
     first = values[0]
     if key == "failed":
         return [skipped for value in values for skipped in value]
+    if key == "decoding":
+        return sum(values)
     if isinstance(first, torch.Tensor):
         return torch.stack(values) if all(value.shape == first.shape for value in values) else values
     if isinstance(first, tuple) and hasattr(first, "_fields"):

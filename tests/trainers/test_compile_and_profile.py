@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import time
 from dataclasses import replace
 from importlib import import_module
 
@@ -12,8 +13,9 @@ import torch
 
 import motionops
 from motionops import library
-from motionops.learning import compiling
-from motionops.learning.profiling import PARTS
+from motionops.learning import compiling, training
+from motionops.learning.lightning import Callback
+from motionops.learning.profiling import PARTS, WARM_UP
 from motionops.models import ProjectionHead, build_backbone
 
 TINY = {"batch_size": 4, "size": 16, "frames": 4, "epochs": 1, "max_steps": 2, "hidden": 16, "dim": 16, "workers": 0}
@@ -123,9 +125,26 @@ def test_networks_and_operators_are_one_graph(graphs):
         assert torch.allclose(one, two, rtol=1e-3, atol=1e-5)
 
 
-def test_a_profile_adds_up_and_is_written(method, tmp_path, capsys):
+def test_a_profile_adds_up_and_is_written(method, tmp_path, capsys, monkeypatch):
     trainer, make, _ = method
-    assert trainer.main(make(tmp_path, profile=2, max_steps=8, epochs=2, accumulate=2)) == 0
+    ends = []
+
+    class Clock(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if module.between_steps:
+                ends.append(time.perf_counter())
+
+    make_trainer = training.make_trainer
+
+    def with_clock(config, devices, nodes, loggers, callbacks):
+        # Before the last callback, which ends a step and, after the last timed one, writes the profile.
+        return make_trainer(config, devices, nodes, loggers, [*callbacks[:-1], Clock(), callbacks[-1]])
+
+    monkeypatch.setattr(training, "make_trainer", with_clock)
+    in_the_step = {"mcl": {"motion_source": "on-the-fly"}, "modist": {"motion": "flow-edges", "flow": "tvl1"}}
+    flow = in_the_step.get(trainer.__name__, {})
+    # Steps 4 and 5 are timed; an epoch has 4.
+    assert trainer.main(make(tmp_path, profile=2, max_steps=8, epochs=2, accumulate=2, **flow)) == 0
     report = tmp_path / "report"
     profile = json.loads((report / "profile.json").read_text())
     assert profile["steps"] == 2
@@ -133,10 +152,19 @@ def test_a_profile_adds_up_and_is_written(method, tmp_path, capsys):
     milliseconds = profile["milliseconds"]
     assert milliseconds.keys() == PARTS.keys()
     assert all(value >= 0 for value in milliseconds.values())
-    for part in ("wait", "augment", "networks", "backward", "optimizer", "losses"):
+    wall = 1e3 * (ends[WARM_UP + 1] - ends[WARM_UP - 1]) / 2
+    # The two clocks are read a hook apart; a process that is put aside just there loses some milliseconds.
+    assert sum(milliseconds.values()) == pytest.approx(wall, rel=0.01, abs=2.0)
+    for part in ("wait", "copy", "augment", "networks", "backward", "optimizer", "losses"):
         assert milliseconds[part] > 0 or (trainer.__name__, part) == ("controllable", "losses"), part
+    assert (milliseconds["flow"] > 0) == bool(flow)
+    # Without readers, what is decoded is waited for; step 4 is of the first epoch.
+    assert 0 < profile["decoding"]["milliseconds"] < milliseconds["wait"]
+    assert profile["counts"]["processes"] == 1
+    assert profile["counts"]["videos"] == 4
     shown = capsys.readouterr().err
     assert "a step, mean of 2:" in shown
+    assert "decoding in the training process: part of its waiting" in shown
     with gzip.open(report / "trace.json.gz") as file:
         events = {event.get("name", "") for event in json.load(file)["traceEvents"]}
     assert "motionops::augment_clips" in events
