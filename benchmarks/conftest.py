@@ -15,7 +15,7 @@ import torch
 
 import motionops
 from benchmarks.machine import machine_name
-from benchmarks.measure import Timing, copy_bandwidth, matrix_rate, measure
+from benchmarks.measure import Timing, copy_bandwidth, matrix_rate, measure, timed
 from motionops.info import build_info, machine_info
 
 FOLDER = Path(__file__).resolve().parent
@@ -35,6 +35,8 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.fixture
 def comparison(request: pytest.FixtureRequest, device: torch.device, benchmark) -> Comparison:
     """Compare an operator with its peers in one run; results go to benchmarks/results/<machine>/<op>.json."""
+    # Else a function that was compiled for the case before is compiled for sizes that vary, which is slower.
+    torch.compiler.reset()
     return Comparison(request.path.stem.removeprefix("bench_"), device, benchmark)
 
 
@@ -55,70 +57,131 @@ class Comparison:
         atol: float = 1e-5,
         moved_bytes: int | None = None,
         operations: int | None = None,
+        products: torch.dtype = torch.float32,
         targets: dict[str, float] | None = None,
+        aims: dict[str, float] | None = None,
+        portions: dict[str, float] | None = None,
         seconds: float = 2.0,
     ) -> dict[str, Timing]:
         """Check, then time ``ours`` and ``peers`` in turns.
 
         Args:
             case: what is computed, with its sizes: "B 64, K 65536, D 128, forward + backward".
-            ours, peers: functions without arguments that return tensors (in any nesting); all must return what
-                ``reference`` returns, or the benchmark fails without a time. A peer that raises is named and left out.
+            ours, peers: functions without arguments that return tensors (in any nesting). ``ours`` must return what
+                ``reference`` returns, or the benchmark fails without a time. A peer that returns something else, or
+                raises, is left out and named in the record with the difference or the error.
             rtol, atol: how far they may be apart, relative to the largest value of each tensor, and absolutely.
             moved_bytes: each input read once and each output written once; gives GB/s and the share of a plain copy's.
             operations: arithmetic operations; gives GFLOP/s and the share of a matrix product's.
+            products: the type whose matrix product that share is of.
             targets: peer -> how many times faster the operator is meant to be.
-            seconds: about how long each candidate is timed.
+            aims: what the operator is meant to reach by itself, by the names in ``AIMS``.
+            portions: peer -> the portion of the work that it does, where all of it would take minutes; what it returns
+                is as large as the others', by repetition, and its times are divided by the portion.
+            seconds: about how long each candidate is timed. With MOTIONOPS_BENCH_SECONDS=0 nothing is timed or written:
+                the candidates are compiled and checked.
         """
         expected = reference()
-        candidates = {OURS: ours}
+        candidates, left_out = {}, {}
         for name, work in {OURS: ours, **peers}.items():
             try:
-                result = work()
+                wrong = difference(work(), expected, rtol, atol)
             except Exception as error:
                 if name == OURS:
                     raise
-                _lines.append(f"{self.op}, {case}: {name} was not measured: {type(error).__name__}: {error}")
+                left_out[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
                 continue
-            candidates[name] = work
-            wrong = difference(result, expected, rtol, atol)
-            if wrong is not None:
-                pytest.fail(f"{self.op}, {case}: not timed, as {name} differs from the reference: {wrong}")
+            if wrong is None:
+                candidates[name] = work
+            elif name == OURS:
+                pytest.fail(f"{self.op}, {case}: not timed, as it differs from the reference: {wrong}")
+            else:
+                left_out[name] = f"differs from the reference: {wrong}"
+        _lines.extend(f"{self.op}, {case}: {name} is left out: {reason}" for name, reason in left_out.items())
+        if not timed():
+            self.benchmark.pedantic(ours, rounds=1)
+            return {}
+        del expected
         timings = measure(candidates, self.device, seconds=seconds)
+        for name, portion in (portions or {}).items():
+            if name in timings:
+                timings[name] = timings[name].of_portion(portion)
         self.benchmark.pedantic(ours, rounds=3)
-        reachable = {name: goal for name, goal in (targets or {}).items() if name in candidates}
-        self._report(case, timings, moved_bytes, operations, reachable)
+        record = self._record(case, timings, moved_bytes, operations, products, targets or {}, aims or {})
+        if left_out:
+            record["left_out"] = left_out
+        self._print(record)
+        save(self.op, record)
         return timings
 
-    def _report(self, case, timings, moved_bytes, operations, targets) -> None:
-        own = timings[OURS].median_ms
-        faster = {name: timing.median_ms / own for name, timing in timings.items() if name != OURS}
+    def _record(self, case, timings, moved_bytes, operations, products, targets, aims) -> dict:
+        own = timings[OURS]
+        faster = {name: timing.median_ms / own.median_ms for name, timing in timings.items() if name != OURS}
         record = {
             "case": case,
             "device": self.device.type,
             "timings": {name: dataclasses.asdict(timing) for name, timing in timings.items()},
             "times_faster_than": faster,
-            "targets": {name: {"wanted": goal, "reached": faster[name] >= goal} for name, goal in targets.items()},
+            "targets": {
+                name: {"wanted": goal, "reached": faster[name] >= goal}
+                for name, goal in targets.items()
+                if name in faster
+            },
         }
-        title = f"{self.op} on {self.device.type}: {case}"
         if moved_bytes:
-            record["gigabytes_per_second"] = moved_bytes / own / 1e6
-            record["share_of_copy"] = record["gigabytes_per_second"] / _copy_bandwidth(self.device)
-            title += f", {record['gigabytes_per_second']:.1f} GB/s = {record['share_of_copy']:.0%} of a copy"
+            record["copy_gigabytes_per_second"] = _copy_bandwidth(self.device)
+            record["gigabytes_per_second"] = moved_bytes / own.median_ms / 1e6
+            record["share_of_copy"] = record["gigabytes_per_second"] / record["copy_gigabytes_per_second"]
         if operations:
-            record["gigaflops"] = operations / own / 1e6
-            record["share_of_matrix_product"] = record["gigaflops"] / _matrix_rate(self.device)
-            title += f", {record['gigaflops']:.0f} GFLOP/s = {record['share_of_matrix_product']:.0%} of a product"
+            record["product"] = product_name(products, self.device)
+            record["product_gigaflops"] = _matrix_rate(self.device, products)
+            record["gigaflops"] = operations / own.median_ms / 1e6
+            record["share_of_matrix_product"] = record["gigaflops"] / record["product_gigaflops"]
+        for name, goal in aims.items():
+            value, at_most = AIMS[name](record, own), name in ("ms", "of eager's memory")
+            if value is not None:
+                reached = value <= goal if at_most else value >= goal
+                record["targets"][name] = {"wanted": goal, "reached": reached, "value": value}
+        return record
+
+    def _print(self, record) -> None:
+        title = f"{self.op} on {self.device.type}: {record['case']}"
+        if "share_of_copy" in record:
+            title += f", {record['gigabytes_per_second']:.1f} GB/s = {record['share_of_copy']:.0%} of a copy"
+        if "share_of_matrix_product" in record:
+            share = f"{record['share_of_matrix_product']:.0%} of a product in {record['product']}"
+            title += f", {record['gigaflops']:.0f} GFLOP/s = {share}"
         _lines.append(title)
-        for name, timing in timings.items():
-            memory = "    ?" if timing.peak_mib is None else f"{timing.peak_mib:8.1f}"
-            line = f"  {name:<24}{timing.median_ms:10.3f} ms ({timing.p20_ms:.3f}-{timing.p80_ms:.3f}) {memory} MiB"
+        faster, targets = record["times_faster_than"], record["targets"]
+        for name, timing in record["timings"].items():
+            memory = "    ?" if timing["peak_mib"] is None else f"{timing['peak_mib']:8.1f}"
+            spread = f"({timing['p20_ms']:.3f}-{timing['p80_ms']:.3f})"
+            line = f"  {name:<24}{timing['median_ms']:10.3f} ms {spread} {memory} MiB"
             if name in faster:
                 line += f"   {faster[name]:6.2f} x ours"
             if name in targets:
-                line += f"   target {targets[name]:g}: {'reached' if faster[name] >= targets[name] else 'missed'}"
+                line += f"   target {targets[name]['wanted']:g}: {_verdict(targets[name])}"
             _lines.append(line)
-        save(self.op, record)
+        for name in targets.keys() & AIMS.keys():
+            goal = targets[name]
+            _lines.append(f"  {name}: {goal['value']:.3g}, aim {goal['wanted']:g}: {_verdict(goal)}")
+
+
+def _of_eagers_memory(record: dict, own: Timing) -> float | None:
+    eager = record["timings"].get("eager", {}).get("peak_mib")
+    return own.peak_mib / eager if eager and own.peak_mib is not None else None
+
+
+# What an operator can be meant to reach by itself; None where this run cannot tell.
+AIMS: dict[str, Callable[[dict, Timing], float | None]] = {
+    "of a copy": lambda record, own: record.get("share_of_copy"),
+    "ms": lambda record, own: own.median_ms,
+    "of eager's memory": _of_eagers_memory,
+}
+
+
+def _verdict(goal: dict) -> str:
+    return "reached" if goal["reached"] else "missed"
 
 
 def difference(result: object, expected: object, rtol: float, atol: float) -> str | None:
@@ -131,7 +194,7 @@ def difference(result: object, expected: object, rtol: float, atol: float) -> st
             return f"tensor {index} has shape {list(one.shape)} instead of {list(other.shape)}"
         if one.numel() == 0:
             continue
-        one, other = one.detach().double().cpu(), other.detach().double().cpu()
+        one, other = one.detach().double(), other.detach().to(one.device).double()
         error, allowed = (one - other).abs().max().item(), atol + rtol * other.abs().max().item()
         if not error <= allowed:
             return f"tensor {index} is off by {error:.3g}, allowed {allowed:.3g}"
@@ -172,8 +235,15 @@ def _copy_bandwidth(device: torch.device) -> float:
 
 
 @cache
-def _matrix_rate(device: torch.device) -> float:
-    return matrix_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    return matrix_rate(device, dtype)
+
+
+def product_name(dtype: torch.dtype, device: torch.device) -> str:
+    """A type's name; a GPU's float32 products may be rounded to TF32, by torch's setting."""
+    name = str(dtype).removeprefix("torch.")
+    rounded = dtype == torch.float32 and device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
+    return f"{name} (TF32)" if rounded else name
 
 
 @cache
@@ -183,6 +253,11 @@ def _commit() -> str:
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", "../csrc", "../motionops")
     return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Curves last: a run that is out of time has the cases that aims are set for."""
+    items.sort(key=lambda item: "growth" in item.name)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -27,6 +27,16 @@ class Timing:
     peak_mib: float | None
     samples: int
 
+    def of_portion(self, portion: float) -> Timing:
+        """Of all of the work, where this is of a portion; the memory stays."""
+        times = (value / portion for value in (self.median_ms, self.p20_ms, self.p80_ms))
+        return Timing(*times, self.peak_mib, self.samples)
+
+
+def timed() -> bool:
+    """Whether anything is timed in this run: MOTIONOPS_BENCH_SECONDS=0 only checks."""
+    return float(os.environ.get("MOTIONOPS_BENCH_SECONDS", 1.0)) > 0
+
 
 def measure(
     candidates: dict[str, Work], device: torch.device, *, seconds: float = 2.0, rounds: int = 7

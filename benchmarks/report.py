@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -24,12 +25,14 @@ AXES = {"K": "rows of the queue, K", "B": "batch, B", "N": "rows, N"}
 HEAD = """# Performance
 
 Written by `make performance` from [benchmarks/results](../benchmarks/results): change the measurements, not this page.
-[benchmarks/README.md](../benchmarks/README.md) says how they are made: nothing is timed that differs from its
-reference, operator and peers run in turns, and memory is the peak over what was taken before a call.
+[benchmarks/README.md](../benchmarks/README.md) says how they are made: nothing is timed that differs from the
+reference (a peer that does is named with its difference), operator and peers run in turns, and memory is the peak over
+what was taken before a call.
 
 **×** is how many times longer the peer takes than the operator: below 1, in bold, the peer is faster. Times are
 medians; compare the ratios of one row, not the times of different machines. *share* is of the bandwidth of a plain copy
-(above 100 % where data stay in a cache) or of the rate of a large matrix product, measured in the same run.
+(above 100 % where data stay in a cache) or of the rate of a large matrix product, in float32 where no other type is
+named, both measured in the same run.
 """
 
 
@@ -73,39 +76,75 @@ def machine_head(contents: list[dict]) -> str:
     gpu = facts.get("GPU 0")
     name = (gpu or facts["processor"]).split(",")[0]
     dates = sorted({record["date"] for content in contents for record in content["results"]})
-    commits = sorted({record["commit"].split()[0] for content in contents for record in content["results"]})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     what = [*([gpu] if gpu else []), facts["processor"], f"Python {facts['python']}", f"torch {facts['torch']}"]
-    return f"## {name}\n\n{'; '.join(what)}. {when}, commits {', '.join(commits)}.\n"
+    records = [record for content in contents for record in content["results"]]
+    return f"## {name}\n\n{'; '.join(what)}. {when}, {commits(records)}.{ceilings(records)}\n"
+
+
+def commits(records: list[dict]) -> str:
+    """What was measured; the results of sources that no commit holds are counted."""
+    names = sorted({record["commit"].split()[0] for record in records})
+    changed = [record for record in records if record["commit"] != record["commit"].split()[0]]
+    text = f"commits {', '.join(names)}"
+    if not changed:
+        return text
+    return f"{text}; {len(changed)} of {len(records)} results, marked \\*, with changes that were not committed"
+
+
+def ceilings(records: list[dict]) -> str:
+    """The rates that shares are of: the medians of the machine's runs, where they were kept."""
+    rates: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        if "copy_gigabytes_per_second" in record:
+            rates["a copy moves {:.0f} GB/s"].append(record["copy_gigabytes_per_second"])
+        if "product_gigaflops" in record:
+            rates[f"a product in {record['product']} runs at {{:.0f}} GFLOP/s"].append(record["product_gigaflops"])
+    words = [text.format(median(values)) for text, values in sorted(rates.items())]
+    return f" Measured beside them: {', '.join(words)}." if words else ""
 
 
 def table(title: str, records: list[dict]) -> str:
     """A Markdown table of records: a row a case."""
-    peers = list(dict.fromkeys(name for record in records for name in record["timings"] if name != OURS))
+    peers = list(dict.fromkeys(name for record in records for name in named(record) if name != OURS))
     head = [title, "ms", "MiB", "share", *(f"{peer}: ms, ×, MiB" for peer in peers), "targets"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 2) + "---|"]
     for record in records:
         own = record["timings"][OURS]
-        cells = [record["case"], number(own["median_ms"]), memory(own), share(record)]
-        for peer in peers:
-            timing = record["timings"].get(peer)
-            if timing is None:
-                cells.append("")
-                continue
-            times = record["times_faster_than"][peer]
-            ratio = f"**{times:.2f} ×**" if times < 1 else f"{times:.2f} ×" if times < 10 else f"{times:.0f} ×"
-            cells.append(f"{number(timing['median_ms'])}, {ratio}, {memory(timing)}")
+        mark = " \\*" if record["commit"].endswith("with changes") else ""
+        cells = [record["case"] + mark, number(own["median_ms"]), memory(own), share(record)]
+        cells += [beside(record, peer) for peer in peers]
         cells.append(targets(record))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+def named(record: dict) -> list[str]:
+    """Who was timed, and who was left out."""
+    return [*record["timings"], *record.get("left_out", {})]
+
+
+def beside(record: dict, peer: str) -> str:
+    """A peer's cell: its time, or why it has none."""
+    timing = record["timings"].get(peer)
+    if timing is None:
+        return record.get("left_out", {}).get(peer, "").replace("|", "\\|")
+    times = record["times_faster_than"][peer]
+    ratio = f"**{times:.2f} ×**" if times < 1 else f"{times:.2f} ×" if times < 10 else f"{times:.0f} ×"
+    return f"{number(timing['median_ms'])}, {ratio}, {memory(timing)}"
+
+
 def targets(record: dict) -> str:
-    """Which of the aims were reached."""
-    words = [
-        f"{peer} {goal['wanted']:g} ×: {'reached' if goal['reached'] else '**missed**'}"
-        for peer, goal in record.get("targets", {}).items()
-    ]
+    """Which of the aims were reached; one with a value is the operator's own, the others are over a peer."""
+    words = []
+    for name, goal in record.get("targets", {}).items():
+        verdict = "reached" if goal["reached"] else "**missed**"
+        if "value" not in goal:
+            words.append(f"{name} {goal['wanted']:g} ×: {verdict}")
+        elif name == "ms":
+            words.append(f"{goal['wanted']:g} ms: {verdict}")
+        else:
+            words.append(f"{goal['wanted']:.0%} {name}: {verdict} ({goal['value']:.1%})")
     return "; ".join(words)
 
 
@@ -115,7 +154,8 @@ def share(record: dict) -> str:
     if "share_of_copy" in record:
         words.append(f"{record['share_of_copy']:.0%} copy")
     if "share_of_matrix_product" in record:
-        words.append(f"{record['share_of_matrix_product']:.0%} product")
+        product = record.get("product", "float32").replace("float32", "", 1).strip()
+        words.append(" ".join(filter(None, [f"{record['share_of_matrix_product']:.0%}", product, "product"])))
     return ", ".join(words)
 
 

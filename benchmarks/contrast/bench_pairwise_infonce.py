@@ -1,4 +1,4 @@
-"""pairwise_infonce beside the same loss in eager PyTorch and under torch.compile."""
+"""pairwise_infonce beside the same loss in eager PyTorch, under torch.compile and by the fused losses of others."""
 
 import pytest
 import torch
@@ -14,10 +14,19 @@ def batch_loss(query, key, temperature=0.1):
     return F.cross_entropy((query @ key.T).float() / temperature, torch.arange(len(query), device=query.device))
 
 
-@pytest.mark.parametrize("rows", [1024, 2048, 4096])
-def bench_forward_and_backward(comparison, rows):
+SHAPES = [
+    *((rows, torch.float32) for rows in (1024, 2048, 4096)),
+    # what cut-cross-entropy is made for
+    *((rows, torch.bfloat16) for rows in (4096, 16384)),
+]
+
+
+@pytest.mark.parametrize(("rows", "dtype"), SHAPES, ids=str)
+def bench_forward_and_backward(comparison, rows, dtype):
+    if dtype != torch.float32 and comparison.device.type != "cuda":
+        pytest.skip("for a GPU")
     dim = 512
-    sample = pairwise_sample(rows, rows, dim)
+    sample = pairwise_sample(rows, rows, dim, dtype=dtype)
     query, key = (sample[name].to(comparison.device).requires_grad_() for name in ("query", "key"))
 
     def step(loss):
@@ -27,7 +36,7 @@ def bench_forward_and_backward(comparison, rows):
 
     compiled = torch.compile(batch_loss, fullgraph=True)
     comparison(
-        f"N {rows}, D {dim}, forward + both gradients",
+        f"N {rows}, D {dim}, {'' if dtype == torch.float32 else 'bfloat16, '}forward + both gradients",
         ours=lambda: step(pairwise_infonce),
         reference=lambda: step(pairwise_infonce_reference),
         peers={
@@ -35,8 +44,9 @@ def bench_forward_and_backward(comparison, rows):
             "torch.compile": lambda: step(compiled),
             **linear_cross_entropies(query, key, temperature=0.1),
         },
-        rtol=1e-4,
+        rtol=1e-4 if dtype == torch.float32 else 3e-2,
         operations=6 * rows * rows * dim,
+        products=dtype,
     )
 
 

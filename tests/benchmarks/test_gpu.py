@@ -21,7 +21,8 @@ def test_the_groups_fit_into_eight_minutes():
         groups = gpu.plan(device, "9.0")
         assert sum(max(part.seconds for part in group) for group in groups) <= 480
         names = [part.name for group in groups for part in group]
-        assert names == ["build", "emulator", "tests", "memcheck", "racecheck", "initcheck", "benchmarks", "report"]
+        sanitizers = ["memcheck", "racecheck", "initcheck"]
+        assert names == ["build", "emulator", "tests", *sanitizers, "warm-up", "benchmarks", "report"]
 
 
 def test_the_gpu_is_required_there_and_only_its_architecture_built():
@@ -30,12 +31,89 @@ def test_the_gpu_is_required_there_and_only_its_architecture_built():
     assert tests.environment["MOTIONOPS_REQUIRE"] == "cpu,cuda"
 
 
+def test_the_tests_take_the_cores_and_leave_out_what_needs_no_gpu(monkeypatch):
+    monkeypatch.setattr(gpu.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(gpu, "installed", lambda name: True)
+    words = {}
+    for device in ("cuda", "cpu"):
+        groups = gpu.plan(device, "9.0")
+        words[device] = " ".join(groups[1][0].command)
+        assert bool(groups[0][1].skipped) == (device == "cuda")  # the emulator, which those tests alone use
+    assert "-n 14 --dist worksteal -k not emulated" in words["cuda"]
+    assert "-n 16 --dist worksteal" in words["cpu"]
+    assert "-k" not in words["cpu"]
+    monkeypatch.setattr(gpu, "installed", lambda name: name != "xdist")
+    assert "-n" not in gpu.plan("cuda", "9.0")[1][0].command
+
+
+@pytest.mark.parametrize("option", ["--kernel-name", "--kernel-regex"])
+def test_the_sanitizers_judge_our_kernels_alone(monkeypatch, tmp_path, option):
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text(f"#!/bin/sh\necho '  {option} arg     key1=val1,key2=val2,...'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    parts = {part.name: part for part in gpu.plan("cuda", "9.0")[1]}
+    for name in ("memcheck", "racecheck"):
+        assert parts[name].command[:5] == [str(tool), "--tool", name, "--error-exitcode", "86"]
+        assert f"{option} kns=motionops" in " ".join(parts[name].command)
+        assert not parts[name].missing
+    # by its reports, not by a filter
+    assert parts["initcheck"].command[1:] == ["-m", "benchmarks.initcheck", "--sanitizer", str(tool)]
+
+
+def test_a_machine_without_the_tools_is_incomplete(monkeypatch):
+    monkeypatch.setattr(gpu.shutil, "which", lambda name: None)
+    monkeypatch.setattr(gpu, "installed", lambda name: False)
+    missing = {
+        device: [part.name for group in gpu.plan(device, "9.0") for part in group if part.missing and not part.skipped]
+        for device in ("cuda", "cpu")
+    }
+    assert missing["cuda"] == ["memcheck", "racecheck", "initcheck", "warm-up", "benchmarks", "report"]
+    assert missing["cpu"] == ["benchmarks", "report"]
+
+
+def test_a_part_that_could_not_be_run_is_no_success(monkeypatch, capsys):
+    groups = [[script("build", "")], [script("memcheck", "", missing="no compute-sanitizer here")]]
+    monkeypatch.setattr(gpu, "plan", lambda device, architecture: groups)
+    written = []
+    monkeypatch.setattr(gpu, "write_proof", lambda outcomes, absent, seconds: written.extend(outcomes))
+    assert gpu.main(["--device", "cpu"]) == 2
+    said = "**Incomplete**: not run for want of a tool: memcheck (no compute-sanitizer here)."
+    assert said in capsys.readouterr().out
+    assert said in gpu.proof({}, written, [], 1.0)
+    assert "| memcheck | missing | 0 |" in gpu.proof({}, written, [], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ({"build": "passed", "memcheck": "skipped"}, 0),
+        ({"build": "passed", "warm-up": "out of time"}, 0),
+        ({"build": "passed", "benchmarks": "out of time", "memcheck": "missing"}, 1),
+        ({"build": "passed", "memcheck": "missing"}, 2),
+    ],
+)
+def test_exit_status(statuses, expected):
+    assert gpu.exit_status([Outcome(name, status, 1.0, "") for name, status in statuses.items()]) == expected
+
+
+def test_what_is_absent_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "plan", lambda device, architecture: [[script("build", "")]])
+    monkeypatch.setattr(gpu, "missing", lambda: ["Inf-CL"])
+    monkeypatch.setattr(gpu, "installed", lambda name: name != "nvidia.dali")
+    absent = []
+    monkeypatch.setattr(gpu, "write_proof", lambda outcomes, names, seconds: absent.extend(names))
+    assert gpu.main(["--device", "cpu"]) == 0
+    assert absent == ["Inf-CL", "nvidia.dali"]
+
+
 def test_how_parts_end():
     parts = [
         script("good", "print('done')"),
         script("bad", "print('why'); raise SystemExit(3)"),
         script("late", "import time; print('started', flush=True); time.sleep(60)", seconds=3.0),
-        script("absent", "", skipped="no tool here"),
+        script("unmeant", "", skipped="for a GPU"),
+        script("absent", "", missing="no tool here"),
         script("told", "import os; print(os.environ['WORD'])", environment={"WORD": "heard"}),
     ]
     start = time.monotonic()
@@ -46,7 +124,8 @@ def test_how_parts_end():
         "good": "passed",
         "bad": "failed",
         "late": "out of time",
-        "absent": "skipped",
+        "unmeant": "skipped",
+        "absent": "missing",
         "told": "passed",
     }
     assert outcomes["bad"].text == "why"

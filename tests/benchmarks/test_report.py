@@ -13,7 +13,7 @@ def timing(milliseconds, memory=1.0):
     return {"median_ms": milliseconds, "p20_ms": milliseconds, "p80_ms": milliseconds, "peak_mib": memory, "samples": 7}
 
 
-def record(case, ours, device="cpu", targets=(), **peers):
+def record(case, ours, device="cpu", targets=(), more=(), **peers):
     return {
         "case": case,
         "device": device,
@@ -21,8 +21,9 @@ def record(case, ours, device="cpu", targets=(), **peers):
         "times_faster_than": {name: value / ours for name, value in peers.items()},
         "targets": dict(targets),
         "share_of_copy": 0.5,
-        "commit": "abc1234 with changes",
+        "commit": "abc1234",
         "date": "2026-01-02",
+        **dict(more),
     }
 
 
@@ -49,7 +50,7 @@ def test_losses_and_missed_targets_are_shown(written):
     text, _ = written
     assert "| 8×2 | 2 | 1 | 50% copy | 3, 1.50 ×, – | 1, **0.50 ×**, – | eager 3 ×: **missed** |" in text
     assert "## Processor X" in text
-    assert "commits abc1234" in text
+    assert ". 2026-01-02, commits abc1234.\n" in text
     assert "No GPU has been measured yet" in text
 
 
@@ -68,6 +69,48 @@ def test_the_same_results_give_the_same_files(written):
     report.main(["--results", str(folder / "results"), "--page", str(folder / "docs" / "performance.md")])
     assert (folder / "docs" / "performance.md").read_text() == text
     assert plot.read_bytes() == before
+
+
+def test_results_of_uncommitted_sources_are_marked(written):
+    _, folder = written
+    changed = record("4×2", 2.0, more={"commit": "abc1234 with changes"})
+    write(folder / "results" / "cpu", "flow_edges", [record("8×2", 2.0), changed])
+    text = report.page(folder / "results", folder / "plots")
+    # three further results are queue_infonce's
+    assert "commits abc1234; 1 of 5 results, marked \\*, with changes that were not committed." in text
+    assert "| 4×2 \\* | 2 |" in text
+    assert "| 8×2 | 2 |" in text
+
+
+def test_a_peer_without_a_time_says_why(written):
+    _, folder = written
+    left_out = {
+        "left_out": {"kornia": "differs from the reference: tensor 0 is off by 0.1, allowed 0.01", "x": "a | b"}
+    }
+    write(folder / "results" / "cpu", "flow_edges", [record("8×2", 2.0, more=left_out, eager=3.0)])
+    text = report.page(folder / "results", folder / "plots")
+    assert "eager: ms, ×, MiB | kornia: ms, ×, MiB | x: ms, ×, MiB | targets |" in text
+    assert "| 3, 1.50 ×, – | differs from the reference: tensor 0 is off by 0.1, allowed 0.01 | a \\| b |  |" in text
+
+
+def test_aims_and_the_rates_that_shares_are_of(written):
+    _, folder = written
+    aims = {
+        "of a copy": {"wanted": 0.85, "reached": False, "value": 0.5},
+        "ms": {"wanted": 1.5, "reached": True, "value": 1.2},
+    }
+    rates = {"copy_gigabytes_per_second": 4300.0, "product": "bfloat16", "product_gigaflops": 790e3}
+    rates["share_of_matrix_product"] = 0.25
+    plain = {**rates, "product": "float32", "product_gigaflops": 50e3, "copy_gigabytes_per_second": 4200.0}
+    records = [record("8×2", 1.2, targets=aims, more=rates), record("4×2", 1.2, more=plain)]
+    write(folder / "results" / "cpu", "flow_edges", records)
+    text = report.page(folder / "results", folder / "plots")
+    assert "| 50% copy, 25% bfloat16 product | 85% of a copy: **missed** (50.0%); 1.5 ms: reached |" in text
+    assert "| 50% copy, 25% product |" in text
+    assert (
+        " Measured beside them: a copy moves 4250 GB/s, a product in bfloat16 runs at 790000 GFLOP/s, "
+        "a product in float32 runs at 50000 GFLOP/s.\n" in text
+    )
 
 
 def test_a_gpu_comes_first(written):
