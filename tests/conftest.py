@@ -63,6 +63,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cuda: needs a GPU and a build for it; skipped without, or failed if required")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda"):
+        require(Backend("cuda"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--slow"):
         for item in items:
@@ -120,14 +129,40 @@ class Backend:
         return None
 
 
+def require(backend: Backend) -> None:
+    """Skip the test where the backend cannot run, or fail it where MOTIONOPS_REQUIRE names it."""
+    reason = backend.why_unavailable()
+    if reason is not None:
+        if backend.name in os.environ.get("MOTIONOPS_REQUIRE", "").split(","):
+            pytest.fail(f"backend {backend.name} is required here: {reason}")
+        pytest.skip(f"backend {backend.name}: {reason}")
+
+
 @pytest.fixture(params=["cpu", "emulated", "cuda"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Run a test on every backend; inside, `motionops.<op>` calls that backend."""
     chosen = Backend(request.param)
-    reason = chosen.why_unavailable()
-    if reason is not None:
-        if chosen.name in os.environ.get("MOTIONOPS_REQUIRE", "").split(","):
-            pytest.fail(f"backend {chosen.name} is required here: {reason}")
-        pytest.skip(f"backend {chosen.name}: {reason}")
+    require(chosen)
     with library.use_namespace(chosen.namespace):
         yield chosen
+
+
+@pytest.fixture(scope="module")
+def no_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The CPU for what a file's tests and its own fixtures run, here and in other processes; not if marked `cuda`.
+
+    Losses and weights are compared exactly there: cuDNN may add a gradient in another order each time. And two
+    processes need two GPUs, or none.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("cuda") is None:
+            hide_gpus(patch)
+        yield
+
+
+def hide_gpus(patch: pytest.MonkeyPatch) -> None:
+    # The driver reads the variable when it is first asked, and keeps its answer for the tests that want a GPU.
+    torch.cuda.is_available()
+    patch.setenv("CUDA_VISIBLE_DEVICES", "")
+    patch.setattr(torch.cuda, "is_available", lambda: False)
+    patch.setattr(torch.cuda, "device_count", lambda: 0)

@@ -35,3 +35,8 @@ def counting_videos(tmp_path_factory):
 def tiny_shapes(tmp_path_factory):
     """MovingShapes with 32 training and 16 test videos."""
     return moving_shapes.generate(tmp_path_factory.mktemp("shapes"), train=32, test=16, workers=1, progress=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_the_cpu(no_gpu):
+    """Features and scores are compared exactly."""

@@ -51,3 +51,8 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def on_the_cpu(no_gpu):
+    """Whole runs, but for those that are marked `cuda`."""

@@ -28,7 +28,8 @@ def command(config, names, trainer, *more, without_batchnorm=False):
 
 
 def environment(**more):
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
+    """What a run is started with. Exact comparisons are the CPU's, and one GPU is too few for two processes."""
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
 
 
 def finished(line):

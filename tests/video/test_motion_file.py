@@ -23,6 +23,9 @@ from motionops.video.encoding import write_video
 from motionops.video.motion_file import MotionWriter
 from motionops.video.prepare import motion as prepare_motion
 
+# What is prepared in two ways is compared exactly.
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 ROOT = Path(__file__).parents[2]
 
 

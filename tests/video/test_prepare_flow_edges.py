@@ -18,6 +18,9 @@ from motionops.video.encoding import write_video
 from motionops.video.prepare import flow_edges as prepare_edges
 from motionops.video.prepare.flow_edges import FlowEdgesConfig, main
 
+# What is prepared in two ways is compared exactly.
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 ROOT = Path(__file__).parents[2]
 INTERVAL, SIZE = 3, 24
 
