@@ -49,7 +49,7 @@ def start(monkeypatch):
 )
 def test_processes_machines_and_rank(start, environment, devices, gpus, expected, rank):
     start(environment, gpus)
-    assert processes(TrainConfig(devices=devices, batch_size=64)) == expected
+    assert processes(TrainConfig(devices=devices, batch_size=128)) == expected
     assert environment_rank() == rank
 
 
@@ -81,6 +81,20 @@ def test_processes_machines_and_rank(start, environment, devices, gpus, expected
             8,
             "--accumulate: 6 videos of a process cannot be computed in 4 parts",
             id="parts-over-two-machines",
+        ),
+        pytest.param(
+            SLURM,
+            {"batch_size": 64},
+            8,
+            "--batch-size: 64 videos in 64 parts are one each, of which BatchNorm takes no statistics; at least 128",
+            id="one-video-a-process",
+        ),
+        pytest.param(
+            {},
+            {"batch_size": 8, "devices": 2, "accumulate": 4},
+            0,
+            "--batch-size: 8 videos in 8 parts are one each, of which BatchNorm takes no statistics; at least 16",
+            id="one-video-a-part",
         ),
     ],
 )
