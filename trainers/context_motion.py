@@ -250,6 +250,16 @@ class ContextMotion(SelfSupervisedModule):
             clip = self.cut(batch["frames"], batch, CLIP)
             image = self.cut(batch["key_frame"], batch, KEY_FRAME) if c.uses_context() else None
             motion = self.motion_clips(batch) if c.uses_motion() else None
+        losses, shown = self.losses(clip, image, motion, batch["label"] if c.supervised else None)
+        weights = {"context": 1 - c.alpha, "motion": c.regularise if c.supervised else c.alpha, "class": 1.0}
+        total = sum(weights[name] * loss for name, loss in losses.items())
+        return {"loss": total, **{f"loss_{name}": loss.detach() for name, loss in losses.items()}, **shown}
+
+    def losses(
+        self, clip: Tensor, image: Tensor | None, motion: Tensor | None, labels: Tensor | None
+    ) -> tuple[dict, dict]:
+        """From clips, key frames and motion clips to the losses by their names, and accuracies."""
+        c = self.config
         features = self.backbone(clip)
         losses, shown = {}, {}
         if c.uses_context():
@@ -258,13 +268,11 @@ class ContextMotion(SelfSupervisedModule):
             losses["motion"], shown["accuracy_motion"] = self.motion_loss(features, motion)
         if c.supervised:
             logits = self.classifier(pooled(features))
-            losses["class"] = functional.cross_entropy(logits.float(), batch["label"])
-            shown["accuracy"] = (logits.argmax(dim=1) == batch["label"]).float().mean()
+            losses["class"] = functional.cross_entropy(logits.float(), labels)
+            shown["accuracy"] = (logits.argmax(dim=1) == labels).float().mean()
         else:
             shown["accuracy"] = torch.stack(list(shown.values())).mean()
-        weights = {"context": 1 - c.alpha, "motion": c.regularise if c.supervised else c.alpha, "class": 1.0}
-        total = sum(weights[name] * loss for name, loss in losses.items())
-        return {"loss": total, **{f"loss_{name}": loss.detach() for name, loss in losses.items()}, **shown}
+        return losses, shown
 
     def context_loss(self, features: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """J_I (Eq. 1): a clip against the key frames of the batch; loss and the share of clips that find theirs."""

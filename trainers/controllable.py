@@ -169,6 +169,22 @@ class Clips(NamedTuple):
     levels: Tensor
 
 
+class Drawn(NamedTuple):
+    """What the host draws for the losses of a step, of the videos of all ranks; None where no loss needs it.
+
+    `orders [videos * shuffles, K]` of the clips, wrong ones but for vcop, whose are of class `target [videos]`. Of all
+    clips, flat: `first [P]` and `second [P]` share their level, `others [P, M]` go with first at random; `strangers
+    [videos * K, M]` are videos other than each clip's own.
+    """
+
+    orders: Tensor | None = None
+    target: Tensor | None = None
+    first: Tensor | None = None
+    second: Tensor | None = None
+    others: Tensor | None = None
+    strangers: Tensor | None = None
+
+
 class Controllable(SelfSupervisedModule):
     """The network at its two temporal resolutions, the heads and the losses. K local clips, one global view."""
 
@@ -194,15 +210,24 @@ class Controllable(SelfSupervisedModule):
         c = self.config
         with torch.autocast(self.device.type, enabled=False):  # pixels stay float32 under --precision bf16-mixed
             clips = self.cut(batch)
-        local_map = channels_last(self.backbone(clips.local)).unflatten(0, (-1, c.clips))  # [B, K, t, h, w, C]
+        losses, shown = self.losses(clips.view, clips.local, batch["extents"], self.draw(clips.levels, self.device))
+        shown = {f"loss_{name}": loss.detach() for name, loss in losses.items()} | shown
+        total = sum(getattr(c, f"weight_{name}") * loss for name, loss in losses.items())
+        return {"loss": total, **shown}
+
+    def losses(self, view: Tensor | None, local: Tensor, extents: Tensor, drawn: Drawn) -> tuple[dict, dict]:
+        """From the global view `[B, 3, T, S, S]` and the local clips `[B K, 3, T, S, S]`, cut out at `extents
+        [B, 1 + K, 3, 2]`, to the losses by their names, and what else is shown."""
+        c = self.config
+        local_map = channels_last(self.backbone(local)).unflatten(0, (-1, c.clips))  # [B, K, t, h, w, C]
         view_map = None
-        if clips.view is not None:
+        if view is not None:
             with finer_in_time(self.backbone, self.factor):
-                view_map = channels_last(self.backbone(clips.view))  # [B, t', h', w', C]
+                view_map = channels_last(self.backbone(view))  # [B, t', h', w', C]
 
         losses, shown = {}, {}
         if "rc" in c.losses:
-            losses["rc"] = self.region_loss(local_map, view_map, batch["extents"])
+            losses["rc"] = self.region_loss(local_map, view_map, extents)
         # Features of whole clips, those of all ranks: a step's losses are of its whole batch.
         local = gather_with_gradient(local_map.float().mean(dim=(2, 3, 4)))  # [B, K, C]
         view = None if view_map is None else gather_with_gradient(view_map.float().mean(dim=(1, 2, 3)))  # [B, C]
@@ -210,18 +235,40 @@ class Controllable(SelfSupervisedModule):
             ordered = scaled(local)
             if c.order_input == "map":
                 ordered = self.order_layer(scaled(gather_with_gradient(local_map.float())).flatten(2))
-            losses["td"], shown["accuracy"] = self.order_loss(ordered, None if view is None else scaled(view))
+            losses["td"], shown["accuracy"] = self.order_loss(ordered, None if view is None else scaled(view), drawn)
         if "nce" in c.losses:
             losses["nce"], accuracy = self.clip_loss(local, view)
             shown.setdefault("accuracy", accuracy)
         if "mi" in c.losses:
-            levels, pairs = self.information_terms(scaled(local), scaled(view), clips.levels)
+            levels, pairs = self.information_terms(scaled(local), scaled(view), drawn)
             # One descent moves the estimator up, and the features, behind the reversal, down (Eq. 6).
             losses["mi"] = pairs - levels
             shown |= {"mi_levels": levels.detach(), "mi_views": pairs.detach()}
-        shown = {f"loss_{name}": loss.detach() for name, loss in losses.items()} | shown
-        total = sum(getattr(c, f"weight_{name}") * loss for name, loss in losses.items())
-        return {"loss": total, **shown}
+        return losses, shown
+
+    def draw(self, levels: Tensor, device: torch.device) -> Drawn:
+        """Draw the orders of td and the pairs of mi, for all ranks' clips, whose `levels [videos, K]` these are."""
+        c, (videos, clips) = self.config, levels.shape
+        orders = target = first = second = others = strangers = None
+        if "td" in c.losses:
+            generator = self.shared_generator(1)
+            if c.order_head == "vcop":
+                table = order_table(clips)
+                target = torch.randint(len(table), (videos,), generator=generator)
+                orders = table[target]
+            else:
+                orders = wrong_orders(videos * c.shuffles, clips, generator)
+        if "mi" in c.losses:
+            generator = self.shared_generator(2)
+            of_clip = torch.arange(videos).repeat_interleave(clips)
+            first, second, others = level_pairs(levels.flatten(), of_clip, c.marginals, generator)
+            strangers = other_videos(of_clip, torch.arange(videos), c.marginals, generator)
+        drawn = (orders, target, first, second, others, strangers)
+        drawn = Drawn(*(None if rows is None else to_device(rows, device) for rows in drawn))
+        if c.compile and first is not None:
+            for rows in (drawn.first, drawn.second, drawn.others):
+                torch._dynamo.maybe_mark_dynamic(rows, 0)  # one graph for any number of pairs from 2 on
+        return drawn
 
     def cut(self, batch: dict) -> Clips:
         """Cut the views out of the batch's frames, in the colours of this step's intensity levels."""
@@ -273,42 +320,32 @@ class Controllable(SelfSupervisedModule):
         rank = torch.cat([term.rank for term in terms])
         return torch.stack([term.loss for term in terms]).mean(), (rank == 0).float().mean()
 
-    def order_loss(self, local: Tensor, view: Tensor | None) -> tuple[Tensor, Tensor]:
+    def order_loss(self, local: Tensor, view: Tensor | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """L_td (Eq. 7): minus the information between the clips in order and the video; and how often order wins."""
-        c, generator = self.config, self.shared_generator(1)
-        batch, clips, _ = local.shape
+        c = self.config
         if c.order_head == "vcop":
-            table = order_table(clips)
-            target = torch.randint(len(table), (batch,), generator=generator)
-            logits = self.order(reordered(local, table[target]))
-            target = to_device(target, logits.device)
-            return functional.cross_entropy(logits, target), (logits.argmax(dim=1) == target).float().mean()
+            logits = self.order(reordered(local, drawn.orders))
+            right = logits.argmax(dim=1) == drawn.target
+            return functional.cross_entropy(logits, drawn.target), right.float().mean()
         joint = self.order(local, view)
-        orders = wrong_orders(batch * c.shuffles, clips, generator)
         repeated = local.repeat_interleave(c.shuffles, dim=0), view.repeat_interleave(c.shuffles, dim=0)
-        marginal = self.order(reordered(repeated[0], orders), repeated[1]).unflatten(0, (batch, c.shuffles))
+        marginal = self.order(reordered(repeated[0], drawn.orders), repeated[1]).unflatten(0, (-1, c.shuffles))
         bound = information_bound(joint.float(), marginal.float(), c.order_estimator)
         return -bound, (joint[:, None] > marginal).all(dim=1).float().mean()
 
-    def information_terms(self, local: Tensor, view: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    def information_terms(self, local: Tensor, view: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """The two estimates of L_mi, in nats: of clips of one level, and of local clips and their global view.
 
         The first is to be maximised: that trains the estimator, and through the reversal lowers it for the network.
         The second is to be minimised and moves the network alone.
         """
-        c, generator = self.config, self.shared_generator(2)
-        batch, clips, _ = local.shape
-        features, device = local.flatten(0, 1), local.device
-        videos = torch.arange(batch).repeat_interleave(clips)
-        first, second, others = level_pairs(levels.flatten(), videos, c.marginals, generator)
+        features, own = local.flatten(0, 1), view.repeat_interleave(local.shape[1], dim=0)
         unused = sum(parameter.sum() for parameter in self.information.parameters()) * 0
         same_level = unused  # where no two clips share a level
-        if len(first):
+        if len(drawn.first):
             turned = self.reverse(features)
-            same_level = self.information(*(turned[to_device(rows, device)] for rows in (first, second, others)))
-        strangers = other_videos(videos, torch.arange(batch), c.marginals, generator)
-        own, other = (view[to_device(rows, device)] for rows in (videos, strangers))
-        same_video = self.information(features, own, other, frozen=True)
+            same_level = self.information(*(turned[rows] for rows in (drawn.first, drawn.second, drawn.others)))
+        same_video = self.information(features, own, view[drawn.strangers], frozen=True)
         return same_level, same_video
 
     def report(self, folder: Path, batch: dict) -> None:
@@ -354,7 +391,7 @@ def scaled(features: Tensor) -> Tensor:
 
 def reordered(clips: Tensor, orders: Tensor) -> Tensor:
     """`[B, K, C]` with row b's clips in the order `orders [B, K]`."""
-    return clips.gather(1, to_device(orders, clips.device)[:, :, None].expand_as(clips))
+    return clips.gather(1, orders[:, :, None].expand_as(clips))
 
 
 def wrong_orders(count: int, clips: int, generator: torch.Generator) -> Tensor:

@@ -30,7 +30,7 @@ from motionops.learning.distributed import gather_others
 from motionops.learning.foreground import above_quantile, activation_map
 from motionops.learning.losses import margin_loss, pixel_contrast_per_video, rank_weight, squared_distance
 from motionops.learning.module import SelfSupervisedModule
-from motionops.learning.momentum import forward_in_groups, forward_shuffled
+from motionops.learning.momentum import Shuffle, draw_shuffle, forward_each, forward_in_groups
 from motionops.learning.training import check_numbers, flag, map_shape, train
 from motionops.models import ProjectionHead, build_backbone
 from motionops.video import VideoDataset
@@ -149,6 +149,10 @@ class Clips(NamedTuple):
     difference: list[Tensor]
     parts: list[list[Tensor]]
 
+    def kinds(self) -> list[list[Tensor]]:
+        """All of them, in the order in which the momentum encoder sees them."""
+        return [self.rgb, self.difference, *self.parts]
+
 
 class FIMA(SelfSupervisedModule):
     """The networks, queues and losses of FIMA. `v` is a view of a video, `o` the other one."""
@@ -221,39 +225,43 @@ class FIMA(SelfSupervisedModule):
 
         with torch.autocast(self.device.type, enabled=False):  # pixels stay float32 under --precision bf16-mixed
             clips = self.clips(batch)
+        losses, shown = self.losses(clips, self.shuffles(clips), batch["extents"][:, :VIEWS])
+        total = sum(getattr(c, f"weight_{name}") * loss for name, loss in losses.items())
+        return {"loss": total, **{f"loss_{name}": loss.detach() for name, loss in losses.items()}, **shown}
+
+    def shuffles(self, clips: Clips) -> list[Shuffle | None]:
+        """Draw the shuffled BatchNorm of the momentum encoder; each clip is shuffled on its own."""
+        return [
+            draw_shuffle(len(clip), self.shared_generator(kind, i), self.config.group, clip.device)
+            for kind, same in enumerate(clips.kinds())
+            for i, clip in enumerate(same)
+        ]
+
+    def losses(self, clips: Clips, shuffles: list[Shuffle | None], extents: Tensor) -> tuple[dict, dict]:
+        """From the clips, cut out at `extents [B, views, 3, 2]`, to the losses by their names, and the accuracy."""
+        c = self.config
         maps = [forward_in_groups(self.backbone, clip, c.group) for clip in clips.rgb]  # F^q, both views
-        key_maps = self.key_maps(clips.rgb, 0)
-        motion_maps = self.key_maps(clips.difference, 1)  # M^k
+        every_clip = [clip for same in clips.kinds() for clip in same]
+        every_map = iter(forward_each(self.key_backbone, every_clip, shuffles, c.group))
+        key_maps, motion_maps, *part_maps = [[next(every_map) for _ in same] for same in clips.kinds()]  # M^k
 
         losses, ranks = {}, {}
         if {"vv", "vd"} & set(c.losses):
-            queries = [self.head(pooled(features)) for features in maps]
+            queries = embedded(self.head, maps)
         if "vv" in c.losses:
-            losses["vv"], ranks["vv"] = self.clip_loss("vv", queries, [self.key_head(pooled(m)) for m in key_maps])
+            losses["vv"], ranks["vv"] = self.clip_loss("vv", queries, embedded(self.key_head, key_maps))
         if "vd" in c.losses:
-            losses["vd"], ranks["vd"] = self.clip_loss("vd", queries, [self.key_head(pooled(m)) for m in motion_maps])
+            losses["vd"], ranks["vd"] = self.clip_loss("vd", queries, embedded(self.key_head, motion_maps))
         if {"pix", "fra"} & set(c.losses):
             pixels, frames = self.predict(maps)
         if "pix" in c.losses:
-            motion = [self.key_head(m.permute(0, 2, 3, 4, 1)) for m in motion_maps]
+            motion = list(self.key_head(torch.cat(motion_maps).permute(0, 2, 3, 4, 1)).chunk(VIEWS))
             masks = [self.foreground(*both) for both in zip(key_maps, motion_maps, strict=True)]
-            losses["pix"] = self.pixel_loss(pixels, motion, batch["extents"][:, :VIEWS], masks)
+            losses["pix"] = self.pixel_loss(pixels, motion, extents, masks)
         if "fra" in c.losses:
-            parts = [[self.key_head(pooled(m)) for m in self.key_maps(p, 2 + v)] for v, p in enumerate(clips.parts)]
-            losses["fra"], ranks["fra"] = self.frame_loss(frames, parts)
-
-        total = sum(getattr(c, f"weight_{name}") * loss for name, loss in losses.items())
-        shown = {f"loss_{name}": loss.detach() for name, loss in losses.items()}
-        if ranks:
-            shown["accuracy"] = (next(iter(ranks.values())) == 0).float().mean()
-        return {"loss": total, **shown}
-
-    def key_maps(self, clips: list[Tensor], kind: int) -> list[Tensor]:
-        """Feature maps of the momentum encoder, with shuffled BatchNorm; each clip is shuffled on its own."""
-        return [
-            forward_shuffled(self.key_backbone, clip, self.shared_generator(kind, i), self.config.group)
-            for i, clip in enumerate(clips)
-        ]
+            parts = embedded(self.key_head, [m for view in part_maps for m in view])
+            losses["fra"], ranks["fra"] = self.frame_loss(frames, [parts[: c.stride], parts[c.stride :]])
+        return losses, {"accuracy": (next(iter(ranks.values())) == 0).float().mean()} if ranks else {}
 
     def clip_loss(self, name: str, queries: list[Tensor], keys: list[Tensor]) -> tuple[Tensor, Tensor]:
         """L_VV or L_VD, both directions: view v against the other view's key (Eqs. 1 and 2)."""
@@ -388,6 +396,11 @@ class FIMA(SelfSupervisedModule):
 def pooled(features: Tensor) -> Tensor:
     """Mean over time and space, `[B, C, T, H, W] -> [B, C]`."""
     return features.float().mean(dim=(2, 3, 4))
+
+
+def embedded(head: nn.Module, maps: list[Tensor]) -> list[Tensor]:
+    """Embeddings `[B, D]` of whole maps; a head has no BatchNorm, so that one call serves them all."""
+    return list(head(torch.cat([pooled(features) for features in maps])).chunk(len(maps)))
 
 
 class DrawViews:

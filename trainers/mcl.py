@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ from motionops.learning.clip_flow import clip_flow
 from motionops.learning.config import TrainConfig
 from motionops.learning.data import TrainingVideos, random_windows
 from motionops.learning.module import SelfSupervisedModule
-from motionops.learning.momentum import forward_in_groups, forward_shuffled
+from motionops.learning.momentum import Shuffle, draw_shuffle, forward_each, forward_in_groups
 from motionops.learning.motion_alignment import aligned_map
 from motionops.learning.prepared_motion import find_or_prepare
 from motionops.learning.recording import recorded
@@ -192,6 +193,10 @@ class MCL(SelfSupervisedModule):
         self.queue = FeatureQueue(config.queue, config.dim)
         self.grid = map_shape(config) if config.aligns() else None
 
+    def one_graph(self) -> bool:
+        """What is aligned is taken out of the network by a hook, and differentiated inside the step."""
+        return not self.config.aligns()
+
     def not_compiled(self) -> set[str]:
         """The aligned gradient is differentiated again, which torch.compile cannot."""
         return {"backbone"} if self.config.aligns() and self.config.alignment_variant != "v1" else set()
@@ -206,29 +211,49 @@ class MCL(SelfSupervisedModule):
         with torch.autocast(self.device.type, enabled=False):  # pixels stay float32 under --precision bf16-mixed
             extents, motion = self.tubelets(batch)
             query_clip, *key_clips = self.clips(batch, extents)
-        with recorded(self.backbone.last_convolution) as outputs:
-            query = pooled(forward_in_groups(self.backbone, query_clip, c.group))
-        keys = [
-            pooled(forward_shuffled(self.key_backbone, clip, self.shared_generator(number), c.group))
+        shuffles = [
+            draw_shuffle(len(clip), self.shared_generator(number), c.group, clip.device)
             for number, clip in enumerate(key_clips)
         ]
-        q = self.heads["inter"](query)
-        k = [self.key_heads["inter"](key) for key in keys]
+        before = batch["starts"][:, 0] <= batch["starts"][:, 1] if "order" in c.seco else None
+        losses, accuracy = self.losses(query_clip, key_clips, shuffles, motion, before)
+
+        boost = c.alignment_boost if self.epoch < c.alignment_boost_epochs else 1.0
+        weights = {"nce": c.weight_nce, "intra": 1.0, "order": (self.epoch + 1) / c.epochs}
+        weights |= dict.fromkeys(c.alignment, boost * c.weight_alignment)
+        total = sum(weights[name] * loss for name, loss in losses.items())
+        return {"loss": total, **{f"loss_{name}": loss.detach() for name, loss in losses.items()}, "accuracy": accuracy}
+
+    def losses(
+        self,
+        query_clip: Tensor,
+        key_clips: list[Tensor],
+        shuffles: list[Shuffle | None],
+        motion: Tensor | None,
+        before: Tensor | None,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """From the clips to the losses by their names, and the accuracy.
+
+        Args:
+            motion: of the query's cells, `[B, T', H', W']`, for the alignment.
+            before: `[B]` bool, whether the query comes before the other clips of its video, for SeCo's order.
+        """
+        c = self.config
+        with recorded(self.backbone.last_convolution) if c.aligns() else nullcontext() as outputs:
+            query = pooled(forward_in_groups(self.backbone, query_clip, c.group))
+        # The key heads have no BatchNorm: one call for the keys of all clips, [K B, C].
+        keys = torch.cat([pooled(m) for m in forward_each(self.key_backbone, key_clips, shuffles, c.group)])
+        q, k = self.heads["inter"](query), self.key_heads["inter"](keys)
 
         loss, rank = motionops.queue_infonce(  # Eq. 3, for each positive key
-            q.repeat(len(k), 1), torch.cat(k), self.queue.features, temperature=c.temperature
+            q.repeat(len(key_clips), 1), k, self.queue.features, temperature=c.temperature
         )
-        self.enqueue_after_step(self.queue, torch.cat(k))
-        shown, total = {"loss_nce": loss.detach()}, c.weight_nce * loss
+        self.enqueue_after_step(self.queue, k)
+        losses = {"nce": loss}
         if c.aligns():
-            parts = self.alignment(q, k[0], outputs, motion)
-            boost = c.alignment_boost if self.epoch < c.alignment_boost_epochs else 1.0
-            total = total + boost * c.weight_alignment * sum(parts[part] for part in c.alignment)
-            shown |= {f"loss_{part}": value.detach() for part, value in parts.items()}
-        for name, (weight, value) in self.seco_losses(query, keys, batch).items():
-            total = total + weight * value
-            shown[f"loss_{name}"] = value.detach()
-        return {"loss": total, **shown, "accuracy": (rank == 0).float().mean()}
+            losses |= self.alignment(q, k[: len(q)], outputs, motion)
+        losses |= self.seco_losses(query, keys, before)
+        return losses, (rank == 0).float().mean()
 
     def tubelets(self, batch: dict) -> tuple[Tensor, Tensor | None]:
         """Where the views are cut, `[B, V, 3, 2]`, and the motion of the query's cells, `[B, T', H', W']`.
@@ -287,19 +312,16 @@ class MCL(SelfSupervisedModule):
         )
         return {part: getattr(parts, part) for part in c.alignment}
 
-    def seco_losses(self, query: Tensor, keys: list[Tensor], batch: dict) -> dict[str, tuple[float, Tensor]]:
-        """What the released code adds of SeCo: name -> (weight, loss)."""
+    def seco_losses(self, query: Tensor, keys: Tensor, before: Tensor | None) -> dict[str, Tensor]:
+        """What the released code adds of SeCo, from features of the query `[B, C]` and of its keys, `[3 B, C]`."""
         c, losses = self.config, {}
         if "intra" in c.seco:
-            same, *others = [self.key_heads["intra"](key) for key in keys]
+            same, *others = self.key_heads["intra"](keys).chunk(3)
             own = self.heads["intra"](query)
-            losses["intra"] = 1.0, intra_loss(own, same, torch.stack(others, dim=1), temperature=c.temperature)
+            losses["intra"] = intra_loss(own, same, torch.stack(others, dim=1), temperature=c.temperature)
         if "order" in c.seco:
-            _, *others = [self.key_heads["order"](key) for key in keys]
-            starts = batch["starts"]
-            before = starts[:, 0] <= starts[:, 1]
-            loss = self.order(self.heads["order"](query), torch.stack(others, dim=1), before)
-            losses["order"] = (self.epoch + 1) / c.epochs, loss
+            others = self.key_heads["order"](keys[len(query) :]).chunk(2)
+            losses["order"] = self.order(self.heads["order"](query), torch.stack(others, dim=1), before)
         return losses
 
     def report(self, folder: Path, batch: dict) -> None:

@@ -28,7 +28,7 @@ from motionops.learning.config import TrainConfig
 from motionops.learning.data import TrainingVideos
 from motionops.learning.distributed import sum_over_ranks, world
 from motionops.learning.module import SelfSupervisedModule
-from motionops.learning.momentum import forward_in_groups, forward_shuffled
+from motionops.learning.momentum import Shuffle, draw_shuffle, forward_in_groups, forward_shuffled
 from motionops.learning.motion_input import (
     EDGE_MAX,
     RAFTPairs,
@@ -228,9 +228,30 @@ class MoDist(SelfSupervisedModule):
             self.update_keys()
         with torch.autocast(self.device.type, enabled=False):  # pixels and flow stay float32 under bf16-mixed
             clips = self.clips(batch)
+        # The visual pathway's shuffle, then the motion pathway's.
+        shuffles = [draw_shuffle(len(ids), self.shared_generator(kind), c.group, ids.device) for kind in (0, 2)]
+        rows = to_device(clips.moving.nonzero()[:, 0], ids.device)
+        if c.compile:
+            torch._dynamo.maybe_mark_dynamic(rows, 0)  # one graph for any number of them from 2 on
+        losses, accuracy = self.losses(clips.visual, clips.motion, shuffles, ids, rows)
+        shown = {"low_motion": self.count_still(clips.moving)} if c.uses_motion() else {}
+        shown |= {f"loss_{name}": loss.detach() for name, loss in losses.items()}
+        total = sum(getattr(c, f"weight_{name}") * loss for name, loss in losses.items())
+        return {"loss": total, **shown, "accuracy": accuracy}
 
+    def losses(
+        self, visual: list[Tensor], motion: list[Tensor], shuffles: list[Shuffle | None], ids: Tensor, rows: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """From the clips to the losses by their names, and the accuracy.
+
+        Args:
+            visual, motion: query and key.
+            ids: int64 `[B]`, of the videos.
+            rows: int64, the places of the videos that move.
+        """
+        c = self.config
         losses, ranks = {}, []
-        v_query, v_key = self.embed(clips.visual, "", 0)
+        v_query, v_key = self.embed(visual, "", shuffles[0])
         if "v" in c.losses:
             losses["v"], rank = motionops.queue_infonce(
                 v_query,
@@ -241,11 +262,9 @@ class MoDist(SelfSupervisedModule):
                 queue_ids=self.queue.ids,
             )
             ranks.append(rank)
-        shown = {}
         if c.uses_motion():
             # Videos without motion go through the motion pathway too (BatchNorm needs its batch), but into no loss.
-            m_query, m_key = self.embed(clips.motion, "motion_", 2)
-            rows = to_device(clips.moving.nonzero()[:, 0], ids.device)
+            m_query, m_key = self.embed(motion, "motion_", shuffles[1])
             if "m" in c.losses:
                 losses["m"], rank = self.moving_loss(m_query, m_key, self.motion_queue, ids, rows)
                 ranks.append(rank)
@@ -257,22 +276,17 @@ class MoDist(SelfSupervisedModule):
                 losses["mv"] = to_motion + to_visual
                 ranks.append(rank)
             self.enqueue_after_step(self.motion_queue, m_key[rows], ids[rows])
-            shown["low_motion"] = self.count_still(clips.moving)
         self.enqueue_after_step(self.queue, v_key, ids)
-        shown |= {f"loss_{name}": loss.detach() for name, loss in losses.items()}
         rank = torch.cat(ranks)
-        shown["accuracy"] = (rank == 0).float().sum() / max(len(rank), 1)
-        total = sum(getattr(c, f"weight_{name}") * loss for name, loss in losses.items())
-        return {"loss": total, **shown}
+        return losses, (rank == 0).float().sum() / max(len(rank), 1)
 
-    def embed(self, clips: list[Tensor], pathway: str, kind: int) -> tuple[Tensor, Tensor]:
+    def embed(self, clips: list[Tensor], pathway: str, shuffle: Shuffle | None) -> tuple[Tensor, Tensor]:
         """Query of the online networks and key of their momentum copies, with shuffled BatchNorm; `[B, D]` each."""
         group = self.config.group
         backbone, head = getattr(self, f"{pathway}backbone"), getattr(self, f"{pathway}head")
         key_backbone, key_head = getattr(self, f"{pathway}key_backbone"), getattr(self, f"{pathway}key_head")
         query = head(pooled(forward_in_groups(backbone, clips[QUERY], group)))
-        key = forward_shuffled(key_backbone, clips[KEY], self.shared_generator(kind), group)
-        return query, key_head(pooled(key))
+        return query, key_head(pooled(forward_shuffled(key_backbone, clips[KEY], shuffle, group)))
 
     def moving_loss(
         self, query: Tensor, key: Tensor, queue: FeatureQueue, ids: Tensor, rows: Tensor

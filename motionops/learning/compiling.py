@@ -1,12 +1,16 @@
-"""torch.compile for the networks of a method: --compile."""
+"""torch.compile for what a method computes from its clips to its losses: --compile."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 
+import torch
 from torch import nn
 
+from motionops.learning.launch import processes
+from motionops.learning.module import SelfSupervisedModule
 from motionops.models import BACKBONES
 
 BACKEND = "inductor"
@@ -18,17 +22,37 @@ def backbones(module: nn.Module) -> dict[str, nn.Module]:
     return {name: network for name, network in module.named_modules() if isinstance(network, kinds)}
 
 
-@contextmanager
-def compiled(module: nn.Module) -> Iterator[None]:
-    """Backbones run compiled while the context lasts, each as one graph; names and weights stay what they were.
+def compiles_whole(module: SelfSupervisedModule) -> bool:
+    """Whether --compile makes one graph of a step's `losses`; else it makes one of each backbone.
 
-    What the module names in `not_compiled` stays as it is.
+    Several processes speak to each other inside the step, and --profile times networks and operators one by one.
     """
-    networks = [network for name, network in backbones(module).items() if name not in module.not_compiled()]
-    for network in networks:
-        network.compile(backend=BACKEND, fullgraph=True)
-    try:
-        yield
-    finally:
+    return module.one_graph() and prod(processes(module.config)) == 1 and not module.config.profile
+
+
+@contextmanager
+def compiled(module: SelfSupervisedModule) -> Iterator[None]:
+    """`losses` runs compiled while the context lasts, as one graph: networks, heads and our operators in it.
+
+    Where that cannot be (`compiles_whole`) backbones do, each as one graph, but those that the module names in
+    `not_compiled`. Names and weights stay what they were, and so do random draws.
+    """
+    from torch._dynamo import config as dynamo
+    from torch._inductor import config as inductor
+
+    # DistributedDataParallel's buckets would cut the graphs; GRUs are left out by default.
+    options = dynamo.patch(optimize_ddp=False, allow_rnn=True)
+    whole = compiles_whole(module)
+    networks = [] if whole else [net for name, net in backbones(module).items() if name not in module.not_compiled()]
+    with options, inductor.patch(fallback_random=True):
+        if whole:
+            module.losses = torch.compile(module.losses, backend=BACKEND, fullgraph=True)
         for network in networks:
-            network._compiled_call_impl = None  # torch has no public way back
+            network.compile(backend=BACKEND, fullgraph=True)
+        try:
+            yield
+        finally:
+            if whole:
+                del module.losses  # the class's own is there again
+            for network in networks:
+                network._compiled_call_impl = None  # torch has no public way back

@@ -96,7 +96,7 @@ class TrainConfig:
     precision: Literal["32", "bf16-mixed"] = "32"
     """Arithmetic of the networks; the losses accumulate in float32 either way."""
     compile: bool = False
-    """Compile the backbones with torch.compile: the first step then takes minutes, the others less."""
+    """Compile networks and losses with torch.compile: the first step then takes minutes, the others less."""
     profile: int = 0
     """Time the parts of so many steps, print them, and write report/profile.json and a trace; 0: do not."""
     devices: int = 1

@@ -61,6 +61,25 @@ def gather_others(tensor: Tensor) -> Tensor:
     return torch.cat([everything[: rank * rows], everything[(rank + 1) * rows :]])
 
 
+@torch.no_grad()
+def exchange(rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
+    """Deal out `rows [sum of sent, ...]`, the first `sent[0]` to rank 0 and so on, and return what this rank gets.
+
+    Args:
+        sent: how many rows go to each rank.
+        received: how many come from each rank.
+
+    Returns:
+        `[sum of received, ...]`, those of rank 0 first. No gradient.
+    """
+    rows = rows.detach().contiguous()
+    if world()[1] == 1:
+        return rows
+    dealt = rows.new_empty(sum(received), *rows.shape[1:])
+    distributed.all_to_all_single(dealt, rows, received, sent)
+    return dealt
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tensor: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ from motionops.video import Skipped
 class SelfSupervisedModule(LightningModule):
     """Base of a method. A subclass builds its networks and writes `training_step(batch, batch_idx)`.
 
+    What the step computes on the device from its clips to its losses is a method `losses` of tensors, which --compile
+    makes one graph of: what the host draws or decides comes to it as tensors, from `training_step`.
+
     The step returns `{"loss": ..., "accuracy": ..., ...}`, scalars, which go into metrics.csv and TensorBoard,
     averaged over ranks. Everything random in a step must come from torch's global generators, which are seeded from
     (seed, step, rank) before each step, or from `shared_generator`, which is the same on all ranks: then neither a
@@ -47,7 +50,8 @@ class SelfSupervisedModule(LightningModule):
         self.metrics: dict[str, float] = {}
         self.failed: list[Skipped] = []
         self._optimizer_state: dict[str, Any] | None = None
-        self._pending: list[tuple[FeatureQueue, Tensor, Tensor | None]] = []
+        self._pending: list[tuple[FeatureQueue, Tensor, Tensor | None]] = []  # of the part that is computed
+        self._earlier: list[tuple[FeatureQueue, Tensor, Tensor | None]] = []  # of the step's other parts
         self._resume_note: dict[str, Any] = {}
         self._last_time = (0.0, 0)
         self._outputs: list[dict[str, Tensor]] = []
@@ -71,6 +75,10 @@ class SelfSupervisedModule(LightningModule):
         """A CPU generator that depends on (seed, step, part, key) alone: in the same state on all ranks."""
         part = (self.part,) if self.part else ()
         return torch.Generator().manual_seed(mix(self.config.seed, self.step, 1, *key, *part))
+
+    def one_graph(self) -> bool:
+        """Whether --compile can make one graph of `losses`; else it makes one of each backbone."""
+        return True
 
     def not_compiled(self) -> set[str]:
         """Backbones, by their names as submodules, that --compile must leave as they are."""
@@ -122,14 +130,17 @@ class SelfSupervisedModule(LightningModule):
 
     def finish_pending(self) -> None:
         """Enqueue the keys of the step, in the order in which its losses named them."""
-        for queue, keys, ids in self._pending:
+        for queue, keys, ids in [*self._earlier, *self._pending]:
             queue.enqueue(keys, ids)
+        self._earlier.clear()
         self._pending.clear()
 
     def finish_part(self, outputs: dict[str, Tensor]) -> None:
         """Called when a part of a step is done, with what `training_step` returned (Lightning has divided the loss by
         the number of parts); the last part's call ends the step."""
         self._outputs.append({name: value.detach() for name, value in outputs.items() if isinstance(value, Tensor)})
+        self._earlier += self._pending
+        self._pending.clear()  # each part finds it empty: a compiled `losses` is compiled again where it has grown
         if len(self._outputs) == self.config.accumulate:
             done, self._outputs = self._outputs, []
             names = dict.fromkeys(name for part in done for name in part)

@@ -47,7 +47,8 @@ class GradientReversal(nn.Module):
 
 def log_mean_exp(values: Tensor) -> Tensor:
     """log of the mean of e^value over all values: a scalar."""
-    return values.flatten().logsumexp(0) - math.log(values.numel())
+    # The logarithm of the number as a tensor: torch.compile would make a graph for each of Python's.
+    return values.flatten().logsumexp(0) - values.new_full((), values.numel()).log()
 
 
 def information_bound(

@@ -19,6 +19,11 @@ def module(**changes):
     return controllable.Controllable(replace(controllable.ControllableConfig(), **{**own, **changes}))
 
 
+def drawn(controllable_, levels=None):
+    levels = torch.zeros(BATCH, controllable_.config.clips, dtype=torch.int64) if levels is None else levels
+    return controllable_.draw(levels, torch.device("cpu"))
+
+
 def overlap(a, b):
     return max(0.0, min(max(a), max(b)) - max(min(a), min(b)))
 
@@ -128,7 +133,7 @@ def test_order_loss_is_the_dense_formula(head, estimator):
         joint.append(score(local[b : b + 1], view[b : b + 1]).item())
         rows = orders[3 * b : 3 * b + 3]
         marginal.append([score(local[b : b + 1, row], view[b : b + 1]).item() for row in rows])
-    loss, accuracy = controllable_.order_loss(local, view)
+    loss, accuracy = controllable_.order_loss(local, view, drawn(controllable_))
     assert loss.item() == pytest.approx(-bound(joint, marginal, estimator), abs=1e-5)
     wins = [all(j > value for value in row) for j, row in zip(joint, marginal, strict=True)]
     assert accuracy.item() == pytest.approx(sum(wins) / BATCH)
@@ -140,7 +145,7 @@ def test_vcop_names_the_order_without_the_video():
     target = torch.randint(6, (BATCH,), generator=controllable_.shared_generator(1))
     table = controllable.order_table(3)
     logits = torch.cat([controllable_.order(local[b : b + 1, table[target[b]]]) for b in range(BATCH)])
-    loss, accuracy = controllable_.order_loss(local, None)
+    loss, accuracy = controllable_.order_loss(local, None, drawn(controllable_))
     assert loss.item() == pytest.approx(functional.cross_entropy(logits.double(), target).item(), rel=1e-5)
     assert accuracy.item() == pytest.approx((logits.argmax(1) == target).float().mean().item())
 
@@ -159,7 +164,7 @@ def test_information_terms_are_their_formulas_and_move_what_they_should(estimato
     local = torch.randn(BATCH, CLIPS, 128, requires_grad=True)
     view = torch.randn(BATCH, 128, requires_grad=True)
     levels = torch.randint(3, (BATCH, CLIPS), generator=torch.Generator().manual_seed(1))
-    same_level, same_video = controllable_.information_terms(local, view, levels)
+    same_level, same_video = controllable_.information_terms(local, view, drawn(controllable_, levels))
 
     generator = controllable_.shared_generator(2)
     videos = torch.arange(BATCH).repeat_interleave(CLIPS)
@@ -206,7 +211,8 @@ def test_information_terms_are_their_formulas_and_move_what_they_should(estimato
 def test_information_without_a_shared_level_is_zero_and_differentiable():
     controllable_ = module()
     local, view = torch.randn(BATCH, CLIPS, 128), torch.randn(BATCH, 128)
-    same_level, _ = controllable_.information_terms(local, view, torch.arange(BATCH * CLIPS).view(BATCH, CLIPS))
+    own_levels = torch.arange(BATCH * CLIPS).view(BATCH, CLIPS)
+    same_level, _ = controllable_.information_terms(local, view, drawn(controllable_, own_levels))
     assert same_level.item() == 0.0
     same_level.backward()
 

@@ -169,6 +169,24 @@ def test_mask_sources():
     assert torch.equal(difference, fima.foreground_mask(zero, motion_map))
 
 
+def test_a_head_is_called_once_for_all_clips_of_a_loss():
+    fima_ = module(stride=2, losses=("vv", "vd", "pix", "fra"))
+    clip = torch.randn(BATCH, 3, 8, 24, 24)
+    clips = fima.Clips([clip] * 2, [clip] * 2, [[clip] * 2] * 2)
+    rows, key_rows = [], []
+    fima_.head.register_forward_hook(lambda head, inputs, output: rows.append(output[..., 0].numel()))
+    fima_.key_head.register_forward_hook(lambda head, inputs, output: key_rows.append(output[..., 0].numel()))
+    extents = torch.tensor([[0.0, 1.0]]).expand(BATCH, 2, 3, 2)
+    fima_.losses(clips, fima_.shuffles(clips), extents)
+    frames, height, width = fima.map_shape(fima_.config)
+    pixels = 2 * BATCH * frames * height * width
+    assert key_rows == [2 * BATCH, 2 * BATCH, pixels, 4 * BATCH]  # vv, vd, pix, fra
+    assert rows == [2 * BATCH, pixels, 2 * BATCH * frames]  # queries, predicted pixels, predicted frames
+    maps = [torch.randn(BATCH, 128, frames, height, width) for _ in range(3)]
+    for features, one in zip(maps, fima.embedded(fima_.head, maps), strict=True):
+        torch.testing.assert_close(one, fima_.head(features.mean(dim=(2, 3, 4))))
+
+
 def test_one_head_and_one_momentum_copy_for_everything():
     """The decoder has no momentum copy; what has one is trained by it alone."""
     fima_ = module()

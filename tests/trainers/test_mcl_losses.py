@@ -116,7 +116,11 @@ def test_seco_has_three_positive_keys_and_two_losses():
     mcl_ = module(seco=("intra", "order"), queue=16, epochs=4)
     given = batch(views=4, clips=3)
     queue = mcl_.queue.features.clone()
+    rows = []
+    hook = mcl_.key_heads["inter"].register_forward_hook(lambda head, inputs, output: rows.append(len(output)))
     outputs = mcl_.training_step(given, 0)
+    assert rows == [3 * BATCH]  # one call
+    hook.remove()
     query, keys, q, k, *_ = by_hand(mcl_, given)
     expected = torch.stack([nce(q, key, queue) for key in k]).mean()
     torch.testing.assert_close(outputs["loss_nce"].double(), expected, rtol=1e-4, atol=1e-4)
