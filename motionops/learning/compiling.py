@@ -25,9 +25,12 @@ def backbones(module: nn.Module) -> dict[str, nn.Module]:
 def compiles_whole(module: SelfSupervisedModule) -> bool:
     """Whether --compile makes one graph of a step's `losses`; else it makes one of each backbone.
 
-    Several processes speak to each other inside the step, and --profile times networks and operators one by one.
+    Several processes speak to each other inside the step, and --profile times networks and operators one by one. With
+    --group the graph would hold a copy of a network for each group of each clip, and take hours to compile.
     """
-    return module.one_graph() and prod(processes(module.config)) == 1 and not module.config.profile
+    config = module.config
+    grouped = 0 < getattr(config, "group", 0) < config.batch_size // config.accumulate
+    return module.one_graph() and prod(processes(config)) == 1 and not grouped and not config.profile
 
 
 @contextmanager

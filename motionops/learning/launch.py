@@ -15,7 +15,13 @@ def environment_rank() -> int:
     for name in ("RANK", "LOCAL_RANK"):
         if name in os.environ:
             return int(os.environ[name])
-    return int(os.environ["SLURM_PROCID"]) if int(os.environ.get("SLURM_NTASKS", 1)) > 1 else 0
+    return int(os.environ["SLURM_PROCID"]) if slurm_tasks() > 1 else 0
+
+
+def slurm_tasks() -> int:
+    """Processes that srun started; 1 where it did not, also in a shell of several tasks (Lightning's reading too)."""
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return 1 if interactive else int(os.environ.get("SLURM_NTASKS", 1))
 
 
 def processes(config: TrainConfig) -> tuple[int, int]:
@@ -24,9 +30,11 @@ def processes(config: TrainConfig) -> tuple[int, int]:
     if "LOCAL_WORLD_SIZE" in environment and "WORLD_SIZE" in environment:
         local = int(environment["LOCAL_WORLD_SIZE"])
         devices, nodes = local, int(environment["WORLD_SIZE"]) // local
-    elif int(environment.get("SLURM_NTASKS", 1)) > 1:
+    elif (tasks := slurm_tasks()) > 1:
         nodes = int(environment.get("SLURM_NNODES", 1))
-        devices = int(environment["SLURM_NTASKS"]) // nodes
+        if tasks % nodes:
+            raise UserError(f"SLURM: {tasks} tasks on {nodes} machines are not as many on each; --ntasks-per-node")
+        devices = tasks // nodes
     else:
         devices, nodes = config.devices, 1
     if torch.cuda.is_available() and devices > torch.cuda.device_count():

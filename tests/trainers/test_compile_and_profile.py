@@ -31,10 +31,12 @@ METHODS = {
     "fima-released": (
         "fima",
         "FIMAConfig",
-        MOMENTUM | DECODER | {"losses": ("vv", "vd", "pix"), "group": 2, "enqueue": "between", "pixel_queue": 64},
+        MOMENTUM | DECODER | {"losses": ("vv", "vd", "pix"), "enqueue": "between", "pixel_queue": 64},
         1,
         {"queue_infonce", "pixel_contrast"},
     ),
+    # The backbone alone, with gradients and without.
+    "fima-groups": ("fima", "FIMAConfig", MOMENTUM | {"losses": ("vv",), "group": 2}, 2, set()),
     "mcl": ("mcl", "MCLConfig", MOMENTUM | {"size": 32}, 1, set()),  # the momentum encoder alone
     "mcl-plain": ("mcl", "MCLConfig", MOMENTUM | {"weight_alignment": 0.0}, 1, {"queue_infonce"}),
     "mcl-seco": (
