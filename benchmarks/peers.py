@@ -111,9 +111,10 @@ def logsumexps(
     """log Σ exp(rows · columns / temperature), ``[N]``, from the fused losses of others: the part of a contrast that
     they have in common with losses whose positives are no columns. On a GPU alone.
 
-    cut-cross-entropy and Liger give the cross-entropy of a class, which is that sum less the class's logit: for class 0
-    it is added again, a product of [N] rows, whose gradient takes their one-hot term away. Inf-CL gives the sum itself,
-    and always the gradient of the columns too: where none is wanted it would do twice the work, and is left out.
+    cut-cross-entropy gives the cross-entropy of a class, which is that sum less the class's logit: for class 0 it is
+    added again, a product of [N] rows, whose gradient takes their one-hot term away. Inf-CL gives the sum itself, and
+    always the gradient of the columns too: where none is wanted it would do twice the work, and is left out. Liger's is
+    not here: without a reduction it scales all gradients by the first row's (0.8.5; linkedin/Liger-Kernel, issue 968).
 
     Returns:
         name -> function of (rows [N, D], columns [M, D], temperature); those that are installed and take ``dtype``.
@@ -138,10 +139,6 @@ def logsumexps(
                 rows, columns, first, reduction="none", filter_eps=None
             )
         )
-    liger = optional("liger_kernel.transformers")
-    if liger is not None:
-        fused = liger.LigerFusedLinearCrossEntropyLoss(reduction="none")
-        found["Liger"] = of_class_0(lambda rows, columns, first: fused(columns, rows, first))
     contrast = optional("inf_cl.flash") if column_gradient else None
     if contrast is not None:
 

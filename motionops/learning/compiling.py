@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 
 import torch
 from torch import nn
 
-from motionops.learning.launch import processes
 from motionops.learning.module import SelfSupervisedModule
 from motionops.models import BACKBONES
 
@@ -22,7 +20,7 @@ def backbones(module: nn.Module) -> dict[str, nn.Module]:
     return {name: network for name, network in module.named_modules() if isinstance(network, kinds)}
 
 
-def compiles_whole(module: SelfSupervisedModule) -> bool:
+def compiles_whole(module: SelfSupervisedModule, processes: int = 1) -> bool:
     """Whether --compile makes one graph of a step's `losses`; else it makes one of each backbone.
 
     Several processes speak to each other inside the step, and --profile times networks and operators one by one. With
@@ -30,11 +28,11 @@ def compiles_whole(module: SelfSupervisedModule) -> bool:
     """
     config = module.config
     grouped = 0 < getattr(config, "group", 0) < config.batch_size // config.accumulate
-    return module.one_graph() and prod(processes(config)) == 1 and not grouped and not config.profile
+    return module.one_graph() and processes == 1 and not grouped and not config.profile
 
 
 @contextmanager
-def compiled(module: SelfSupervisedModule) -> Iterator[None]:
+def compiled(module: SelfSupervisedModule, processes: int = 1) -> Iterator[None]:
     """`losses` runs compiled while the context lasts, as one graph: networks, heads and our operators in it.
 
     Where that cannot be (`compiles_whole`) backbones do, each as one graph, but those that the module names in
@@ -45,7 +43,7 @@ def compiled(module: SelfSupervisedModule) -> Iterator[None]:
 
     # DistributedDataParallel's buckets would cut the graphs; GRUs are left out by default.
     options = dynamo.patch(optimize_ddp=False, allow_rnn=True)
-    whole = compiles_whole(module)
+    whole = compiles_whole(module, processes)
     networks = [] if whole else [net for name, net in backbones(module).items() if name not in module.not_compiled()]
     with options, inductor.patch(fallback_random=True):
         if whole:

@@ -32,7 +32,6 @@ from motionops.video import (
     read_list,
     require_usable,
 )
-from motionops.video.cache import one_at_a_time
 from motionops.video.dali import DALIDecoder, EncodedReader
 from motionops.video.dataset import start_worker
 from motionops.video.known_counts import default_file
@@ -67,9 +66,7 @@ def find_training_videos(config: TrainConfig, progress: bool = True) -> Training
         folder = moving_shapes.generate(progress=progress)
         videos = read_list(folder / "train.txt")
         test = test or read_list(folder / "test.txt")
-    known = default_file()
-    with one_at_a_time(known.with_suffix(".lock")):
-        usable, skipped = check_videos(videos, config.window(), progress=progress, known=known)
+    usable, skipped = check_videos(videos, config.window(), progress=progress, known=default_file())
     if progress:
         for video in skipped:
             warn(f"skipped {video.path}: {video.reason}")

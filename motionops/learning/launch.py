@@ -19,7 +19,7 @@ def environment_rank() -> int:
 
 
 def slurm_tasks() -> int:
-    """Processes that srun started; 1 where it did not, also in a shell of several tasks (Lightning's reading too)."""
+    """Processes that srun started; 1 in a shell of several tasks (Lightning's reading too)."""
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return 1 if interactive else int(os.environ.get("SLURM_NTASKS", 1))
 
@@ -32,6 +32,8 @@ def processes(config: TrainConfig) -> tuple[int, int]:
         devices, nodes = local, int(environment["WORLD_SIZE"]) // local
     elif (tasks := slurm_tasks()) > 1:
         nodes = int(environment.get("SLURM_NNODES", 1))
+        if "SLURM_STEP_ID" not in environment:
+            raise UserError(f"SLURM: {tasks} tasks, but srun did not start this process; srun python … starts them all")
         if tasks % nodes:
             raise UserError(f"SLURM: {tasks} tasks on {nodes} machines are not as many on each; --ntasks-per-node")
         devices = tasks // nodes

@@ -46,9 +46,10 @@ class GradientReversal(nn.Module):
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
-    """log of the mean of e^value over all values: a scalar."""
+    """log of the mean of e^value over all values, of which there must be one: a scalar."""
     # The logarithm of the number as a tensor: torch.compile would make a graph for each of Python's.
-    return values.flatten().logsumexp(0) - values.new_full((), values.numel()).log()
+    number = torch.full((), values.numel(), dtype=torch.float64, device=values.device)
+    return values.flatten().logsumexp(0) - number.log().to(values.dtype)
 
 
 def information_bound(

@@ -21,7 +21,7 @@ from motionops.learning.compiling import backbones
 from motionops.learning.distributed import world
 from motionops.learning.feature_queue import FeatureQueue
 from motionops.learning.lightning import Callback
-from motionops.learning.momentum import MomentumEncoder
+from motionops.learning.momentum import MomentumEncoder, uses_batch_statistics
 from motionops.learning.motion_input import RAFTPairs
 from motionops.library import NAMESPACE, use_namespace
 from motionops.video import VideoDataset
@@ -112,7 +112,8 @@ class StepProfile(Callback):
         }
         copies = [part.network for part in module.modules() if isinstance(part, MomentumEncoder)]
         for network in backbones(module).values():
-            self._time_calls_of(network, NETWORKS, shuffled=any(network is copy for copy in copies))
+            shuffled = any(network is copy for copy in copies) and uses_batch_statistics(network)
+            self._time_calls_of(network, NETWORKS, shuffled)
         for attribute in vars(module).values():
             if isinstance(attribute, RAFTPairs):
                 self._time_calls_of(attribute.network, FLOW)

@@ -126,7 +126,7 @@ def train(
                 callbacks = [profiled, *callbacks, profiled.last]
             trainer = make_trainer(config, devices, nodes, run_loggers, callbacks)
             if module.step < module.total_steps:
-                with compiled(module) if config.compile else contextlib.nullcontext():
+                with compiled(module, devices * nodes) if config.compile else contextlib.nullcontext():
                     trainer.fit(module, datamodule=PlannedData(config, module, dataset, note["videos"]))
             elif first_rank:
                 say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
@@ -252,8 +252,9 @@ def check_numbers(config: TrainConfig) -> None:
 def fit_batch(config: TrainConfig, videos: int, parts: int) -> None:
     """Lower --batch-size to what a small set of videos fills, in equal parts; UserError where there are too few."""
     possible = videos // parts * parts
-    if possible < 2:
-        raise UserError(f"{videos} usable videos are too few to learn from; at least {max(2, parts)} are needed")
+    least = 2 * parts  # BatchNorm takes no statistics of one
+    if possible < least:
+        raise UserError(f"{videos} usable videos are too few to learn from; at least {least} are needed")
     if config.batch_size > possible:
         warn(f"--batch-size {config.batch_size} is more than the {videos} usable videos; {possible} is used")
         config.batch_size = possible

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import NamedTuple
 
 from motionops.errors import UserError
+from motionops.video.cache import one_at_a_time
 from motionops.video.known_counts import KnownCounts
 from motionops.video.lists import Video
 from motionops.video.progress import with_progress
@@ -57,34 +61,52 @@ def check_videos(
     """
     require_av()
     counts = None if known is None else KnownCounts(known)
-
-    def count(path: str) -> int | str:
-        found = counts.get(path) if counts else None
-        if found is None:
-            try:
-                found = count_frames(path)
-            except VideoError as error:
-                return error.reason
-            if counts:
-                counts.put(path, found)
-        return found
-
-    def check(video: Video) -> Video | Skipped:
-        frames = count(video.path)
-        if isinstance(frames, str):
-            return Skipped(video.path, frames)
-        if frames < minimum_frames:
-            return Skipped(video.path, f"is too short: {frames} frames, {minimum_frames} are needed")
-        return dataclasses.replace(video, frames=frames)
-
+    paths = [video.path for video in videos]
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        found: list[int | str | None] = [None] * len(paths) if counts is None else list(pool.map(counts.get, paths))
+        new = [place for place, frames in enumerate(found) if frames is None]
+        if new:
+            with _alone(known, paths):
+                # What another process has counted while this one waited is known now.
+                counts = None if known is None else KnownCounts(known)
+                counting = pool.map(lambda place: _count(paths[place], counts), new)
+                try:
+                    counted = with_progress(counting, len(new), "checking videos", progress)
+                    for place, frames in zip(new, counted, strict=True):
+                        found[place] = frames
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+    usable, skipped = [], []
+    for video, frames in zip(videos, found, strict=True):
+        if isinstance(frames, int) and frames >= minimum_frames:
+            usable.append(dataclasses.replace(video, frames=frames))
+        elif isinstance(frames, int):
+            skipped.append(Skipped(video.path, f"is too short: {frames} frames, {minimum_frames} are needed"))
+        else:
+            skipped.append(Skipped(video.path, frames))
+    return usable, skipped
+
+
+def _count(path: str, counts: KnownCounts | None) -> int | str:
+    """Frames of a file, or why they cannot be counted."""
+    found = counts.get(path) if counts else None
+    if found is None:
         try:
-            results = list(with_progress(pool.map(check, videos), len(videos), "checking videos", progress))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    usable = [result for result in results if isinstance(result, Video)]
-    return usable, [result for result in results if isinstance(result, Skipped)]
+            found = count_frames(path)
+        except VideoError as error:
+            return error.reason
+        if counts:
+            counts.put(path, found)
+    return found
+
+
+def _alone(known: str | os.PathLike | None, paths: Sequence[str]) -> AbstractContextManager:
+    """Of this machine's processes one at a time checks a set; where nothing is kept, each does it for itself."""
+    if known is None:
+        return nullcontext()
+    name = hashlib.sha256("\n".join(map(os.path.abspath, paths)).encode(errors="surrogateescape")).hexdigest()[:12]
+    return one_at_a_time(Path(known).with_suffix("") / f"{name}.lock")
 
 
 def require_usable(

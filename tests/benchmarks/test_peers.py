@@ -51,7 +51,7 @@ def test_a_queue_beside_its_positives(played):
     query.requires_grad_()
     expected = queue_infonce_reference(query, key, queue).loss
     sums = peers.logsumexps(torch.bfloat16, GPU, column_gradient=False)
-    assert list(sums) == ["cut-cross-entropy", "Liger"]
+    assert list(sums) == ["cut-cross-entropy"]
     for of_queue in sums.values():
         loss = bench_queue_infonce.with_logsumexp(of_queue)(query, key, queue)
         torch.testing.assert_close(loss, expected)
@@ -64,7 +64,7 @@ def test_soft_targets(played):
     features = [sample[name].requires_grad_() for name in ("query", "key")]
     expected = region_contrast_reference(**sample)
     sums = peers.logsumexps(torch.bfloat16, GPU, column_gradient=True)
-    assert list(sums) == ["cut-cross-entropy", "Liger", "Inf-CL"]
+    assert list(sums) == ["cut-cross-entropy", "Inf-CL"]
     for of_cells in sums.values():
         loss = bench_region_contrast.with_logsumexp(of_cells)(**sample)
         torch.testing.assert_close(loss, expected)
@@ -73,7 +73,7 @@ def test_soft_targets(played):
 
 
 def test_cut_cross_entropy_is_for_16_bits_and_all_are_for_a_gpu(played):
-    assert list(peers.logsumexps(torch.float32, GPU, column_gradient=False)) == ["Liger"]
+    assert not peers.logsumexps(torch.float32, GPU, column_gradient=False)
     assert not peers.logsumexps(torch.bfloat16, torch.device("cpu"), column_gradient=True)
 
 

@@ -9,10 +9,10 @@ from motionops.learning.config import TrainConfig
 from motionops.learning.launch import environment_rank, processes
 
 OURS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_PROCID")
-OURS += ("SLURM_JOB_NAME",)
+OURS += ("SLURM_JOB_NAME", "SLURM_STEP_ID")
 
 TORCHRUN = {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "RANK": "11", "LOCAL_RANK": "3"}
-SLURM = {"SLURM_NTASKS": "64", "SLURM_NNODES": "8", "SLURM_PROCID": "42", "SLURM_LOCALID": "2"}
+SLURM = {"SLURM_NTASKS": "64", "SLURM_NNODES": "8", "SLURM_PROCID": "42", "SLURM_LOCALID": "2", "SLURM_STEP_ID": "0"}
 # An allocation of one task, as `srun --pty bash` has it, in which a run starts its own processes.
 ONE_TASK = {"SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_PROCID": "0"}
 
@@ -43,7 +43,14 @@ def start(monkeypatch):
         pytest.param(TORCHRUN, 1, 8, (8, 2), 11, id="torchrun-2x8"),
         pytest.param({**TORCHRUN, **SLURM}, 1, 8, (8, 2), 11, id="torchrun-inside-slurm"),
         pytest.param(SLURM, 1, 8, (8, 8), 42, id="slurm-8x8"),
-        pytest.param({"SLURM_NTASKS": "4", "SLURM_PROCID": "3"}, 1, 0, (4, 1), 3, id="slurm-one-machine-unnamed"),
+        pytest.param(
+            {"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_STEP_ID": "0"},
+            1,
+            0,
+            (4, 1),
+            3,
+            id="slurm-one-machine-unnamed",
+        ),
         pytest.param(ONE_TASK, 2, 0, (2, 1), 0, id="slurm-one-task"),
         pytest.param({**SLURM, "SLURM_JOB_NAME": "bash"}, 2, 0, (2, 1), 0, id="slurm-shell-of-many-tasks"),
         pytest.param({**ONE_TASK, "LOCAL_RANK": "1"}, 2, 0, (2, 1), 1, id="second-in-slurm-one-task"),
@@ -78,7 +85,14 @@ def test_processes_machines_and_rank(start, environment, devices, gpus, expected
             SLURM, {}, 8, "--batch-size: 32 videos cannot be shared by 64 processes", id="batch-below-the-processes"
         ),
         pytest.param(
-            {"SLURM_NTASKS": "8", "SLURM_NNODES": "3", "SLURM_PROCID": "0"},
+            {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "0"},
+            {},
+            8,
+            "SLURM: 8 tasks, but srun did not start this process; srun python … starts them all",
+            id="a-batch-script-without-srun",
+        ),
+        pytest.param(
+            {"SLURM_NTASKS": "8", "SLURM_NNODES": "3", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0"},
             {},
             8,
             "SLURM: 8 tasks on 3 machines are not as many on each; --ntasks-per-node",

@@ -244,7 +244,7 @@ def test_a_profile_adds_up_and_is_written(method, tmp_path, capsys, monkeypatch)
     assert all(value >= 0 for value in milliseconds.values())
     wall = 1e3 * (ends[WARM_UP + 1] - ends[WARM_UP - 1]) / 2
     # The two clocks are read a hook apart; a process that is put aside just there loses some milliseconds.
-    assert sum(milliseconds.values()) == pytest.approx(wall, rel=0.02, abs=10.0)
+    assert sum(milliseconds.values()) == pytest.approx(wall, rel=0.2)
     for part in ("wait", "copy", "augment", "networks", "backward", "optimizer", "losses"):
         assert milliseconds[part] > 0 or (trainer.__name__, part) == ("controllable", "losses"), part
     assert (milliseconds["flow"] > 0) == bool(flow)

@@ -92,7 +92,7 @@ def test_a_step_of_fima_waits_for_nothing(shapes, tmp_path):
     module = fima.FIMA(config).to(DEVICE, memory_format=torch.channels_last_3d)
     module.total_steps = 4
     dataset = fima.make_dataset(config, find_training_videos(config, progress=False))
-    loader = PlannedData(config, module, dataset).train_dataloader()
+    loader = PlannedData(config, module, dataset, "").train_dataloader()
     batches = [module.transfer_batch_to_device(batch, DEVICE, 0) for batch in loader]
     assert len(batches) == 4
     try:

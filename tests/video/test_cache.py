@@ -11,7 +11,8 @@ from motionops.video import checking, moving_shapes
 from motionops.video.cache import one_at_a_time
 
 
-def inside(rank: int, folder) -> None:
+def inside(rank: int, folder, together) -> None:
+    together.wait()
     with one_at_a_time(folder / "lock"):
         with open(folder / "log", "a") as log:
             log.write("in\n")
@@ -21,8 +22,8 @@ def inside(rank: int, folder) -> None:
 
 
 def test_processes_take_turns(tmp_path):
-    processes.spawn(inside, (tmp_path,), nprocs=3)
-    assert (tmp_path / "log").read_text().split() == ["in", "out"] * 3
+    processes.spawn(inside, (tmp_path, processes.get_context("spawn").Barrier(2)), nprocs=2)
+    assert (tmp_path / "log").read_text().split() == ["in", "out"] * 2
 
 
 def test_where_nothing_can_be_locked_the_work_is_done_all_the_same(tmp_path):
@@ -33,7 +34,7 @@ def test_where_nothing_can_be_locked_the_work_is_done_all_the_same(tmp_path):
     assert done
 
 
-def find(rank: int, folder, cache) -> None:
+def find(rank: int, folder, cache, together) -> None:
     os.environ["MOTIONOPS_CACHE"] = str(cache)
     count = checking.count_frames
 
@@ -43,12 +44,13 @@ def find(rank: int, folder, cache) -> None:
         return count(path)
 
     checking.count_frames = counted
+    together.wait()
     assert len(find_training_videos(TrainConfig(data=folder), progress=False).usable) == 16
 
 
 def test_ranks_that_start_together_decode_a_new_set_once(tmp_path):
     folder = moving_shapes.generate(tmp_path / "shapes", train=8, test=8, progress=False)
     (tmp_path / "cache").mkdir()
-    processes.spawn(find, (folder, tmp_path / "cache"), nprocs=2)
+    processes.spawn(find, (folder, tmp_path / "cache", processes.get_context("spawn").Barrier(2)), nprocs=2)
     decoded = [line for log in (tmp_path / "cache").glob("decoded-*") for line in log.read_text().splitlines()]
     assert len(decoded) == len(set(decoded)) == 16
