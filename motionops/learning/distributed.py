@@ -87,6 +87,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
+        # Every rank's loss depends on this rank's rows.
         rank, size = world()
         rows = len(gradient) // size
         return sum_over_ranks(gradient)[rank * rows : (rank + 1) * rows]
@@ -126,19 +127,6 @@ def any_rank(flag: bool) -> bool:
     return any(host_numbers(int(flag)))
 
 
-class _GatherWithGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, tensor: Tensor) -> Tensor:
-        ctx.rows = len(tensor)
-        return gather(tensor)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        # Every rank's loss depends on this rank's rows.
-        rank, _ = world()
-        return sum_over_ranks(gradient)[rank * ctx.rows : (rank + 1) * ctx.rows]
-
-
 def gather_own_first(tensor: Tensor) -> Tensor:
     """All ranks' `tensor [B, ...]` as `[world * B, ...]`: this rank's rows, then the others' in rank order.
 
@@ -148,6 +136,6 @@ def gather_own_first(tensor: Tensor) -> Tensor:
     rank, size = world()
     if size == 1:
         return tensor
-    everything, rows = _GatherWithGradient.apply(tensor), len(tensor)
+    everything, rows = gather_with_gradient(tensor), len(tensor)
     own, before, after = rank * rows, everything[: rank * rows], everything[(rank + 1) * rows :]
     return torch.cat([everything[own : own + rows], before, after])

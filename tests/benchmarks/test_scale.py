@@ -1,10 +1,14 @@
 """What a training costs, from a profile."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from benchmarks import scale
+
+ROOT = Path(__file__).parents[2]
 
 # A process of a run of two: 32 videos, 360 ms of which 60 wait for readers.
 PROFILE = {
@@ -131,3 +135,17 @@ def test_a_profile_of_an_earlier_version(file, capsys):
     with pytest.raises(SystemExit):
         scale.main([str(file)])
     assert "does not count what a step moves" in capsys.readouterr().err
+
+
+def test_the_page_shows_what_its_commands_print(capsys, monkeypatch):
+    """Each line of the tables, in docs/scale.md as the command above them prints it."""
+    monkeypatch.chdir(ROOT)
+    page = Path("docs/scale.md").read_text()
+    commands = re.findall(r"^    python -m benchmarks\.scale (.+)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        scale.main(command.split())
+        printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+        assert len(printed) > 3
+        shown = page[page.index(command) :].splitlines()
+        assert [line for line in shown if line.startswith("|")][: len(printed)] == printed

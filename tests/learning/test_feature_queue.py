@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-import torch.multiprocessing as processes
-from torch import distributed
 
 from motionops.learning.feature_queue import FeatureQueue
+from tests.learning.ranks import on_ranks
 
 
 def rows(first: int, count: int, dim: int = 3) -> torch.Tensor:
@@ -138,22 +137,15 @@ def test_bad_rows(features, ids, error, message):
         FeatureQueue(5, 3).enqueue(features, ids)
 
 
-def enqueue_on_rank(rank: int, store: str, results) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    try:
-        torch.manual_seed(0)
-        queue = FeatureQueue(6, 3)
-        # Rank 0 has 1 row and rank 1 has 3; then 4 and none, over the end.
-        queue.enqueue(rows(10 * rank, 1 + 2 * rank), torch.arange(1 + 2 * rank) + 10 * rank)
-        queue.enqueue(rows(20, 4 * (1 - rank)), torch.arange(4 * (1 - rank)) + 20)
-        results[rank] = (values(queue), queue.ids.tolist(), int(queue.position))
-    finally:
-        distributed.destroy_process_group()
+def enqueue_on_rank(rank: int) -> tuple:
+    torch.manual_seed(0)
+    queue = FeatureQueue(6, 3)
+    # Rank 0 has 1 row and rank 1 has 3; then 4 and none, over the end.
+    queue.enqueue(rows(10 * rank, 1 + 2 * rank), torch.arange(1 + 2 * rank) + 10 * rank)
+    queue.enqueue(rows(20, 4 * (1 - rank)), torch.arange(4 * (1 - rank)) + 20)
+    return values(queue), queue.ids.tolist(), int(queue.position)
 
 
 def test_two_processes_gather_in_rank_order(tmp_path):
-    with processes.Manager() as manager:
-        results = manager.dict()
-        processes.spawn(enqueue_on_rank, (str(tmp_path / "store"), results), nprocs=2)
-        expected = ([22, 23, 11, 12, 20, 21], [22, 23, 11, 12, 20, 21], 2)
-        assert results[0] == results[1] == expected
+    expected = ([22, 23, 11, 12, 20, 21], [22, 23, 11, 12, 20, 21], 2)
+    assert on_ranks(enqueue_on_rank, tmp_path) == [expected] * 2

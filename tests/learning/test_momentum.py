@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-import torch.multiprocessing as processes
-from torch import distributed, nn
+from torch import nn
 
 from motionops.learning import MomentumEncoder
 from motionops.learning.distributed import gather
 from motionops.learning.momentum import draw_shuffle, forward_each, forward_in_groups, forward_shuffled
+from tests.learning.ranks import on_ranks
 
 
 def drawn(clips, generator, group=0):
@@ -138,35 +138,24 @@ class Counted(nn.Module):
         return torch.stack([x, x + x[0]], dim=2).transpose(1, 2)  # of other strides than its shape's
 
 
-def shuffle_on_rank(rank: int, store: str, size: int, count: int, seed: int, group: int, results) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
-    try:
-        clips = torch.randn(size * count, 2, generator=torch.Generator().manual_seed(9))[rank * count :][:count]
-        network = Counted()
-        shuffle = drawn(clips, torch.Generator().manual_seed(seed), group)
-        out = forward_shuffled(network, clips, shuffle, group)
-        # The definition: everyone has all samples, computes those of its places, and everyone has all outputs.
-        order = torch.randperm(size * count, generator=torch.Generator().manual_seed(seed))
-        own = gather(clips)[order[rank * count :][:count]]
-        expected = gather(forward_in_groups(Counted(), own, group))[order.argsort()[rank * count :][:count]]
-        half = forward_shuffled(nn.Identity(), clips.bfloat16(), shuffle)
-        results[rank] = (
-            torch.equal(out, expected),
-            network.seen == own[:, 0].tolist(),
-            torch.equal(half, clips.bfloat16()),
-            shuffle.sent,
-        )
-    finally:
-        distributed.destroy_process_group()
+def shuffle_on_rank(rank: int, size: int, count: int, seed: int, group: int) -> tuple:
+    clips = torch.randn(size * count, 2, generator=torch.Generator().manual_seed(9))[rank * count :][:count]
+    network = Counted()
+    shuffle = drawn(clips, torch.Generator().manual_seed(seed), group)
+    out = forward_shuffled(network, clips, shuffle, group)
+    # The definition: everyone has all samples, computes those of its places, and everyone has all outputs.
+    order = torch.randperm(size * count, generator=torch.Generator().manual_seed(seed))
+    own = gather(clips)[order[rank * count :][:count]]
+    expected = gather(forward_in_groups(Counted(), own, group))[order.argsort()[rank * count :][:count]]
+    half = forward_shuffled(nn.Identity(), clips.bfloat16(), shuffle)
+    equal = torch.equal(out, expected), torch.equal(half, clips.bfloat16())
+    return *equal, network.seen == own[:, 0].tolist(), shuffle.sent
 
 
 @pytest.mark.parametrize(("size", "count", "seed", "group"), [(2, 4, 5, 0), (3, 5, 1, 2)])
 def test_ranks_are_sent_what_they_compute(tmp_path, size, count, seed, group):
-    with processes.Manager() as manager:
-        results = manager.dict()
-        arguments = (str(tmp_path / "store"), size, count, seed, group, results)
-        processes.spawn(shuffle_on_rank, arguments, nprocs=size)
-        assert all(all(results[rank][:3]) for rank in range(size))
-        sent = torch.tensor([results[rank][3] for rank in range(size)])
+    results = on_ranks(shuffle_on_rank, tmp_path, size, count, seed, group, size=size)
+    assert all(all(result[:3]) for result in results)
+    sent = torch.tensor([result[3] for result in results])
     assert sent.sum(dim=0).tolist() == sent.sum(dim=1).tolist() == [count] * size
     assert len(set(sent.flatten().tolist())) > 1  # uneven
