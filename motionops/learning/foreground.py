@@ -63,5 +63,10 @@ def above_quantile(activation: Tensor, ratio: float) -> Tensor:
     """`[B, H, W]` bool: cells strictly above the `ratio`-quantile of their sample's `activation [B, H, W]`."""
     if activation.numel() == 0:
         return torch.zeros(activation.shape, dtype=torch.bool, device=activation.device)
-    threshold = activation.flatten(1).quantile(ratio, dim=1)
-    return activation > threshold[:, None, None]
+    # torch.quantile in steps: it looks at its ratio's value on the CPU, where torch 2.11 cannot compile it.
+    values = activation.flatten(1).sort(dim=1).values
+    place = values.new_full((1,), ratio) * (values.shape[1] - 1)
+    below, above = (values.index_select(1, end.long()) for end in (place.floor(), place.ceil()))
+    threshold = below.lerp(above, place - place.floor())
+    threshold = threshold.where(~values[:, -1:].isnan(), torch.nan)  # sorted to the end
+    return activation > threshold[:, :, None]

@@ -91,3 +91,15 @@ def test_wrong_arguments():
 def test_arrays_of_numpy():
     rgb, difference = torch.randn(2, 2, 3, 2, 4, 4)
     assert torch.equal(foreground_mask(rgb.numpy(), difference.numpy()), foreground_mask(rgb, difference))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.3, 1 / 3, 0.5, 0.7, 0.95, 1.0])
+@pytest.mark.parametrize("side", [1, 2, 4, 7])
+def test_the_quantile_is_that_of_torch(side, ratio, dtype):
+    generator = torch.Generator().manual_seed(side)
+    activation = torch.randn(50, side, side, generator=generator, dtype=dtype)
+    activation[25:] = (activation[25:] * 2).round()  # ties
+    activation[3, 0, 0], activation[4, 0, 0] = torch.nan, torch.inf
+    expected = activation > activation.flatten(1).quantile(ratio, dim=1)[:, None, None]
+    assert torch.equal(above_quantile(activation, ratio), expected)
