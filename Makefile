@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml build_support/environment.py
 	@touch $@
 
 build: $(STAMP)  ## compile what changed
-	@$(PY) -m build_support.ninja_build extension
+	@$(PY) -m build_support.ninja_build operators
 
 build-emulated: $(STAMP)  ## compile the CUDA sources for the host, for the tests
 	@$(PY) -m build_support.ninja_build emulated
@@ -62,4 +62,4 @@ gpu:  ## on a CUDA machine: build, tests, compute-sanitizer and benchmarks in 8 
 	$(PYTHON) -m benchmarks.gpu
 
 clean:  ## remove what was built; the environment stays
-	rm -rf build motionops/_C*.so tests/emulator/*.so
+	rm -rf build motionops/*.so tests/emulator/*.so

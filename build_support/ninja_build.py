@@ -1,7 +1,8 @@
-"""Building the extensions with ninja: one rule a kind of source, dependencies from the compilers, nothing done twice.
+"""Building the operators with ninja: one rule a kind of source, dependencies from the compilers, nothing done twice.
 
-`motionops/_C` holds the operators. `tests/emulator/_emulated` holds the same bindings over the .cu files, which the
-host compiler reads with the headers of tests/emulator; it is built for the tests only.
+`motionops/_operators.so` holds the operators, for every Python and every torch from 2.11 on: of torch it uses the
+stable ABI alone, and it has a CUDA runtime of its own. `tests/emulator/_emulated.so` holds the same bindings over the
+.cu files, which the host compiler reads with the headers of tests/emulator; it is built for the tests only.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +20,12 @@ from pathlib import Path
 from build_support.sources import CSRC, ROOT, Sources, read_sources
 from build_support.toolchain import BuildError, find_cuda, find_cxx
 
-SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
-EXTENSION = ROOT / "motionops" / f"_C{SUFFIX}"
+OPERATORS = ROOT / "motionops" / "_operators.so"
 EMULATED = ROOT / "tests" / "emulator" / "_emulated.so"
 EMULATOR = ROOT / "tests" / "emulator"
 
+# The oldest torch whose stable ABI is used: 2.11, as (major << 56) + (minor << 48).
+TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"
 CXX_FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra"
 # -Xptxas -v: registers and spills of every kernel, kept in <object>.log and read by tests/test_ptxas.py
 NVCC_FLAGS = (
@@ -70,22 +71,15 @@ class Build:
 
     @property
     def torch_flags(self) -> list[str]:
-        include = self.torch_root / "include"
-        api = include / "torch" / "csrc" / "api" / "include"
-        headers = [f"-isystem {_quote(p)}" for p in (include, api, Path(sysconfig.get_path("include")))]
-        # Checks and dispatch need no optimiser, and GCC's sees ghosts in optional. The version is there to compile anew
-        # when it changes: dependencies on system headers are not recorded.
+        # Checks and dispatch need no optimiser. The version is there to compile anew when it changes: dependencies on
+        # system headers are not recorded.
         version = _quote(f'-DMOTIONOPS_TORCH_VERSION="{self.torch_version}"')
-        return [*headers, "-fopenmp -O1 -Wno-maybe-uninitialized", version]
+        return [f"-isystem {_quote(self.torch_root / 'include')}", "-O1", TORCH_TARGET, version]
 
     @property
     def torch_link_flags(self) -> list[str]:
-        library = self.torch_root / "lib"
-        flags = [f"-L{_quote(library)}", "-ltorch", "-ltorch_cpu", "-lc10"]
-        # torch's own OpenMP library where it has one: with two, its thread count would not be ours
-        openmp = sorted(library.glob("libgomp*.so*"))
-        flags.append(_quote(openmp[0]) if openmp else "-fopenmp")
-        return flags
+        # what is missing is said now, and not when the library is loaded
+        return [f"-L{_quote(self.torch_root / 'lib')}", "-ltorch_cpu", "-Wl,--no-undefined"]
 
     # -- statements
 
@@ -119,10 +113,10 @@ class Build:
             raise BuildError(f"building {target.name} failed; the compiler's messages are above")
 
 
-def build_extension(target: Path = EXTENSION) -> None:
-    """Build ``motionops/_C``: CPU operators always, CUDA operators where the toolchain is there."""
+def build_operators(target: Path = OPERATORS) -> None:
+    """Build ``motionops/_operators.so``: CPU operators always, CUDA operators where the toolchain is there."""
     with _lock():
-        build = Build(ROOT / "build" / "extension")
+        build = Build(ROOT / "build" / "operators")
         sources = read_sources()
         cuda = build.cuda
         core = [CXX_FLAGS, f"-I{_quote(CSRC)}"]
@@ -133,12 +127,13 @@ def build_extension(target: Path = EXTENSION) -> None:
             nvcc = [NVCC_FLAGS, f"-I{_quote(CSRC)}", *cuda.gencode, f"-ccbin {_quote(shlex.split(build.cxx)[0])}"]
             objects += [build.compile("nvcc", source, "cuda", nvcc) for source in sources.cuda]
             binding += ["-DMOTIONOPS_WITH_CUDA", f"-isystem {_quote(cuda.include)}"]
-            link = [*link, "-lc10_cuda", _quote(cuda.runtime)]
+            # its symbols stay inside: torch brings a CUDA runtime of its own
+            link = [*link, _quote(cuda.runtime), "-Wl,--exclude-libs,ALL", "-ldl -lrt -lpthread"]
             kind = "torch-cuda"
         else:
             kind = "torch"
         objects += [build.compile("cxx", source, kind, binding) for source in sources.torch]
-        objects.append(build.compile("cxx", sources.module, kind, [*binding, *_facts(build)]))
+        objects.append(build.compile("cxx", sources.facts, kind, [*binding, *_facts(build)]))
         build.link(target, objects, link)
         print(f"motionops: {'CPU and CUDA' if cuda else 'CPU'} operators ({build.cuda_reason})", flush=True)
         build.run(target)
@@ -164,7 +159,7 @@ def build_emulated(target: Path = EMULATED) -> None:
 
 
 def _facts(build: Build) -> list[str]:
-    """What `python -m motionops.info` prints of the build. Only the module sees it: nothing else is compiled anew."""
+    """What `python -m motionops.info` prints of the build. One file alone sees it: nothing else is compiled anew."""
     cuda = build.cuda
     facts = {
         "COMPILER": build.cxx_version,
@@ -204,13 +199,13 @@ def _escape(path: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m build_support.ninja_build [extension] [emulated]``."""
+    """``python -m build_support.ninja_build [operators] [emulated]``."""
     if sys.platform != "linux":
         print(f"error: motionops builds on Linux, this is {platform.system()}", file=sys.stderr)
         return 1
-    targets = {"extension": build_extension, "emulated": build_emulated}
+    targets = {"operators": build_operators, "emulated": build_emulated}
     try:
-        for name in arguments or ["extension"]:
+        for name in arguments or ["operators"]:
             targets[name]()
     except (BuildError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ class Sources:
     cpu: list[Path]
     cuda: list[Path]
     torch: list[Path]
-    module: Path
+    facts: Path
 
 
 def read_sources() -> Sources:
@@ -26,9 +26,9 @@ def read_sources() -> Sources:
         cpu=[op.with_name(op.name + "_cpu.cpp") for op in ops] + [CSRC / name for name in listed["cpu"]],
         cuda=[op.with_name(op.name + ".cu") for op in ops] + [CSRC / name for name in listed["cuda"]],
         torch=[op.with_name(op.name + "_torch.cpp") for op in ops],
-        module=CSRC / listed["module"],
+        facts=CSRC / listed["facts"],
     )
-    files = [*sources.cpu, *sources.cuda, *sources.torch, sources.module]
+    files = [*sources.cpu, *sources.cuda, *sources.torch, sources.facts]
     missing = [str(path.relative_to(ROOT)) for path in files if not path.exists()]
     if missing:
         raise FileNotFoundError(f"csrc/sources.json lists files that do not exist: {', '.join(missing)}")

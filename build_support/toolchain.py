@@ -31,7 +31,7 @@ class Cuda:
     nvcc: str
     version: str
     include: Path
-    runtime: Path  # the libcudart to link with
+    runtime: Path  # libcudart_static.a
     architectures: list[str]  # as in TORCH_CUDA_ARCH_LIST
 
     @property
@@ -46,17 +46,10 @@ class Cuda:
 
 
 def find_cxx() -> tuple[str, str]:
-    """Return the C++ compiler's command and its version line.
-
-    Raises BuildError where there is none, or where Python's headers are missing.
-    """
+    """Return the C++ compiler's command and its version line. Raises BuildError where there is none."""
     command = os.environ.get("CXX", "g++")
     if shutil.which(shlex.split(command)[0]) is None:
         raise BuildError(f"no C++ compiler: {command} not found. On Debian and Ubuntu: apt-get install g++")
-    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        raise BuildError(
-            f"no Python.h in {sysconfig.get_path('include')}. On Debian and Ubuntu: apt-get install python3-dev"
-        )
     version = subprocess.run([*shlex.split(command), "--version"], capture_output=True, text=True, check=True)
     return command, version.stdout.splitlines()[0]
 
@@ -71,7 +64,9 @@ def find_cuda(torch_cuda: str | None) -> tuple[Cuda | None, str]:
         raise BuildError(f"MOTIONOPS_CUDA must be 0, 1 or unset, got {wish!r}")
     if wish == "0":
         return None, "MOTIONOPS_CUDA=0"
-    cuda, reason = _look_for_cuda(torch_cuda)
+    if wish == "" and torch_cuda is None:
+        return None, "torch is a CPU-only build"
+    cuda, reason = _look_for_cuda(torch_cuda if wish == "" else None)
     if cuda is None and wish == "1":
         raise BuildError(f"MOTIONOPS_CUDA=1, but {reason}")
     return cuda, reason
@@ -89,8 +84,7 @@ def parse_architectures(text: str) -> list[str]:
 
 
 def _look_for_cuda(torch_cuda: str | None) -> tuple[Cuda | None, str]:
-    if torch_cuda is None:
-        return None, "torch is a CPU-only build"
+    """``torch_cuda``: the CUDA that must be met, or None: any. A build has a CUDA runtime of its own."""
     nvcc = _find_nvcc()
     if nvcc is None:
         return None, "nvcc not found (looked in CUDA_HOME, PATH, /usr/local/cuda)"
@@ -99,7 +93,8 @@ def _look_for_cuda(torch_cuda: str | None) -> tuple[Cuda | None, str]:
     if answer.returncode != 0 or match is None:
         return None, f"{nvcc} --version does not work: {(answer.stderr or answer.stdout).strip()[:200]}"
     version = match.group(1)
-    if version.split(".")[0] != torch_cuda.split(".")[0]:
+    if torch_cuda is not None and version.split(".")[0] != torch_cuda.split(".")[0]:
+        # torch shows which CUDA this machine's driver is for; MOTIONOPS_CUDA=1 builds all the same
         return None, f"nvcc is {version}, but torch was built with CUDA {torch_cuda}"
     includes, libraries = _toolkit_folders(nvcc)
     pip_include, pip_library = _pip_folders(version)
@@ -107,11 +102,13 @@ def _look_for_cuda(torch_cuda: str | None) -> tuple[Cuda | None, str]:
     include = next((p for p in [*includes, *pip_include] if (p / "cuda_runtime_api.h").exists()), None)
     if include is None:
         return None, f"cuda_runtime_api.h was not found beside {nvcc}"
-    runtime = next((found for p in [*libraries, *pip_library] for found in sorted(p.glob("libcudart.so*"))), None)
+    candidates = [p / "libcudart_static.a" for p in [*libraries, *pip_library]]
+    runtime = next((path for path in candidates if path.exists()), None)
     if runtime is None:
-        return None, f"libcudart.so was not found beside {nvcc}"
+        return None, f"libcudart_static.a was not found beside {nvcc}"
     architectures = parse_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST") or DEFAULT_ARCHITECTURES)
-    return Cuda(nvcc, version, include, runtime, architectures), f"nvcc {version}, torch with CUDA {torch_cuda}"
+    asked = "MOTIONOPS_CUDA=1" if torch_cuda is None else f"torch with CUDA {torch_cuda}"
+    return Cuda(nvcc, version, include, runtime, architectures), f"nvcc {version}, {asked}"
 
 
 def _find_nvcc() -> str | None:

@@ -47,6 +47,13 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
+def check_same_device(op: str, other_argument: str, other: Tensor, **arguments: Tensor | None) -> None:
+    """Raise a ValueError where a tensor is not on the device of ``other``, in the operators' own words."""
+    for argument, tensor in arguments.items():
+        if tensor is not None and tensor.device != other.device:
+            raise ValueError(f"{op}: {argument} must be on {other.device} as {other_argument} is, got {tensor.device}")
+
+
 def _name(value: Any) -> str:
     kind = type(value)
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

@@ -10,7 +10,7 @@ from importlib import metadata
 import torch
 
 import motionops
-from motionops.library import extension
+from motionops.library import BUILD_FACTS
 
 # distribution -> what it is for
 OPTIONAL_PARTS = {
@@ -31,13 +31,14 @@ OPTIONAL_PARTS = {
 
 
 def build_info() -> dict[str, str]:
-    """How the extension was built."""
-    cuda = f"{extension.cuda_compiler}, architectures {extension.cuda_architectures}"
+    """How the operators were built."""
+    facts = BUILD_FACTS
+    cuda = f"{facts['cuda_compiler']}, architectures {facts['cuda_architectures']}"
     return {
         "motionops": motionops.__version__,
-        "built against torch": extension.torch_version,
-        "compiler": extension.compiler,
-        "CUDA operators": cuda if extension.has_cuda else f"no ({extension.cuda_reason})",
+        "built with torch": f"{facts['torch']} (runs with 2.11 and newer)",
+        "compiler": facts["compiler"],
+        "CUDA operators": cuda if facts["has_cuda"] else f"no ({facts['cuda_reason']})",
     }
 
 

@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import ctypes
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-
-try:
-    from motionops import _C as extension
-except ImportError as error:
-    raise ImportError(
-        f"motionops._C, the compiled operators, does not load with torch {torch.__version__} ({error}). Build it"
-        " against this torch: `make build` in the source tree, or `pip install --no-build-isolation --no-deps .`"
-    ) from error
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 NAMESPACE = "motionops"
+OPERATORS = Path(__file__).resolve().parent / "_operators.so"
+OLDEST_TORCH = (2, 11)  # whose stable ABI the operators use
+TYPE_ERROR = "TypeError: "
+
+HOW_TO_BUILD = (
+    "install a wheel (one file serves every Python from 3.10 and every torch from 2.11 on),"
+    " or build it: `make build` in the source tree, `pip install --no-build-isolation .`"
+)
+
+
+def _load() -> dict[str, Any]:
+    """Load the operators' library into torch and return what it says of its build."""
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < OLDEST_TORCH:
+        oldest = ".".join(map(str, OLDEST_TORCH))
+        raise ImportError(f"motionops needs torch {oldest} or newer, this is {torch.__version__}")
+    if not OPERATORS.exists():
+        raise ImportError(f"{OPERATORS}, the compiled operators, is not there: {HOW_TO_BUILD}")
+    path = str(OPERATORS)
+    if path not in torch.ops.loaded_libraries and torch._C._dispatch_has_kernel(f"{NAMESPACE}::flow_edges"):
+        others = [name for name in torch.ops.loaded_libraries if Path(name).name == OPERATORS.name]
+        raise ImportError(
+            f"another copy of motionops' operators is loaded in this process ({', '.join(others) or 'from elsewhere'});"
+            f" {path} cannot be loaded beside it"
+        )
+    try:
+        torch.ops.load_library(path)
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        raise ImportError(
+            f"{path}, the compiled operators, does not load with torch {torch.__version__} ({error}): {HOW_TO_BUILD}"
+        ) from error
+    library.motionops_build_facts.restype = ctypes.c_char_p
+    return json.loads(library.motionops_build_facts())
+
+
+BUILD_FACTS = _load()
 
 _namespace = NAMESPACE
 
 
 def has_cuda() -> bool:
     """Whether this build has the CUDA operators (not whether this machine has a GPU)."""
-    return extension.has_cuda
+    return BUILD_FACTS["has_cuda"]
 
 
 def ops() -> Any:
@@ -45,34 +78,77 @@ def use_namespace(name: str) -> Iterator[None]:
         _namespace = before
 
 
+def current_namespace() -> str:
+    """The namespace that the public functions call."""
+    return _namespace
+
+
+def register_shapes(namespace: str, op: str, shapes: Callable[..., Any]) -> None:
+    """Register the fake kernel of an operator, and let its type errors be TypeErrors.
+
+    Args:
+        namespace: of the operator.
+        op: its name.
+        shapes: returns empty results for the operator's arguments, which its own checks have seen before.
+    """
+
+    def fake(*arguments: Any) -> Any:
+        _check_on_meta(namespace, op, arguments)
+        return shapes(*arguments)
+
+    torch.library.register_fake(f"{namespace}::{op}")(fake)
+    packet = getattr(getattr(torch.ops, namespace), op)
+    for called in (packet, packet.default):
+        called._op = _with_type_errors(called._op)
+
+
+def _with_type_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, but a type that an operator's checks refuse is a TypeError.
+
+    torch's stable ABI has none: the bindings (csrc/core/check_binding.h) say it in the text of a RuntimeError.
+    """
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except RuntimeError as error:
+            text = str(error)
+            if not text.startswith(TYPE_ERROR):
+                raise
+            raise TypeError(text.removeprefix(TYPE_ERROR)) from None
+
+    return call
+
+
+def _check_on_meta(namespace: str, op: str, arguments: Sequence[Any]) -> None:
+    """Let the operator's own checks look at the arguments of its fake kernel, in the namespace for meta tensors.
+
+    Sizes that are symbols cannot be looked at: then the call itself makes the checks.
+    """
+    numbers = [number for value in arguments for leaf in _leaves(value) for number in _numbers(leaf)]
+    if any(isinstance(number, (torch.SymInt, torch.SymFloat, torch.SymBool)) for number in numbers):
+        return
+    with unset_fake_temporarily():  # there, an error would be logged with its traceback before it is raised
+        values = [
+            [*map(_as_meta, value)] if isinstance(value, (list, tuple)) else _as_meta(value) for value in arguments
+        ]
+        _with_type_errors(getattr(getattr(torch.ops, f"{namespace}_meta"), op).default)(*values)
+
+
+def _leaves(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _numbers(leaf: Any) -> Sequence[Any]:
+    return (*leaf.shape, *leaf.stride()) if isinstance(leaf, torch.Tensor) else (leaf,)
+
+
+def _as_meta(leaf: Any) -> Any:
+    if not isinstance(leaf, FakeTensor):
+        return leaf
+    return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device="meta")
+
+
 def runs_on_cpu(namespace: str, tensor: torch.Tensor) -> bool:
     """Whether the operators of ``namespace`` run their CPU kernels on ``tensor``; the emulated ones never do."""
     return namespace == NAMESPACE and tensor.device.type == "cpu"
-
-
-def check_same_device(op: str, other_argument: str, other: torch.Tensor, **arguments: torch.Tensor | None) -> None:
-    """Raise the kernels' own ValueError where a tensor is not on the device of ``other``.
-
-    For fake kernels: torch calls them, not the real ones, as soon as one of the tensors is a meta tensor.
-    """
-    for argument, tensor in arguments.items():
-        if tensor is not None and tensor.device != other.device:
-            raise ValueError(f"{op}: {argument} must be on {other.device} as {other_argument} is, got {tensor.device}")
-
-
-def check_kept(op: str, wanted: Sequence[bool], kept_for: Sequence[bool]) -> None:
-    """Raise where the backward pass wants a gradient, of query or of key, that the forward pass did not prepare."""
-    for argument, wants, kept in zip(("query", "key"), wanted, kept_for, strict=False):
-        if wants and not kept:
-            raise RuntimeError(
-                f"{op}: {argument}_gradient must be True where {argument} requires a gradient, got False"
-            )
-
-
-def forbid_double_backward(namespace: str, op: str) -> None:
-    """Register that differentiating ``<op>_backward`` raises a RuntimeError that names ``op``."""
-
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        raise RuntimeError(f"{op}: its gradient cannot be differentiated again (there is no backward of the backward)")
-
-    torch.library.register_autograd(f"{namespace}::{op}_backward", backward)

@@ -1,6 +1,8 @@
 """Loading the operators, taking arrays, and what the build says of itself."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -66,21 +68,37 @@ def test_namespaces_change_back():
     assert library.ops() is before
 
 
-def test_an_extension_that_does_not_load_says_what_to_do(tmp_path):
-    program = (
-        "import sys\n"
-        "class Broken:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'motionops._C': raise ImportError('undefined symbol')\n"
-        "sys.meta_path.insert(0, Broken())\n"
-        "import motionops\n"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    last = result.stderr.strip().splitlines()[-1]
-    assert result.returncode == 1
-    assert "motionops._C, the compiled operators, does not load" in last
-    assert "undefined symbol" in last
-    assert "make build" in last
+def import_with(tmp_path, change: str) -> subprocess.CompletedProcess:
+    """Import a copy of the package in a process of its own, after `change`, which may name `package`, its folder."""
+    package = tmp_path / "motionops"
+    shutil.copytree(ROOT / "motionops", package, ignore=shutil.ignore_patterns("__pycache__"), symlinks=True)
+    program = f"import pathlib, sys; sys.path.insert(0, {str(tmp_path)!r}); package = pathlib.Path({str(package)!r})\n"
+    program += change + "\nimport motionops; print(motionops.__file__)"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("(package / '_operators.so').unlink()", "the compiled operators, is not there: install a wheel"),
+        ("(package / '_operators.so').write_bytes(b'no library')", "does not load with torch .*: install a wheel"),
+        ("import torch; torch.__version__ = '2.10.0'", "motionops needs torch 2.11 or newer, this is 2.10.0"),
+        (
+            f"import torch; torch.ops.load_library({str(ROOT / 'motionops' / '_operators.so')!r})",
+            "another copy of motionops' operators is loaded in this process .*_operators.so",
+        ),
+    ],
+)
+def test_operators_that_do_not_load_say_what_to_do(tmp_path, change, message):
+    result = import_with(tmp_path, change)
+    assert result.returncode == 1, result.stdout
+    assert re.search(f"ImportError: .*{message}", result.stderr.strip().splitlines()[-1]), result.stderr
+
+
+def test_a_copy_of_the_package_loads(tmp_path):
+    result = import_with(tmp_path, "")
+    assert result.returncode == 0, result.stderr
+    assert str(tmp_path) in result.stdout
 
 
 def test_arrays_share_memory():
@@ -169,7 +187,3 @@ def test_info_prints_build_machine_and_parts(capsys):
     for expected in ("build", "machine", "parts", motionops.__version__, torch.__version__, "torchvision", "lightning"):
         assert expected in printed
     assert ("CUDA operators        no (" in printed) != motionops.has_cuda()
-
-
-def test_the_build_is_for_this_torch():
-    assert info.build_info()["built against torch"] == torch.__version__

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import motionops
-from motionops.library import extension
+from motionops.library import BUILD_FACTS
 
-LOGS = Path(__file__).resolve().parent.parent / "build" / "extension" / "cuda" / "csrc"
+LOGS = Path(__file__).resolve().parent.parent / "build" / "operators" / "cuda" / "csrc"
 ARCHITECTURES = ["sm_80", "sm_90"]
 
-pytestmark = pytest.mark.skipif(not motionops.has_cuda(), reason=f"CPU build: {extension.cuda_reason}")
+pytestmark = pytest.mark.skipif(not motionops.has_cuda(), reason=f"CPU build: {BUILD_FACTS['cuda_reason']}")
 
 KERNEL = re.compile(
     r"Compiling entry function '(?P<name>\w+)' for '(?P<architecture>sm_\w+)'.*?"
@@ -26,10 +26,10 @@ def kernels(log: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_spills(architecture):
-    if architecture.removeprefix("sm_") not in extension.cuda_architectures.replace(".", ""):
-        pytest.skip(f"this build is for {extension.cuda_architectures}")
+    if architecture.removeprefix("sm_") not in BUILD_FACTS["cuda_architectures"].replace(".", ""):
+        pytest.skip(f"this build is for {BUILD_FACTS['cuda_architectures']}")
     logs = sorted(LOGS.rglob("*.cu.o.log"))
-    assert logs, "the extension was built without keeping what ptxas said: make clean build"
+    assert logs, "the operators were built without keeping what ptxas said: make clean build"
     for log in logs:
         compiled = [kernel for kernel in kernels(log) if kernel["architecture"] == architecture]
         assert compiled, f"{log.name}: no kernel for {architecture}"

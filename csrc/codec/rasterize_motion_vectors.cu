@@ -14,6 +14,7 @@ constexpr int64_t kMostBlocks = 1 << 20;
 __global__ void __launch_bounds__(kThreads)
     rasterize_motion_vectors_kernel(const __grid_constant__ RasterizeMotionVectors args) {
   __shared__ MotionBlock blocks[kThreads];
+  __shared__ int64_t rows_of_frame[2];
   const int64_t columns = args.cell_columns(), count = args.cell_rows() * columns;
   const int64_t parts = (count + kThreads - 1) / kThreads;
   for (int64_t item = blockIdx.x; item < args.frames * parts; item += gridDim.x) {
@@ -21,9 +22,14 @@ __global__ void __launch_bounds__(kThreads)
     const int64_t top = place / columns * args.cell, left = place % columns * args.cell;
     const int64_t bottom = top + args.cell < args.height ? top + args.cell : args.height;
     const int64_t right = left + args.cell < args.width ? left + args.cell : args.width;
-    const int64_t end = args.starts[frame + 1];
+    __syncthreads();  // the rows of the item before are still being read
+    // two warps search beside each other
+    if (threadIdx.x % 32 == 0 && threadIdx.x < 64)
+      rows_of_frame[threadIdx.x / 32] = args.first_row(frame + threadIdx.x / 32);
+    __syncthreads();
+    const int64_t end = rows_of_frame[1];
     MotionCell cell;
-    for (int64_t begin = args.starts[frame]; begin < end; begin += kThreads) {
+    for (int64_t begin = rows_of_frame[0]; begin < end; begin += kThreads) {
       const int size = end - begin < kThreads ? static_cast<int>(end - begin) : kThreads;
       __syncthreads();  // the piece before is still being read
       if (static_cast<int>(threadIdx.x) < size) {

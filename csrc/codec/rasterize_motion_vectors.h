@@ -6,8 +6,8 @@
 //   Where blocks do not overlap this is the mean over all pixels of the cell, those without a vector counting as still.
 //   Where they do (a block that is predicted from both sides) it is their mean.
 // Shapes: rows [N, 9] int32, sorted by frame: frame, source, w, h, dst_x, dst_y, motion_x, motion_y, scale, as FFmpeg's
-//   AVMotionVector names them; a block covers the pixels from dst - floor(size / 2), `size` of them. starts [frames + 1]:
-//   the rows of frame f are starts[f] to starts[f + 1]. result [frames, 2, rows of cells, columns of cells].
+//   AVMotionVector names them; a block covers the pixels from dst - floor(size / 2), `size` of them.
+//   result [frames, 2, rows of cells, columns of cells].
 // Rows without a block or a displacement (w, h or scale below 1, source 0) do not count.
 // Numerics: sums in float64, in the order of the rows, rounded once to float32: the same from run to run on any device.
 // Cost: CPU, one pass over the rows; CUDA, every cell looks at all rows of its frame, which shared memory holds.
@@ -45,8 +45,8 @@ struct MotionBlock {
 };
 
 struct RasterizeMotionVectors {
-  const int32_t* rows;    // [N, 9]
-  const int64_t* starts;  // [frames + 1]
+  const int32_t* rows;  // [N, 9]
+  int64_t row_count;    // N
   int64_t frames;
   int64_t height;  // of the picture, pixels
   int64_t width;
@@ -55,6 +55,20 @@ struct RasterizeMotionVectors {
 
   MOTIONOPS_CODEC_FUNCTION int64_t cell_rows() const { return (height + cell - 1) / cell; }
   MOTIONOPS_CODEC_FUNCTION int64_t cell_columns() const { return (width + cell - 1) / cell; }
+
+  // The first row that is of `frame` or of a later one: the rows of frame f are first_row(f) .. first_row(f + 1) - 1.
+  MOTIONOPS_CODEC_FUNCTION int64_t first_row(int64_t frame) const {
+    int64_t low = 0, high = row_count;
+    while (low < high) {
+      const int64_t middle = low + (high - low) / 2;
+      if (rows[middle * kMotionVectorColumns] < frame) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low;
+  }
 };
 
 // What a cell holds: the sums over the blocks of its frame.

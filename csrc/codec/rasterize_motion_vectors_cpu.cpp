@@ -60,10 +60,11 @@ void rasterize_motion_vectors_cpu(const RasterizeMotionVectors& args, const Para
   if (count == 0) return;
   parallel.run(0, args.frames, kCellsPerTask / count, [&](int64_t begin, int64_t end) {
     Cells cells(count);
+    int64_t row = args.first_row(begin);
     for (int64_t frame = begin; frame < end; ++frame) {
       cells.clear();
-      for (int64_t i = args.starts[frame]; i < args.starts[frame + 1]; ++i) {
-        add_block(args, MotionBlock::from_row(args.rows + i * kMotionVectorColumns), cells);
+      for (; row < args.row_count && args.rows[row * kMotionVectorColumns] == frame; ++row) {
+        add_block(args, MotionBlock::from_row(args.rows + row * kMotionVectorColumns), cells);
       }
       float* u = args.result + frame * 2 * count;
       for (int64_t y = 0; y < rows; ++y) {

@@ -1,8 +1,6 @@
 // pairwise_infonce: schema, checks, dispatch.
 #include "contrast/pairwise_infonce.h"
 
-#include <ATen/Context.h>
-
 #include <tuple>
 
 #include "contrast/contrast_binding.h"
@@ -10,37 +8,33 @@
 namespace motionops {
 namespace {
 
-using at::Tensor;
-
-constexpr const char* kOp = "pairwise_infonce";
-
-bool tf32_allowed() { return at::globalContext().float32MatmulPrecision() != at::Float32MatmulPrecision::HIGHEST; }
+void check_features(const char* op, const Tensor& query, const Tensor& key, double temperature) {
+  check_floating(op, "query", query);
+  check_floating(op, "key", key);
+  check_shape(op, "query", query, query.dim() == 2 && query.size(1) >= 1, "[N, D >= 1]");
+  check_shape(op, "key", key, key.dim() == 2 && key.size(0) >= query.size(0) && key.size(1) == query.size(1),
+              "[M >= N=", query.size(0), ", D=", query.size(1), "]");
+  check_same_device(op, "key", key, "query", query);
+  check_positive(op, "temperature", temperature);
+  check_products(op, "key", query, key.scalar_type());
+}
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(const Tensor& query,  // [N, D]
                                                                             const Tensor& key,    // [M, D]
                                                                             double temperature, bool query_gradient,
-                                                                            bool key_gradient) {
-  check_floating(kOp, "query", query);
-  check_floating(kOp, "key", key);
-  check_shape(kOp, "query", query, query.dim() == 2 && query.size(1) >= 1, "[N, D >= 1]");
-  const int64_t rows = query.size(0);
-  const int64_t dim = query.size(1);
-  check_shape(kOp, "key", key, key.dim() == 2 && key.size(0) >= rows && key.size(1) == dim, "[M >= N=", rows,
-              ", D=", dim, "]");
-  check_same_device(kOp, "key", key, "query", query);
-  check_positive(kOp, "temperature", temperature);
-  check_products(kOp, "key", query, key.scalar_type());
-
-  const Tensor query_values = for_products(query, key.scalar_type());
-  const Tensor key_values = key.contiguous();
-  const auto kept = query.options().dtype(accumulation_type(key));
-  const Tensor loss = at::empty({}, kept);
-  const Tensor rank = at::empty({rows}, query.options().dtype(at::kInt));
-  const Tensor positive_logit = at::empty({rows}, kept);
-  const Tensor log_sum_exp = at::empty({rows}, kept);
-  const Tensor expected_key = at::empty({query_gradient ? rows : 0, dim}, kept);
+                                                                            bool key_gradient, bool tf32) {
+  constexpr const char* kOp = "pairwise_infonce";
+  check_features(kOp, query, key, temperature);
+  const int64_t rows = query.size(0), dim = query.size(1);
+  const Tensor query_values = dense_as(query, key.scalar_type()), key_values = dense(key);
+  const ScalarType kept = accumulation_type(key);
+  const Tensor loss = empty(Shape{}, kept, query);
+  const Tensor rank = empty(Shape{rows}, ScalarType::Int, query);
+  const Tensor positive_logit = empty(Shape{rows}, kept, query);
+  const Tensor log_sum_exp = empty(Shape{rows}, kept, query);
+  const Tensor expected_key = empty(Shape{query_gradient ? rows : 0, dim}, kept, query);
   const bool by_forward = key_gradient && forward_makes_key_gradient(query);
-  const Tensor expected_query = at::empty({by_forward ? key.size(0) : 0, dim}, kept);
+  const Tensor expected_query = empty(Shape{by_forward ? key.size(0) : 0, dim}, kept, query);
 
   PairwiseInfonceForward args{};
   args.dtype = dtype_of(key);
@@ -50,9 +44,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(cons
   args.key_rows = key.size(0);
   args.dim = dim;
   args.temperature = temperature;
-  args.tf32 = tf32_allowed();
+  args.tf32 = tf32;
   args.loss = loss.mutable_data_ptr();
-  args.rank = rank.mutable_data_ptr<int32_t>();
+  args.rank = static_cast<int32_t*>(rank.mutable_data_ptr());
   args.positive_logit = positive_logit.mutable_data_ptr();
   args.log_sum_exp = log_sum_exp.mutable_data_ptr();
   args.expected_key = query_gradient ? expected_key.mutable_data_ptr() : nullptr;
@@ -72,59 +66,58 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
     const Tensor& log_sum_exp,     // [N]
     const Tensor& expected_key,    // [N, D], or [0, D] where query_gradient is false
     const Tensor& expected_query,  // [M, D], or [0, D] where the forward pass did not make it
-    double temperature, bool query_gradient, bool key_gradient) {
-  constexpr const char* kBackward = "pairwise_infonce_backward";
-  const int64_t rows = query.size(0);
-  const int64_t dim = query.size(1);
-  check_shape(kBackward, "expected_key", expected_key,
-              expected_key.dim() == 2 && (!query_gradient || expected_key.sizes() == query.sizes()), "[N=", rows,
-              ", D=", dim, "]");
-  check_shape(kBackward, "expected_query", expected_query,
-              expected_query.dim() == 2 &&
-                  (!key_gradient || !forward_makes_key_gradient(query) || expected_query.sizes() == key.sizes()),
-              "[M=", key.size(0), ", D=", dim, "]");
-  const Tensor query_values = for_products(query, key.scalar_type());
-  const Tensor key_values = key.contiguous();
-  const auto kept = query.options().dtype(accumulation_type(key));
-  const Tensor grad_loss_value = grad_loss.to(kept.dtype());
-  const Tensor grad_query = at::empty({query_gradient ? rows : 0, dim}, kept);
-  const Tensor grad_key = at::empty({key_gradient ? key.size(0) : 0, dim}, kept);
+    double temperature, bool query_gradient, bool key_gradient, bool tf32) {
+  constexpr const char* kOp = "pairwise_infonce_backward";
+  check_features(kOp, query, key, temperature);
+  check_grad_loss(kOp, grad_loss, query);
+  const int64_t rows = query.size(0), dim = query.size(1);
+  const ScalarType kept = accumulation_type(key);
+  check_saved(kOp, "positive_logit", positive_logit, Shape{rows}, kept, query);
+  check_saved(kOp, "log_sum_exp", log_sum_exp, Shape{rows}, kept, query);
+  if (query_gradient) check_saved(kOp, "expected_key", expected_key, Shape{rows, dim}, kept, query);
+  if (key_gradient && forward_makes_key_gradient(query) && !is_meta(query)) {
+    check_saved(kOp, "expected_query", expected_query, key.sizes(), kept, query);
+  }
+
+  const Tensor query_values = dense_as(query, key.scalar_type()), key_values = dense(key);
+  const Tensor grad_loss_value = dense_as(grad_loss, kept);
+  const Tensor statistics[] = {dense(positive_logit), dense(log_sum_exp), dense(expected_key), dense(expected_query)};
+  const Tensor grad_query = empty(Shape{query_gradient ? rows : 0, dim}, kept, query);
+  const Tensor grad_key = empty(Shape{key_gradient ? key.size(0) : 0, dim}, kept, query);
 
   PairwiseInfonceBackward args{};
   args.dtype = dtype_of(key);
   args.query = query_values.const_data_ptr();
   args.key = key_values.const_data_ptr();
   args.grad_loss = grad_loss_value.const_data_ptr();
-  args.positive_logit = positive_logit.const_data_ptr();
-  args.log_sum_exp = log_sum_exp.const_data_ptr();
-  args.expected_key = expected_key.const_data_ptr();
-  args.expected_query = expected_query.const_data_ptr();
+  args.positive_logit = statistics[0].const_data_ptr();
+  args.log_sum_exp = statistics[1].const_data_ptr();
+  args.expected_key = statistics[2].const_data_ptr();
+  args.expected_query = statistics[3].const_data_ptr();
   args.rows = rows;
   args.key_rows = key.size(0);
   args.dim = dim;
   args.temperature = temperature;
-  args.tf32 = tf32_allowed();
+  args.tf32 = tf32;
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
 
-  MOTIONOPS_DISPATCH(kBackward, query, pairwise_infonce_backward_cpu(args, parallel),
+  MOTIONOPS_DISPATCH(kOp, query, pairwise_infonce_backward_cpu(args, parallel),
                      pairwise_infonce_backward_cuda(
                          args, workspace(pairwise_infonce_backward_workspace_bytes(args), query).data_ptr(), stream));
-  return {grad_query.to(query.scalar_type()), grad_key.to(key.scalar_type())};
+  return {dense_as(grad_query, query.scalar_type()), dense_as(grad_key, key.scalar_type())};
 }
+
+MOTIONOPS_DEFINE(
+    "pairwise_infonce(Tensor query, Tensor key, float temperature, bool query_gradient, bool key_gradient, bool tf32) "
+    "-> (Tensor loss, Tensor rank, Tensor positive_logit, Tensor log_sum_exp, Tensor expected_key, "
+    "Tensor expected_query)",
+    pairwise_infonce);
+MOTIONOPS_DEFINE(
+    "pairwise_infonce_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor positive_logit, Tensor log_sum_exp, "
+    "Tensor expected_key, Tensor expected_query, float temperature, bool query_gradient, bool key_gradient, bool tf32) "
+    "-> (Tensor grad_query, Tensor grad_key)",
+    pairwise_infonce_backward);
 
 }  // namespace
 }  // namespace motionops
-
-TORCH_LIBRARY_FRAGMENT(MOTIONOPS_NAMESPACE, m) {
-  motionops::define(m,
-                    "pairwise_infonce(Tensor query, Tensor key, float temperature, bool query_gradient, "
-                    "bool key_gradient) -> (Tensor loss, Tensor rank, Tensor positive_logit, Tensor log_sum_exp, "
-                    "Tensor expected_key, Tensor expected_query)",
-                    &motionops::pairwise_infonce);
-  motionops::define(m,
-                    "pairwise_infonce_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor positive_logit, "
-                    "Tensor log_sum_exp, Tensor expected_key, Tensor expected_query, float temperature, "
-                    "bool query_gradient, bool key_gradient) -> (Tensor grad_query, Tensor grad_key)",
-                    &motionops::pairwise_infonce_backward);
-}

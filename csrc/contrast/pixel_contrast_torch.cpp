@@ -1,8 +1,6 @@
 // pixel_contrast: schema, checks, dispatch.
 #include "contrast/pixel_contrast.h"
 
-#include <ATen/Context.h>
-
 #include <tuple>
 
 #include "contrast/contrast_binding.h"
@@ -10,72 +8,74 @@
 namespace motionops {
 namespace {
 
-using at::Tensor;
-using OptionalTensor = std::optional<Tensor>;
-
-constexpr const char* kOp = "pixel_contrast";
-
-void check_extent(const char* argument, const Tensor& extent, const Tensor& query) {
-  check_floating(kOp, argument, extent);
-  check_shape(kOp, argument, extent,
-              extent.dim() == 3 && extent.size(0) == query.size(0) && extent.size(1) == 3 && extent.size(2) == 2,
-              "[B=", query.size(0), ", 3, 2]");
-  check_same_device(kOp, argument, extent, "query", query);
+void check_extent(const char* op, const char* argument, const Tensor& extent, const Tensor& query) {
+  check_floating(op, argument, extent);
+  check_shape(op, argument, extent, same_sizes(extent, Shape{query.size(0), 3, 2}), "[B=", query.size(0), ", 3, 2]");
+  check_same_device(op, argument, extent, "query", query);
 }
 
-void check_mask(const char* argument, const OptionalTensor& mask, const Tensor& query) {
+void check_mask(const char* op, const char* argument, const OptionalTensor& mask, const Tensor& query) {
   if (!mask.has_value()) return;
-  check_dtype(kOp, argument, *mask, at::kBool);
-  check_shape(kOp, argument, *mask,
-              mask->dim() == 3 && mask->size(0) == query.size(0) && mask->size(1) == query.size(2) &&
-                  mask->size(2) == query.size(3),
+  check_dtype(op, argument, *mask, ScalarType::Bool);
+  check_shape(op, argument, *mask, same_sizes(*mask, Shape{query.size(0), query.size(2), query.size(3)}),
               "[B=", query.size(0), ", H=", query.size(2), ", W=", query.size(3), "]");
-  check_same_device(kOp, argument, *mask, "query", query);
+  check_same_device(op, argument, *mask, "query", query);
 }
 
-void check_features(const Tensor& query, const Tensor& key, const OptionalTensor& negatives) {
-  check_floating(kOp, "query", query);
-  check_floating(kOp, "key", key);
-  check_shape(kOp, "query", query, query.dim() == 5 && query.size(4) >= 1, "[B, T, H, W, D >= 1]");
-  check_shape(kOp, "key", key, key.sizes() == query.sizes(), "[B=", query.size(0), ", T=", query.size(1),
+void check_maps(const char* op, const Tensor& query, const Tensor& key) {
+  check_floating(op, "query", query);
+  check_floating(op, "key", key);
+  check_shape(op, "query", query, query.dim() == 5 && query.size(4) >= 1, "[B, T, H, W, D >= 1]");
+  check_shape(op, "key", key, same_sizes(key, query.sizes()), "[B=", query.size(0), ", T=", query.size(1),
               ", H=", query.size(2), ", W=", query.size(3), ", D=", query.size(4), "]");
-  check_same_device(kOp, "key", key, "query", query);
-  if (!negatives.has_value()) return;
-  check_floating(kOp, "negatives", *negatives);
-  check_shape(kOp, "negatives", *negatives, negatives->dim() == 2 && negatives->size(1) == query.size(4),
-              "[K, D=", query.size(4), "]");
-  check_same_device(kOp, "negatives", *negatives, "query", query);
+  check_same_device(op, "key", key, "query", query);
 }
 
-// The tensors behind PixelContrastPairs: they live as long as the launcher runs.
+void check_negatives(const char* op, const OptionalTensor& negatives, const Tensor& query) {
+  if (!negatives.has_value()) return;
+  check_floating(op, "negatives", *negatives);
+  check_shape(op, "negatives", *negatives, negatives->dim() == 2 && negatives->size(1) == query.size(4),
+              "[K, D=", query.size(4), "]");
+  check_same_device(op, "negatives", *negatives, "query", query);
+}
+
+// Where the pixels lie and which of them count, checked. The tensors live as long as the launcher runs.
 struct Pairs {
   Tensor query_extent;
   Tensor key_extent;
   OptionalTensor query_mask;
   OptionalTensor key_mask;
+  PixelContrastPairs args{};
 
-  Pairs(const Tensor& query_view, const Tensor& key_view, const OptionalTensor& of_query, const OptionalTensor& of_key)
-      : query_extent(query_view.to(at::kDouble).contiguous()),
-        key_extent(key_view.to(at::kDouble).contiguous()),
-        query_mask(contiguous(of_query)),
-        key_mask(contiguous(of_key)) {}
-
-  PixelContrastPairs args(const Tensor& query, double radius) const {
-    PixelContrastPairs pairs{};
-    pairs.query_extent = query_extent.const_data_ptr<double>();
-    pairs.key_extent = key_extent.const_data_ptr<double>();
-    pairs.query_mask = static_cast<const bool*>(data_or_null(query_mask));
-    pairs.key_mask = static_cast<const bool*>(data_or_null(key_mask));
-    pairs.batch = query.size(0);
-    pairs.frames = query.size(1);
-    pairs.height = query.size(2);
-    pairs.width = query.size(3);
-    pairs.radius = radius;
-    return pairs;
+  Pairs(const char* op, const Tensor& query, const Tensor& query_view, const Tensor& key_view,
+        const OptionalTensor& of_query, const OptionalTensor& of_key, double radius) {
+    check_extent(op, "query_extent", query_view, query);
+    check_extent(op, "key_extent", key_view, query);
+    check_mask(op, "query_mask", of_query, query);
+    check_mask(op, "key_mask", of_key, query);
+    check_positive(op, "radius", radius);
+    query_extent = dense_as(query_view, ScalarType::Double);
+    key_extent = dense_as(key_view, ScalarType::Double);
+    query_mask = dense(of_query);
+    key_mask = dense(of_key);
+    args.query_extent = data_of<double>(query_extent);
+    args.key_extent = data_of<double>(key_extent);
+    args.query_mask = data_or_null<bool>(query_mask);
+    args.key_mask = data_or_null<bool>(key_mask);
+    args.batch = query.size(0);
+    args.frames = query.size(1);
+    args.height = query.size(2);
+    args.width = query.size(3);
+    args.radius = radius;
   }
 };
 
-bool tf32_allowed() { return at::globalContext().float32MatmulPrecision() != at::Float32MatmulPrecision::HIGHEST; }
+Shape pixels_of(const Tensor& query) { return {query.size(0), query.size(1), query.size(2), query.size(3)}; }
+
+// The shape of a map, with no sample in it where the map is not wanted.
+Shape map_shape(const Tensor& map, bool wanted) {
+  return {wanted ? map.size(0) : 0, map.size(1), map.size(2), map.size(3), map.size(4)};
+}
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pixel_contrast(const Tensor& query,               // [B, T, H, W, D]
                                                                   const Tensor& key,                 // [B, T, H, W, D]
@@ -85,42 +85,35 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pixel_contrast(const Tensor& 
                                                                   const OptionalTensor& key_mask,    // [B, H, W]
                                                                   const OptionalTensor& negatives,   // [K, D]
                                                                   double radius, double temperature,
-                                                                  bool query_gradient) {
-  check_features(query, key, negatives);
-  check_extent("query_extent", query_extent, query);
-  check_extent("key_extent", key_extent, query);
-  check_mask("query_mask", query_mask, query);
-  check_mask("key_mask", key_mask, query);
-  check_positive(kOp, "radius", radius);
+                                                                  bool query_gradient, bool tf32) {
+  constexpr const char* kOp = "pixel_contrast";
+  check_maps(kOp, query, key);
+  check_negatives(kOp, negatives, query);
+  const Pairs pairs(kOp, query, query_extent, key_extent, query_mask, key_mask, radius);
   check_positive(kOp, "temperature", temperature);
-  const at::ScalarType products = negatives.has_value() ? negatives->scalar_type() : key.scalar_type();
+  const ScalarType products = negatives.has_value() ? negatives->scalar_type() : key.scalar_type();
   check_products(kOp, negatives.has_value() ? "negatives" : "key", query, products);
 
-  const Tensor query_values = for_products(query, products);
-  const Tensor key_values = for_products(key, products);
-  const OptionalTensor negative_values = contiguous(negatives);
-  const Pairs pairs(query_extent, key_extent, query_mask, key_mask);
-
-  const auto kept = query.options().dtype(accumulation_type(key_values));
-  const auto pixels = query.sizes().slice(0, 4);
-  std::vector<int64_t> difference_shape = query.sizes().vec();
-  if (!query_gradient) difference_shape[0] = 0;
-  const Tensor loss = at::empty({}, kept);
-  const Tensor log_sum_exp = at::empty(pixels, kept);
-  const Tensor log_sum_exp_positives = at::empty(pixels, kept);
-  const Tensor weight = at::empty(pixels, kept);
-  const Tensor expected_difference = at::empty(difference_shape, kept);
+  const Tensor query_values = dense_as(query, products), key_values = dense_as(key, products);
+  const OptionalTensor negative_values = dense(negatives);
+  const ScalarType kept = accumulation_type(products);
+  const Shape pixels = pixels_of(query);
+  const Tensor loss = empty(Shape{}, kept, query);
+  const Tensor log_sum_exp = empty(pixels, kept, query);
+  const Tensor log_sum_exp_positives = empty(pixels, kept, query);
+  const Tensor weight = empty(pixels, kept, query);
+  const Tensor expected_difference = empty(map_shape(query, query_gradient), kept, query);
 
   PixelContrastForward args{};
-  args.dtype = dtype_of(key_values);
+  args.dtype = dtype_of(products);
   args.query = query_values.const_data_ptr();
   args.key = key_values.const_data_ptr();
   args.negatives = data_or_null(negative_values);
-  args.pairs = pairs.args(query, radius);
+  args.pairs = pairs.args;
   args.dim = query.size(4);
   args.negative_rows = negatives.has_value() ? negatives->size(0) : 0;
   args.temperature = temperature;
-  args.tf32 = tf32_allowed();
+  args.tf32 = tf32;
   args.loss = loss.mutable_data_ptr();
   args.log_sum_exp = log_sum_exp.mutable_data_ptr();
   args.log_sum_exp_positives = log_sum_exp_positives.mutable_data_ptr();
@@ -145,61 +138,61 @@ std::tuple<Tensor, Tensor> pixel_contrast_backward(
     const Tensor& log_sum_exp_positives,  // [B, T, H, W]
     const Tensor& weight,                 // [B, T, H, W]
     const Tensor& expected_difference,    // [B, T, H, W, D], or empty where query_gradient is false
-    double radius, double temperature, at::ScalarType products, bool query_gradient, bool key_gradient) {
-  constexpr const char* kBackward = "pixel_contrast_backward";
-  check_shape(kBackward, "expected_difference", expected_difference,
-              expected_difference.dim() == 5 && (!query_gradient || expected_difference.sizes() == query.sizes()),
-              "[B=", query.size(0), ", T=", query.size(1), ", H=", query.size(2), ", W=", query.size(3),
-              ", D=", query.size(4), "]");
-  const Tensor query_values = for_products(query, products);
-  const Tensor key_values = for_products(key, products);
-  const Pairs pairs(query_extent, key_extent, query_mask, key_mask);
-  const auto kept = query.options().dtype(accumulation_type(key_values));
-  const Tensor grad_loss_value = grad_loss.to(kept.dtype());
-  std::vector<int64_t> nothing = query.sizes().vec();
-  nothing[0] = 0;
-  const Tensor grad_query = at::empty(query_gradient ? query.sizes() : nothing, kept);
-  const Tensor grad_key = at::empty(key_gradient ? key.sizes() : nothing, kept);
+    double radius, double temperature, ScalarType products, bool query_gradient, bool key_gradient, bool tf32) {
+  constexpr const char* kOp = "pixel_contrast_backward";
+  check_maps(kOp, query, key);
+  check_grad_loss(kOp, grad_loss, query);
+  const Pairs pairs(kOp, query, query_extent, key_extent, query_mask, key_mask, radius);
+  check_positive(kOp, "temperature", temperature);
+  check_floating(kOp, "products", products);
+  check_products(kOp, "products", query, products);
+  const ScalarType kept = accumulation_type(products);
+  const Shape pixels = pixels_of(query);
+  check_saved(kOp, "log_sum_exp", log_sum_exp, pixels, kept, query);
+  check_saved(kOp, "log_sum_exp_positives", log_sum_exp_positives, pixels, kept, query);
+  check_saved(kOp, "weight", weight, pixels, kept, query);
+  if (query_gradient) check_saved(kOp, "expected_difference", expected_difference, query.sizes(), kept, query);
+
+  const Tensor query_values = dense_as(query, products), key_values = dense_as(key, products);
+  const Tensor grad_loss_value = dense_as(grad_loss, kept);
+  const Tensor statistics[] = {dense(log_sum_exp), dense(log_sum_exp_positives), dense(weight),
+                               dense(expected_difference)};
+  const Tensor grad_query = empty(map_shape(query, query_gradient), kept, query);
+  const Tensor grad_key = empty(map_shape(key, key_gradient), kept, query);
 
   PixelContrastBackward args{};
-  args.dtype = dtype_of(key_values);
+  args.dtype = dtype_of(products);
   args.query = query_values.const_data_ptr();
   args.key = key_values.const_data_ptr();
-  args.pairs = pairs.args(query, radius);
+  args.pairs = pairs.args;
   args.dim = query.size(4);
   args.temperature = temperature;
-  args.tf32 = tf32_allowed();
+  args.tf32 = tf32;
   args.grad_loss = grad_loss_value.const_data_ptr();
-  args.log_sum_exp = log_sum_exp.const_data_ptr();
-  args.log_sum_exp_positives = log_sum_exp_positives.const_data_ptr();
-  args.weight = weight.const_data_ptr();
-  args.expected_difference = expected_difference.const_data_ptr();
+  args.log_sum_exp = statistics[0].const_data_ptr();
+  args.log_sum_exp_positives = statistics[1].const_data_ptr();
+  args.weight = statistics[2].const_data_ptr();
+  args.expected_difference = statistics[3].const_data_ptr();
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
 
-  MOTIONOPS_DISPATCH(kBackward, query, pixel_contrast_backward_cpu(args, parallel),
+  MOTIONOPS_DISPATCH(kOp, query, pixel_contrast_backward_cpu(args, parallel),
                      pixel_contrast_backward_cuda(
                          args, workspace(pixel_contrast_backward_workspace_bytes(args), query).data_ptr(), stream));
-  return {grad_query.to(query.scalar_type()), grad_key.to(key.scalar_type())};
+  return {dense_as(grad_query, query.scalar_type()), dense_as(grad_key, key.scalar_type())};
 }
+
+MOTIONOPS_DEFINE(
+    "pixel_contrast(Tensor query, Tensor key, Tensor query_extent, Tensor key_extent, Tensor? query_mask, "
+    "Tensor? key_mask, Tensor? negatives, float radius, float temperature, bool query_gradient, bool tf32) -> "
+    "(Tensor loss, Tensor log_sum_exp, Tensor log_sum_exp_positives, Tensor weight, Tensor expected_difference)",
+    pixel_contrast);
+MOTIONOPS_DEFINE(
+    "pixel_contrast_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor query_extent, Tensor key_extent, "
+    "Tensor? query_mask, Tensor? key_mask, Tensor log_sum_exp, Tensor log_sum_exp_positives, Tensor weight, "
+    "Tensor expected_difference, float radius, float temperature, ScalarType products, bool query_gradient, "
+    "bool key_gradient, bool tf32) -> (Tensor grad_query, Tensor grad_key)",
+    pixel_contrast_backward);
 
 }  // namespace
 }  // namespace motionops
-
-TORCH_LIBRARY_FRAGMENT(MOTIONOPS_NAMESPACE, m) {
-  motionops::define(m,
-                    "pixel_contrast(Tensor query, Tensor key, Tensor query_extent, "
-                    "Tensor key_extent, Tensor? query_mask, Tensor? key_mask, Tensor? negatives, "
-                    "float radius, float temperature, bool query_gradient) -> "
-                    "(Tensor loss, Tensor log_sum_exp, Tensor log_sum_exp_positives, "
-                    "Tensor weight, Tensor expected_difference)",
-                    &motionops::pixel_contrast);
-  motionops::define(m,
-                    "pixel_contrast_backward(Tensor grad_loss, Tensor query, Tensor key, "
-                    "Tensor query_extent, Tensor key_extent, Tensor? query_mask, "
-                    "Tensor? key_mask, Tensor log_sum_exp, Tensor log_sum_exp_positives, "
-                    "Tensor weight, Tensor expected_difference, float radius, "
-                    "float temperature, ScalarType products, bool query_gradient, "
-                    "bool key_gradient) -> (Tensor grad_query, Tensor grad_key)",
-                    &motionops::pixel_contrast_backward);
-}

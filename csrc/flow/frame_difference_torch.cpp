@@ -1,8 +1,6 @@
 // Schema, checks and dispatch of frame_difference.
 #include "flow/frame_difference.h"
 
-#include <ATen/ops/empty_like.h>
-
 #include <algorithm>
 #include <optional>
 #include <string_view>
@@ -13,7 +11,6 @@
 namespace motionops {
 namespace {
 
-constexpr const char* kOp = "frame_difference";
 constexpr int64_t kTime = 2;
 
 // A clip as [outer, T, inner] in the order of memory.
@@ -24,7 +21,7 @@ struct Layout {
 
 // The layout of `input` when its axes are taken in the order of `dense`, a dense tensor of the same shape; nothing where
 // the axes beside time do not run together.
-std::optional<Layout> layout_in_order_of(const at::Tensor& dense, const at::Tensor& input) {
+std::optional<Layout> layout_in_order_of(const Tensor& dense, const Tensor& input) {
   std::vector<int64_t> axes;
   for (int64_t axis = 0; axis < dense.dim(); ++axis) {
     if (axis != kTime && dense.size(axis) != 1) axes.push_back(axis);
@@ -47,49 +44,48 @@ std::optional<Layout> layout_in_order_of(const at::Tensor& dense, const at::Tens
   return layout;
 }
 
-bool is_wrap(std::string_view first) {
-  TORCH_CHECK_VALUE(first == "wrap" || first == "repeat", kOp, ": first must be \"wrap\" or \"repeat\", got \"",
-                    std::string(first), "\"");
+bool is_wrap(const char* op, std::string_view first) {
+  check_value(first == "wrap" || first == "repeat", op, "first must be \"wrap\" or \"repeat\", got \"", first, "\"");
   return first == "wrap";
 }
 
 template <bool kForward>
-at::Tensor run(const char* argument, const at::Tensor& input, std::string_view first) {
-  check_floating(kOp, argument, input);
-  check_shape(kOp, argument, input, input.dim() == 5, "[B, C, T, H, W]");
-  const bool wrap = is_wrap(first);
-  const at::Tensor output = at::empty_like(input);  // dense, axes in the order of the input's
+Tensor run(const char* op, const char* argument, const Tensor& input, std::string_view first) {
+  check_floating(op, argument, input);
+  check_shape(op, argument, input, input.dim() == 5, "[B, C, T, H, W]");
+  const bool wrap = is_wrap(op, first);
+  const Tensor output = torch::stable::empty_like(input);  // dense, axes in the order of the input's
   if (output.numel() == 0) return output;
-  at::Tensor source = input;
+  Tensor source = input;
   std::optional<Layout> layout = layout_in_order_of(output, source);
   if (!layout) {
-    source = at::empty_like(input).copy_(input);
+    source = torch::stable::empty_like(input);
+    torch::stable::copy_(source, input);
     layout = layout_in_order_of(output, source);
   }
   const FrameDifference args{dtype_of(source),     source.const_data_ptr(), output.mutable_data_ptr(),
                              layout->outer,        layout->frames,          layout->inner,
                              layout->outer_stride, layout->frame_stride,    wrap};
   if constexpr (kForward) {
-    MOTIONOPS_DISPATCH(kOp, source, frame_difference_forward_cpu(args, parallel),
+    MOTIONOPS_DISPATCH(op, source, frame_difference_forward_cpu(args, parallel),
                        frame_difference_forward_cuda(args, stream));
   } else {
-    MOTIONOPS_DISPATCH(kOp, source, frame_difference_backward_cpu(args, parallel),
+    MOTIONOPS_DISPATCH(op, source, frame_difference_backward_cpu(args, parallel),
                        frame_difference_backward_cuda(args, stream));
   }
   return output;
 }
 
-at::Tensor frame_difference(const at::Tensor& clip, std::string_view first) { return run<true>("clip", clip, first); }
-
-at::Tensor frame_difference_backward(const at::Tensor& grad_difference, std::string_view first) {
-  return run<false>("grad_difference", grad_difference, first);
+Tensor frame_difference(const Tensor& clip, std::string_view first) {
+  return run<true>("frame_difference", "clip", clip, first);
 }
+
+Tensor frame_difference_backward(const Tensor& grad_difference, std::string_view first) {
+  return run<false>("frame_difference_backward", "grad_difference", grad_difference, first);
+}
+
+MOTIONOPS_DEFINE("frame_difference(Tensor clip, str first) -> Tensor", frame_difference);
+MOTIONOPS_DEFINE("frame_difference_backward(Tensor grad_difference, str first) -> Tensor", frame_difference_backward);
 
 }  // namespace
-
-TORCH_LIBRARY_FRAGMENT(MOTIONOPS_NAMESPACE, m) {
-  define(m, "frame_difference(Tensor clip, str first) -> Tensor", &frame_difference);
-  define(m, "frame_difference_backward(Tensor grad_difference, str first) -> Tensor", &frame_difference_backward);
-}
-
 }  // namespace motionops

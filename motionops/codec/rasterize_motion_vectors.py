@@ -11,7 +11,7 @@ from torch import Tensor
 
 from motionops.arrays import as_tensor
 from motionops.codec.records import COLUMNS, PAST, pack_records
-from motionops.library import NAMESPACE, ops
+from motionops.library import NAMESPACE, ops, register_shapes
 from motionops.scalars import check_scalars
 
 
@@ -58,7 +58,7 @@ def rasterize_motion_vectors(vectors: Any, frames: int, height: int, width: int,
         vectors = torch.cat([vectors[:, :1], source, vectors[:, 1:]], dim=1)
     sizes = {"frames": frames, "height": height, "width": width, "cell": cell}
     check_scalars("rasterize_motion_vectors", whole=sizes)
-    return ops().rasterize_motion_vectors(vectors, frames, height, width, cell)
+    return ops().rasterize_motion_vectors.default(vectors, frames, height, width, cell)
 
 
 def rasterize_motion_vectors_reference(
@@ -91,10 +91,11 @@ def _overlap(begin: Tensor, size: Tensor, cells: int, cell: int, end: int) -> tu
 def register(namespace: str) -> None:
     """Register the shapes (fake kernel) of the operator in ``namespace``."""
 
-    @torch.library.register_fake(f"{namespace}::rasterize_motion_vectors")
-    def _(vectors: Tensor, frames: int, height: int, width: int, cell: int) -> Tensor:
+    def shapes(vectors: Tensor, frames: int, height: int, width: int, cell: int) -> Tensor:
         size = (frames, 2, (height + cell - 1) // cell, (width + cell - 1) // cell)
         return vectors.new_empty(size, dtype=torch.float32)
+
+    register_shapes(namespace, "rasterize_motion_vectors", shapes)
 
 
 register(NAMESPACE)

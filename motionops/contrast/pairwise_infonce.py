@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_tensor
+from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import InfoNCE, accumulation_dtype
-from motionops.library import NAMESPACE, check_kept, check_same_device, forbid_double_backward, ops, runs_on_cpu
+from motionops.gradients import call, call_backward, check_kept, register_gradient
+from motionops.library import NAMESPACE, register_shapes, runs_on_cpu
 from motionops.scalars import check_scalars
 
 
@@ -35,11 +37,11 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
         TypeError: a type that is not supported.
         ValueError: a shape, device or temperature that does not fit.
     """
-    query = as_tensor("pairwise_infonce", "query", query)
-    key = as_tensor("pairwise_infonce", "key", key)
+    op = "pairwise_infonce"
+    query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
+    check_scalars(op, real={"temperature": temperature})
     wanted = [torch.is_grad_enabled() and features.requires_grad for features in (query, key)]
-    check_scalars("pairwise_infonce", real={"temperature": temperature})
-    loss, rank, *_ = ops().pairwise_infonce(query, key, temperature, *wanted)
+    loss, rank, *_ = call(op, query, key, float(temperature), *wanted, tf32_allowed(key), wanted=any(wanted))
     return InfoNCE(loss, rank)
 
 
@@ -62,13 +64,9 @@ def pairwise_infonce_reference(query: Tensor, key: Tensor, *, temperature: float
 
 
 def register(namespace: str) -> None:
-    """Registers fake kernels and gradients of the operators of ``namespace``."""
-    forward_name = f"{namespace}::pairwise_infonce"
-    backward_name = f"{namespace}::pairwise_infonce_backward"
+    """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
 
-    @torch.library.register_fake(forward_name)
-    def _(query, key, temperature, query_gradient, key_gradient):
-        check_same_device("pairwise_infonce", "query", query, key=key)
+    def shapes(query, key, temperature, query_gradient, key_gradient, tf32):
         rows, dim = query.shape
         kept = accumulation_dtype(key.dtype)
         return (
@@ -80,28 +78,28 @@ def register(namespace: str) -> None:
             key.new_empty((len(key) if key_gradient and runs_on_cpu(namespace, query) else 0, dim), dtype=kept),
         )
 
-    @torch.library.register_fake(backward_name)
-    def _(grad_loss, query, key, positive_logit, log_sum_exp, expected_key, expected_query, temperature, *wanted):
+    def backward_shapes(grad_loss, query, key, *others):
+        *_, query_gradient, key_gradient, _ = others
         return tuple(
             features.new_empty(features.shape if wants else (0, features.shape[1]))
-            for features, wants in zip((query, key), wanted, strict=True)
+            for features, wants in ((query, query_gradient), (key, key_gradient))
         )
 
-    def setup_context(ctx, inputs, output):
-        query, key, ctx.temperature, *ctx.kept_for = inputs
-        ctx.mark_non_differentiable(*output[1:])
+    def save(ctx, inputs, output):
+        query, key, ctx.temperature, *ctx.kept_for, ctx.tf32 = inputs
         ctx.save_for_backward(query, key, *output[2:])
 
-    def backward(ctx, grad_loss, *_):
-        query_wants, key_wants = ctx.needs_input_grad[:2]
-        check_kept("pairwise_infonce", (query_wants, key_wants), ctx.kept_for)
-        grad_query, grad_key = getattr(torch.ops, namespace).pairwise_infonce_backward(
-            grad_loss, *ctx.saved_tensors, ctx.temperature, query_wants, key_wants
+    def backward(ctx, grad_loss):
+        wanted = ctx.needs_input_grad[:2]
+        check_kept("pairwise_infonce", wanted, ctx.kept_for)
+        grad_query, grad_key = call_backward(
+            namespace, "pairwise_infonce", grad_loss, *ctx.saved_tensors, ctx.temperature, *wanted, ctx.tf32
         )
-        return grad_query if query_wants else None, grad_key if key_wants else None, None, None, None
+        return (grad_query if wanted[0] else None, grad_key if wanted[1] else None, *[None] * 4)
 
-    torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
-    forbid_double_backward(namespace, "pairwise_infonce")
+    register_shapes(namespace, "pairwise_infonce", shapes)
+    register_shapes(namespace, "pairwise_infonce_backward", backward_shapes)
+    register_gradient(namespace, "pairwise_infonce", save, backward, results=2)
 
 
 register(NAMESPACE)

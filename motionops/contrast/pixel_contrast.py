@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
+from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import accumulation_dtype
-from motionops.library import NAMESPACE, check_kept, check_same_device, forbid_double_backward, ops
+from motionops.gradients import call, call_backward, check_kept, register_gradient
+from motionops.library import NAMESPACE, register_shapes
 from motionops.scalars import check_scalars
 
 
@@ -57,26 +59,27 @@ def pixel_contrast(
         TypeError: a type that is not supported.
         ValueError: a shape, device, radius or temperature that does not fit.
     """
-    query = as_tensor("pixel_contrast", "query", query)
-    key = as_tensor("pixel_contrast", "key", key)
-    query_extent = as_tensor("pixel_contrast", "query_extent", query_extent)
-    key_extent = as_tensor("pixel_contrast", "key_extent", key_extent)
-    query_mask = as_optional_tensor("pixel_contrast", "query_mask", query_mask)
-    key_mask = as_optional_tensor("pixel_contrast", "key_mask", key_mask)
-    negatives = as_optional_tensor("pixel_contrast", "negatives", negatives)
-    wants_gradient = torch.is_grad_enabled() and query.requires_grad
-    check_scalars("pixel_contrast", real={"radius": radius, "temperature": temperature})
-    loss, *_ = ops().pixel_contrast(
+    op = "pixel_contrast"
+    query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
+    query_extent, key_extent = as_tensor(op, "query_extent", query_extent), as_tensor(op, "key_extent", key_extent)
+    query_mask = as_optional_tensor(op, "query_mask", query_mask)
+    key_mask = as_optional_tensor(op, "key_mask", key_mask)
+    negatives = as_optional_tensor(op, "negatives", negatives)
+    check_scalars(op, real={"radius": radius, "temperature": temperature})
+    loss, *_ = call(
+        op,
         query,
         key,
-        query_extent,
-        key_extent,
+        query_extent.detach() if query_extent.requires_grad else query_extent,
+        key_extent.detach() if key_extent.requires_grad else key_extent,
         query_mask,
         key_mask,
-        negatives,
-        radius,
-        temperature,
-        wants_gradient,
+        negatives.detach() if negatives is not None and negatives.requires_grad else negatives,
+        float(radius),
+        float(temperature),
+        query.requires_grad and torch.is_grad_enabled(),
+        tf32_allowed(key if negatives is None else negatives),
+        wanted=query.requires_grad or key.requires_grad,
     )
     return loss
 
@@ -162,92 +165,39 @@ def _placement(extent: Tensor, height: int, width: int) -> tuple[Tensor, Tensor,
 
 
 def register(namespace: str) -> None:
-    """Registers fake kernels and gradients of the operators of ``namespace``."""
-    forward_name = f"{namespace}::pixel_contrast"
-    backward_name = f"{namespace}::pixel_contrast_backward"
+    """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
 
-    @torch.library.register_fake(forward_name)
-    def _(
-        query,
-        key,
-        query_extent,
-        key_extent,
-        query_mask,
-        key_mask,
-        negatives,
-        radius,
-        temperature,
-        query_gradient,
-    ):
-        check_same_device(
-            "pixel_contrast",
-            "query",
-            query,
-            key=key,
-            query_extent=query_extent,
-            key_extent=key_extent,
-            query_mask=query_mask,
-            key_mask=key_mask,
-            negatives=negatives,
-        )
+    def shapes(query, key, query_extent, key_extent, query_mask, key_mask, negatives, radius, temperature, *flags):
         kept = accumulation_dtype(key.dtype if negatives is None else negatives.dtype)
-        pixels = query.shape[:4]
-        return (
-            query.new_empty((), dtype=kept),
-            query.new_empty(pixels, dtype=kept),
-            query.new_empty(pixels, dtype=kept),
-            query.new_empty(pixels, dtype=kept),
-            query.new_empty(query.shape if query_gradient else (0, *query.shape[1:]), dtype=kept),
-        )
+        query_gradient, _ = flags
+        difference = query.shape if query_gradient else (0, *query.shape[1:])
+        shapes = ((), *[query.shape[:4]] * 3, difference)
+        return tuple(query.new_empty(shape, dtype=kept) for shape in shapes)
 
-    @torch.library.register_fake(backward_name)
-    def _(grad_loss, query, key, *others):
-        *_, query_gradient, key_gradient = others
+    def backward_shapes(grad_loss, query, key, *others):
+        *_, query_gradient, key_gradient, _ = others
         return tuple(
             features.new_empty(features.shape if wants else (0, *features.shape[1:]))
             for features, wants in ((query, query_gradient), (key, key_gradient))
         )
 
-    def setup_context(ctx, inputs, output):
-        (
-            query,
-            key,
-            query_extent,
-            key_extent,
-            query_mask,
-            key_mask,
-            negatives,
-            radius,
-            temperature,
-            query_gradient,
-        ) = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(query, key, query_extent, key_extent, query_mask, key_mask, *output[1:])
-        ctx.radius = radius
-        ctx.temperature = temperature
-        ctx.products = key.dtype if negatives is None else negatives.dtype
-        ctx.query_gradient = query_gradient
+    def save(ctx, inputs, output):
+        *tensors, negatives, ctx.radius, ctx.temperature, ctx.query_gradient, ctx.tf32 = inputs
+        ctx.save_for_backward(*tensors, *output[1:])
+        ctx.products = tensors[1].dtype if negatives is None else negatives.dtype
 
-    def backward(ctx, grad_loss, *_):
-        query_wants, key_wants = ctx.needs_input_grad[:2]
-        check_kept("pixel_contrast", [query_wants], [ctx.query_gradient])
-        grad_query, grad_key = getattr(torch.ops, namespace).pixel_contrast_backward(
-            grad_loss,
-            *ctx.saved_tensors,
-            ctx.radius,
-            ctx.temperature,
-            ctx.products,
-            query_wants,
-            key_wants,
+    def backward(ctx, grad_loss):
+        wanted = ctx.needs_input_grad[:2]
+        check_kept("pixel_contrast", wanted[:1], [ctx.query_gradient])
+        numbers = ctx.radius, ctx.temperature, ctx.products
+        grad_query, grad_key = call_backward(
+            namespace, "pixel_contrast", grad_loss, *ctx.saved_tensors, *numbers, *wanted, ctx.tf32
         )
-        return (
-            grad_query if query_wants else None,
-            grad_key if key_wants else None,
-            *[None] * 8,
-        )
+        return (grad_query if wanted[0] else None, grad_key if wanted[1] else None, *[None] * 9)
 
-    torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
-    forbid_double_backward(namespace, "pixel_contrast")
+    register_shapes(namespace, "pixel_contrast", shapes)
+    register_shapes(namespace, "pixel_contrast_backward", backward_shapes)
+    register_gradient(namespace, "pixel_contrast", save, backward)
 
 
 register(NAMESPACE)

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
-from motionops.library import NAMESPACE, check_kept, check_same_device, forbid_double_backward, ops
+from motionops.contrast.precision import tf32_allowed
+from motionops.gradients import call, call_backward, check_kept, register_gradient
+from motionops.library import NAMESPACE, register_shapes
 from motionops.scalars import check_scalars
 
 
@@ -60,16 +62,25 @@ def queue_infonce(
         TypeError: a type that is not supported.
         ValueError: a shape, device or temperature that does not fit; ids given singly.
     """
-    query = as_tensor("queue_infonce", "query", query)
-    key = as_tensor("queue_infonce", "key", key)
-    queue = as_tensor("queue_infonce", "queue", queue)
-    extra_negatives = as_optional_tensor("queue_infonce", "extra_negatives", extra_negatives)
-    query_ids = as_optional_tensor("queue_infonce", "query_ids", query_ids)
-    queue_ids = as_optional_tensor("queue_infonce", "queue_ids", queue_ids)
-    wants_gradient = torch.is_grad_enabled() and query.requires_grad
-    check_scalars("queue_infonce", real={"temperature": temperature})
-    loss, rank, *_ = ops().queue_infonce(
-        query, key, queue, extra_negatives, query_ids, queue_ids, temperature, wants_gradient
+    op = "queue_infonce"
+    query, key, queue = as_tensor(op, "query", query), as_tensor(op, "key", key), as_tensor(op, "queue", queue)
+    extra_negatives = as_optional_tensor(op, "extra_negatives", extra_negatives)
+    query_ids = as_optional_tensor(op, "query_ids", query_ids)
+    queue_ids = as_optional_tensor(op, "queue_ids", queue_ids)
+    check_scalars(op, real={"temperature": temperature})
+    wanted = query.requires_grad or key.requires_grad
+    loss, rank, *_ = call(
+        op,
+        query,
+        key,
+        queue.detach() if queue.requires_grad else queue,
+        extra_negatives.detach() if extra_negatives is not None and extra_negatives.requires_grad else extra_negatives,
+        query_ids,
+        queue_ids,
+        float(temperature),
+        query.requires_grad and torch.is_grad_enabled(),
+        tf32_allowed(queue),
+        wanted=wanted,
     )
     return InfoNCE(loss, rank)
 
@@ -114,22 +125,9 @@ def accumulation_dtype(products: torch.dtype) -> torch.dtype:
 
 
 def register(namespace: str) -> None:
-    """Registers fake kernels and gradients of the operators of ``namespace``."""
-    forward_name = f"{namespace}::queue_infonce"
-    backward_name = f"{namespace}::queue_infonce_backward"
+    """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
 
-    @torch.library.register_fake(forward_name)
-    def _(query, key, queue, extra_negatives, query_ids, queue_ids, temperature, query_gradient):
-        check_same_device(
-            "queue_infonce",
-            "query",
-            query,
-            key=key,
-            queue=queue,
-            extra_negatives=extra_negatives,
-            query_ids=query_ids,
-            queue_ids=queue_ids,
-        )
+    def shapes(query, key, queue, extra_negatives, query_ids, queue_ids, temperature, query_gradient, tf32):
         rows, dim = query.shape
         kept = accumulation_dtype(queue.dtype)
         return (
@@ -140,36 +138,28 @@ def register(namespace: str) -> None:
             query.new_empty((rows if query_gradient else 0, dim), dtype=kept),
         )
 
-    @torch.library.register_fake(backward_name)
-    def _(grad_loss, query, key, positive_logit, log_sum_exp, expected_key, temperature, products, *wanted):
+    def backward_shapes(grad_loss, query, key, *others):
         return tuple(
             features.new_empty(features.shape if wants else (0, features.shape[1]))
-            for features, wants in zip((query, key), wanted, strict=True)
+            for features, wants in zip((query, key), others[-2:], strict=True)
         )
 
-    def setup_context(ctx, inputs, output):
-        query, key, queue, _, _, _, temperature, query_gradient = inputs
-        _, rank, positive_logit, log_sum_exp, expected_key = output
-        ctx.mark_non_differentiable(rank, positive_logit, log_sum_exp, expected_key)
-        ctx.save_for_backward(query, key, positive_logit, log_sum_exp, expected_key)
-        ctx.temperature = temperature
+    def save(ctx, inputs, output):
+        query, key, queue, _, _, _, ctx.temperature, ctx.query_gradient, _ = inputs
+        ctx.save_for_backward(query, key, *output[2:])
         ctx.products = queue.dtype
-        ctx.query_gradient = query_gradient
 
-    def backward(ctx, grad_loss, *_):
-        query_wants, key_wants = ctx.needs_input_grad[:2]
-        check_kept("queue_infonce", [query_wants], [ctx.query_gradient])
-        grad_query, grad_key = getattr(torch.ops, namespace).queue_infonce_backward(
-            grad_loss, *ctx.saved_tensors, ctx.temperature, ctx.products, query_wants, key_wants
+    def backward(ctx, grad_loss):
+        wanted = ctx.needs_input_grad[:2]
+        check_kept("queue_infonce", wanted[:1], [ctx.query_gradient])
+        grad_query, grad_key = call_backward(
+            namespace, "queue_infonce", grad_loss, *ctx.saved_tensors, ctx.temperature, ctx.products, *wanted
         )
-        return (
-            grad_query if query_wants else None,
-            grad_key if key_wants else None,
-            *[None] * 6,
-        )
+        return (grad_query if wanted[0] else None, grad_key if wanted[1] else None, *[None] * 7)
 
-    torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
-    forbid_double_backward(namespace, "queue_infonce")
+    register_shapes(namespace, "queue_infonce", shapes)
+    register_shapes(namespace, "queue_infonce_backward", backward_shapes)
+    register_gradient(namespace, "queue_infonce", save, backward, results=2)
 
 
 register(NAMESPACE)

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_tensor
+from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import accumulation_dtype
 from motionops.geometry.soft_correspondence import soft_correspondence_reference
-from motionops.library import NAMESPACE, check_kept, check_same_device, forbid_double_backward, ops, runs_on_cpu
+from motionops.gradients import call, call_backward, check_kept, register_gradient
+from motionops.library import NAMESPACE, register_shapes, runs_on_cpu
 from motionops.scalars import check_scalars
 
 
@@ -37,9 +39,11 @@ def region_contrast(query: Any, key: Any, query_extent: Any, key_extent: Any, *,
     op = "region_contrast"
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
     query_extent, key_extent = as_tensor(op, "query_extent", query_extent), as_tensor(op, "key_extent", key_extent)
+    check_scalars(op, real={"temperature": temperature})
     wanted = [torch.is_grad_enabled() and features.requires_grad for features in (query, key)]
-    check_scalars("region_contrast", real={"temperature": temperature})
-    return ops().region_contrast(query, key, query_extent.detach(), key_extent.detach(), temperature, *wanted)[0]
+    extents = query_extent.detach(), key_extent.detach()
+    loss, *_ = call(op, query, key, *extents, float(temperature), *wanted, tf32_allowed(key), wanted=any(wanted))
+    return loss
 
 
 def region_contrast_reference(
@@ -66,42 +70,37 @@ def region_contrast_reference(
 
 
 def register(namespace: str) -> None:
-    """Registers fake kernels and gradients of the operators of ``namespace``."""
-    forward_name, backward_name = f"{namespace}::region_contrast", f"{namespace}::region_contrast_backward"
+    """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
 
-    @torch.library.register_fake(forward_name)
-    def _(query, key, query_extent, key_extent, temperature, query_gradient, key_gradient):
-        check_same_device("region_contrast", "query", query, key=key, query_extent=query_extent, key_extent=key_extent)
+    def shapes(query, key, query_extent, key_extent, temperature, query_gradient, key_gradient, tf32):
         kept = accumulation_dtype(key.dtype)
         expected_query = key.shape if key_gradient and runs_on_cpu(namespace, query) else (0,)
         shapes = ((), query.shape[:5], query.shape[:5], query.shape if query_gradient else (0,), expected_query)
         return tuple(query.new_empty(shape, dtype=kept) for shape in shapes)
 
-    @torch.library.register_fake(backward_name)
-    def _(grad_loss, query, key, *others):
+    def backward_shapes(grad_loss, query, key, *others):
+        *_, query_gradient, key_gradient, _ = others
         return tuple(
             features.new_empty(features.shape if wants else (0,))
-            for features, wants in zip((query, key), others[-2:], strict=True)
+            for features, wants in ((query, query_gradient), (key, key_gradient))
         )
 
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*inputs[:4], *output[1:])
-        ctx.temperature, *ctx.kept_for = inputs[4:]
+    def save(ctx, inputs, output):
+        *tensors, ctx.temperature, query_gradient, key_gradient, ctx.tf32 = inputs
+        ctx.kept_for = query_gradient, key_gradient
+        ctx.save_for_backward(*tensors, *output[1:])
 
-    def backward(ctx, grad_loss, *_):
+    def backward(ctx, grad_loss):
         wanted = ctx.needs_input_grad[:2]
         check_kept("region_contrast", wanted, ctx.kept_for)
-        gradients = getattr(torch.ops, namespace).region_contrast_backward(
-            grad_loss, *ctx.saved_tensors, ctx.temperature, *wanted
+        grad_query, grad_key = call_backward(
+            namespace, "region_contrast", grad_loss, *ctx.saved_tensors, ctx.temperature, *wanted, ctx.tf32
         )
-        return (
-            *(value if wants else None for value, wants in zip(gradients, wanted, strict=True)),
-            *[None] * 5,
-        )
+        return (grad_query if wanted[0] else None, grad_key if wanted[1] else None, *[None] * 6)
 
-    torch.library.register_autograd(forward_name, backward, setup_context=setup_context)
-    forbid_double_backward(namespace, "region_contrast")
+    register_shapes(namespace, "region_contrast", shapes)
+    register_shapes(namespace, "region_contrast_backward", backward_shapes)
+    register_gradient(namespace, "region_contrast", save, backward)
 
 
 register(NAMESPACE)

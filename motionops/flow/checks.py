@@ -6,12 +6,6 @@ import torch
 from torch import Tensor
 
 
-def check_flow(op: str, flow: Tensor) -> None:
-    """Raise the kernels' own ValueError for a wrong shape, for fake kernels."""
-    if flow.ndim != 5 or flow.shape[2] != 2:
-        raise ValueError(f"{op}: flow must be [B, T, 2, H, W], got {list(flow.shape)}")
-
-
 def safe_sqrt(squares: Tensor) -> Tensor:
     """Square root whose gradient at 0 is 0, where that of torch.sqrt is infinite."""
     positive = squares > 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_tensor
-from motionops.flow.checks import check_flow, safe_sqrt
-from motionops.library import NAMESPACE, forbid_double_backward, ops
+from motionops.flow.checks import safe_sqrt
+from motionops.gradients import call, call_backward, register_gradient
+from motionops.library import NAMESPACE, register_shapes
 
 
 def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
@@ -34,7 +34,8 @@ def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
     """
     if not hasattr(max_value, "__float__"):
         raise TypeError(f"flow_edges: max_value must be a number > 0, got {max_value!r}")
-    return ops().flow_edges(as_tensor("flow_edges", "flow", flow), float(max_value))
+    flow = as_tensor("flow_edges", "flow", flow)
+    return call("flow_edges", flow, float(max_value), wanted=flow.requires_grad)
 
 
 def flow_edges_reference(flow: Tensor, *, max_value: float = 10.0) -> Tensor:
@@ -53,27 +54,24 @@ def flow_edges_reference(flow: Tensor, *, max_value: float = 10.0) -> Tensor:
 
 def register(namespace: str) -> None:
     """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
-    op = f"{namespace}::flow_edges"
 
-    def fake(flow: Tensor, max_value: float) -> Tensor:
-        check_flow("flow_edges", flow)
+    def shapes(flow: Tensor, max_value: float) -> Tensor:
         return flow.new_empty([*flow.shape[:2], *flow.shape[3:]])
 
-    def fake_backward(grad_edges: Tensor, flow: Tensor, max_value: float) -> Tensor:
+    def backward_shapes(grad_edges: Tensor, flow: Tensor, max_value: float) -> Tensor:
         return flow.new_empty(flow.shape)
 
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
+    def save(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
         flow, ctx.max_value = inputs
         ctx.save_for_backward(flow)
 
     def backward(ctx: Any, grad_edges: Tensor) -> tuple[Tensor, None]:
         (flow,) = ctx.saved_tensors
-        return getattr(torch.ops, namespace).flow_edges_backward(grad_edges, flow, ctx.max_value), None
+        return call_backward(namespace, "flow_edges", grad_edges, flow, ctx.max_value), None
 
-    torch.library.register_fake(op)(fake)
-    torch.library.register_autograd(op, backward, setup_context=setup_context)
-    torch.library.register_fake(op + "_backward")(fake_backward)
-    forbid_double_backward(namespace, "flow_edges")
+    register_shapes(namespace, "flow_edges", shapes)
+    register_shapes(namespace, "flow_edges_backward", backward_shapes)
+    register_gradient(namespace, "flow_edges", save, backward)
 
 
 register(NAMESPACE)

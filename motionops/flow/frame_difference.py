@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_tensor
-from motionops.library import NAMESPACE, forbid_double_backward, ops
+from motionops.gradients import call, call_backward, register_gradient
+from motionops.library import NAMESPACE, register_shapes
 
 FIRST_FRAMES = ("wrap", "repeat")
 
@@ -33,7 +34,8 @@ def frame_difference(clip: Any, *, first: str = "wrap") -> Tensor:
     """
     if first not in FIRST_FRAMES:
         raise ValueError(f'frame_difference: first must be "wrap" or "repeat", got {first!r}')
-    return ops().frame_difference(as_tensor("frame_difference", "clip", clip), first)
+    clip = as_tensor("frame_difference", "clip", clip)
+    return call("frame_difference", clip, first, wanted=clip.requires_grad)
 
 
 def frame_difference_reference(clip: Tensor, *, first: str = "wrap") -> Tensor:
@@ -47,21 +49,22 @@ def frame_difference_reference(clip: Tensor, *, first: str = "wrap") -> Tensor:
 
 def register(namespace: str) -> None:
     """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
-    op = f"{namespace}::frame_difference"
 
-    def fake(clip: Tensor, first: str) -> Tensor:
+    def shapes(clip: Tensor, first: str) -> Tensor:
         return torch.empty_like(clip)
 
-    def setup_context(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
+    def backward_shapes(grad_difference: Tensor, first: str) -> Tensor:
+        return torch.empty_like(grad_difference)
+
+    def save(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
         _, ctx.first = inputs
 
     def backward(ctx: Any, grad_difference: Tensor) -> tuple[Tensor, None]:
-        return getattr(torch.ops, namespace).frame_difference_backward(grad_difference, ctx.first), None
+        return call_backward(namespace, "frame_difference", grad_difference, ctx.first), None
 
-    torch.library.register_fake(op)(fake)
-    torch.library.register_autograd(op, backward, setup_context=setup_context)
-    torch.library.register_fake(op + "_backward")(fake)
-    forbid_double_backward(namespace, "frame_difference")
+    register_shapes(namespace, "frame_difference", shapes)
+    register_shapes(namespace, "frame_difference_backward", backward_shapes)
+    register_gradient(namespace, "frame_difference", save, backward)
 
 
 register(NAMESPACE)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_tensor
-from motionops.flow.checks import check_flow, safe_sqrt
-from motionops.library import NAMESPACE, forbid_double_backward, ops
+from motionops.flow.checks import safe_sqrt
+from motionops.gradients import call, call_backward, register_gradient
+from motionops.library import NAMESPACE, register_shapes
 from motionops.scalars import grid_sizes
 
 
@@ -36,7 +36,8 @@ def motion_map(flow: Any, *, grid: Sequence[int] | None = None) -> Tensor:
         ValueError: wrong shape, a grid that does not divide it.
     """
     flow = as_tensor("motion_map", "flow", flow)
-    return ops().motion_map(flow, None if grid is None else grid_sizes("motion_map", "grid", grid))
+    cells = None if grid is None else grid_sizes("motion_map", "grid", grid)
+    return call("motion_map", flow, cells, wanted=flow.requires_grad)
 
 
 def motion_map_reference(flow: Tensor, *, grid: Sequence[int] | None = None) -> Tensor:
@@ -56,32 +57,25 @@ def motion_map_reference(flow: Tensor, *, grid: Sequence[int] | None = None) -> 
 
 def register(namespace: str) -> None:
     """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
-    op = f"{namespace}::motion_map"
 
-    def fake(flow: Tensor, grid: list[int] | None) -> Tensor:
-        check_flow("motion_map", flow)
+    def shapes(flow: Tensor, grid: list[int] | None) -> Tensor:
         b, t, _, h, w = flow.shape
-        if grid is not None:
-            for name, size, cells in zip("THW", (t, h, w), grid, strict=True):
-                if cells <= 0 or size == 0 or size % cells:
-                    raise ValueError(f"motion_map: grid must divide {name}={size} into equal blocks, got {grid}")
         return flow.new_empty([b, *((t, h, w) if grid is None else grid)])
 
-    def fake_backward(grad_map: Tensor, flow: Tensor, grid: list[int] | None) -> Tensor:
+    def backward_shapes(grad_map: Tensor, flow: Tensor, grid: list[int] | None) -> Tensor:
         return flow.new_empty(flow.shape)
 
-    def setup_context(ctx: Any, inputs: tuple[Tensor, list[int] | None], output: Tensor) -> None:
+    def save(ctx: Any, inputs: tuple[Tensor, list[int] | None], output: Tensor) -> None:
         flow, ctx.grid = inputs
         ctx.save_for_backward(flow)
 
     def backward(ctx: Any, grad_map: Tensor) -> tuple[Tensor, None]:
         (flow,) = ctx.saved_tensors
-        return getattr(torch.ops, namespace).motion_map_backward(grad_map, flow, ctx.grid), None
+        return call_backward(namespace, "motion_map", grad_map, flow, ctx.grid), None
 
-    torch.library.register_fake(op)(fake)
-    torch.library.register_autograd(op, backward, setup_context=setup_context)
-    torch.library.register_fake(op + "_backward")(fake_backward)
-    forbid_double_backward(namespace, "motion_map")
+    register_shapes(namespace, "motion_map", shapes)
+    register_shapes(namespace, "motion_map_backward", backward_shapes)
+    register_gradient(namespace, "motion_map", save, backward)
 
 
 register(NAMESPACE)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from motionops.arrays import as_tensor
-from motionops.library import NAMESPACE, check_same_device, ops
+from motionops.library import NAMESPACE, ops, register_shapes
 from motionops.scalars import check_scalars
 
 MEDIANS = (1, 3, 5)
@@ -61,7 +61,7 @@ def tvl1_flow(
         real={"tau": tau, "smoothness": smoothness, "tightness": tightness, "scale_step": scale_step},
         whole={"scales": scales, "warps": warps, "iterations": iterations, "median": median},
     )
-    return ops().tvl1_flow(
+    return ops().tvl1_flow.default(
         as_tensor("tvl1_flow", "previous", previous).detach(),
         as_tensor("tvl1_flow", "following", following).detach(),
         tau,
@@ -194,17 +194,14 @@ def _cubic(t: Tensor) -> list[Tensor]:
 
 
 def register(namespace: str) -> None:
-    """Register shapes (fake kernels) of the operators in ``namespace``."""
+    """Register the shapes (fake kernel) of the operator in ``namespace``."""
 
-    def fake(previous: Tensor, following: Tensor, *parameters: Any) -> Tensor:
-        if previous.dim() != 3:
-            raise ValueError(f"tvl1_flow: previous must be [N, H, W], got {list(previous.shape)}")
-        check_same_device("tvl1_flow", "previous", previous, following=following)
+    def shapes(previous: Tensor, following: Tensor, *parameters: Any) -> Tensor:
         count, height, width = previous.shape
         real = torch.float64 if previous.dtype == torch.float64 else torch.float32
         return previous.new_empty((count, 2, height, width), dtype=real)
 
-    torch.library.register_fake(f"{namespace}::tvl1_flow")(fake)
+    register_shapes(namespace, "tvl1_flow", shapes)
 
 
 register(NAMESPACE)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_tensor
-from motionops.library import NAMESPACE, check_same_device, ops
+from motionops.library import NAMESPACE, ops, register_shapes
 from motionops.scalars import grid_sizes
 
 
@@ -41,7 +41,7 @@ def soft_correspondence(
         grid_sizes("soft_correspondence", "query_grid", query_grid),
         grid_sizes("soft_correspondence", "key_grid", key_grid),
     )
-    return ops().soft_correspondence(query_extent.detach(), key_extent.detach(), *grids)
+    return ops().soft_correspondence.default(query_extent.detach(), key_extent.detach(), *grids)
 
 
 def soft_correspondence_reference(
@@ -73,14 +73,14 @@ def _axis_overlap(query: Tensor, key: Tensor, query_cells: int, key_cells: int) 
 
 
 def register(namespace: str) -> None:
-    """Registers the fake kernel of the operator of ``namespace``."""
+    """Register the shapes (fake kernel) of the operator in ``namespace``."""
 
-    @torch.library.register_fake(f"{namespace}::soft_correspondence")
-    def _(query_extent, key_extent, query_grid, key_grid):
-        check_same_device("soft_correspondence", "query_extent", query_extent, key_extent=key_extent)
+    def shapes(query_extent, key_extent, query_grid, key_grid):
         query_cells = query_grid[0] * query_grid[1] * query_grid[2]
         key_cells = key_grid[0] * key_grid[1] * key_grid[2]
         return query_extent.new_empty((query_extent.shape[0], query_cells, key_cells))
+
+    register_shapes(namespace, "soft_correspondence", shapes)
 
 
 register(NAMESPACE)

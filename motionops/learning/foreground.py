@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motionops.arrays import as_tensor
-from motionops.library import check_same_device
+from motionops.arrays import as_tensor, check_same_device
 
 
 @torch.no_grad()

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motionops.arrays import as_tensor
-from motionops.library import check_same_device
+from motionops.arrays import as_tensor, check_same_device
 
 Variant = Literal["v1", "v2", "v3"]
 Form = Literal["paper", "released"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from motionops.library import NAMESPACE, ops
+from motionops.library import NAMESPACE, ops, register_shapes
 from motionops.views import colour
 from motionops.views.appearance import BRIGHTNESS, CONTRAST, HUE, NEUTRAL, SATURATION, Appearance
 
@@ -42,7 +42,8 @@ def augment_clips(
     appearance a clip, the same for its frames.
 
     Args:
-        frames: uint8 RGB ``[B, T, H, W, 3]``, or a sequence of B tensors ``[T, H_i, W_i, 3]``; any strides.
+        frames: uint8 RGB ``[B, T, H, W, 3]``, or a sequence of B tensors ``[T, H_i, W_i, 3]``; any strides. A CUDA
+            graph that has captured a sequence reads those very tensors at every replay.
         extents: ``[B, 3, 2]``, rows (t, y, x), columns (start, end); y and x are fractions of the picture, x with
             start > end is a mirror image, parts outside 0..1 repeat the edge. The t row is not looked at: the
             frames have been chosen.
@@ -70,7 +71,7 @@ def augment_clips(
     )
     look = (None,) * 4 if appearance is None else tuple(field.detach() for field in appearance)
     videos = [frames] if isinstance(frames, Tensor) else frames
-    return ops().augment_clips(
+    return ops().augment_clips.default(
         videos, extents.detach(), int(size), *look, mean, std, bool(difference), dtype, int(blur_kernel)
     )
 
@@ -186,13 +187,13 @@ def _blur(clips: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 def register(namespace: str) -> None:
     """Register the shapes (fake kernel) of the operator in ``namespace``."""
 
-    def fake(frames, extents, size, jitter, order, grayscale, blur_sigma, mean, std, difference, dtype, blur_kernel):
+    def shapes(frames, extents, size, jitter, order, grayscale, blur_sigma, mean, std, difference, dtype, blur_kernel):
         together = len(frames) == 1 and frames[0].ndim == 5
         batch = frames[0].shape[0] if together else len(frames)
         length = frames[0].shape[-4] if len(frames) else 0
         return extents.new_empty(batch, 3, length, size, size, dtype=dtype)
 
-    torch.library.register_fake(f"{namespace}::augment_clips")(fake)
+    register_shapes(namespace, "augment_clips", shapes)
 
 
 register(NAMESPACE)

@@ -118,7 +118,7 @@ def _check_values(extents: Tensor, appearance: Appearance | None) -> None:
     jitter, order, sigma = appearance.jitter, appearance.order, appearance.blur_sigma
     if not bool((jitter[:, :3] >= 0).all() & (jitter[:, 3].abs() <= 0.5).all() & jitter.float().isfinite().all()):
         raise ValueError("augment_clips: appearance.jitter must be three finite factors >= 0 and a hue in [-0.5, 0.5]")
-    if not bool((order.sort(dim=1).values == torch.arange(4)).all()):
+    if not bool((order.sort(dim=1).values == torch.arange(4, device=order.device)).all()):
         raise ValueError("augment_clips: appearance.order must hold a permutation of 0, 1, 2, 3 in each row")
     if not bool(((sigma >= 0) & sigma.float().isfinite()).all()):
         raise ValueError("augment_clips: appearance.blur_sigma must be finite and >= 0")

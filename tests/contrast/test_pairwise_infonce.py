@@ -271,7 +271,7 @@ def test_meta_tensors_do_not_mix_with_others(argument):
 def test_the_forward_operator_must_know_of_the_gradients(to_backend, argument):
     sample = to_backend(pairwise_sample(4, 9, 5))
     sample[argument].requires_grad_()
-    loss = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, False, False)[0]
+    loss = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, False, False, False)[0]
     with pytest.raises(RuntimeError, match=f"pairwise_infonce: {argument}_gradient must be True"):
         loss.backward()
 
@@ -285,6 +285,7 @@ def test_opcheck_forward(to_backend, query_gradient):
         0.1,
         query_gradient,
         True,
+        False,
     )
     torch.library.opcheck(ops().pairwise_infonce.default, arguments)
 
@@ -292,9 +293,9 @@ def test_opcheck_forward(to_backend, query_gradient):
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
 def test_opcheck_backward(backend, to_backend, wanted):
     sample = to_backend(pairwise_sample(4, 9, 5))
-    saved = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, True, True)[2:]
+    saved = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, True, True, False)[2:]
     grad_loss = torch.ones((), device=backend.device)
-    arguments = (grad_loss, sample["query"], sample["key"], *saved, 0.1, *wanted)
+    arguments = (grad_loss, sample["query"], sample["key"], *saved, 0.1, *wanted, False)
     torch.library.opcheck(ops().pairwise_infonce_backward.default, arguments)
 
 

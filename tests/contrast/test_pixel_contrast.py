@@ -373,6 +373,7 @@ def test_opcheck_forward(to_backend, masks, query_gradient):
             0.7,
             0.1,
             query_gradient,
+            False,
         ),
     )
 
@@ -381,9 +382,9 @@ def test_opcheck_forward(to_backend, masks, query_gradient):
 def test_opcheck_backward(backend, to_backend, wanted):
     sample = to_backend(pixel_sample(2, 2, 3, 3, 5))
     inputs = [sample[name] for name in ("query", "key", "query_extent", "key_extent")]
-    saved = ops().pixel_contrast(*inputs, None, None, None, 0.7, 0.1, True)[1:]
+    saved = ops().pixel_contrast(*inputs, None, None, None, 0.7, 0.1, True, False)[1:]
     grad_loss = torch.ones((), device=backend.device)
-    arguments = (grad_loss, *inputs, None, None, *saved, 0.7, 0.1, torch.float32, *wanted)
+    arguments = (grad_loss, *inputs, None, None, *saved, 0.7, 0.1, torch.float32, *wanted, False)
     torch.library.opcheck(ops().pixel_contrast_backward.default, arguments)
 
 

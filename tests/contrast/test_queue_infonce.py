@@ -336,6 +336,7 @@ def test_opcheck_forward(backend, to_backend, ids, query_gradient):
             sample.get("queue_ids"),
             0.1,
             query_gradient,
+            False,
         ),
     )
 
@@ -343,7 +344,7 @@ def test_opcheck_forward(backend, to_backend, ids, query_gradient):
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
 def test_opcheck_backward(backend, to_backend, wanted):
     sample = to_backend(queue_sample(4, 9, 5))
-    saved = ops().queue_infonce(sample["query"], sample["key"], sample["queue"], None, None, None, 0.1, True)[2:]
+    saved = ops().queue_infonce(sample["query"], sample["key"], sample["queue"], None, None, None, 0.1, True, False)[2:]
     grad_loss = torch.ones((), device=backend.device)
     arguments = (grad_loss, sample["query"], sample["key"], *saved, 0.1, torch.float32, *wanted)
     torch.library.opcheck(ops().queue_infonce_backward.default, arguments)

@@ -62,16 +62,16 @@ def test_gradcheck(backend):
 
 def test_opcheck(backend):
     query, key, *extents = (v.to(backend.device) for v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).values())
-    arguments = (query.requires_grad_(), key.requires_grad_(), *extents, 0.1, True, True)
+    arguments = (query.requires_grad_(), key.requires_grad_(), *extents, 0.1, True, True, False)
     torch.library.opcheck(ops().region_contrast.default, arguments)
 
 
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
 def test_opcheck_backward(backend, wanted):
     inputs = tuple(v.to(backend.device) for v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).values())
-    saved = ops().region_contrast(*inputs, 0.1, True, True)[1:]
+    saved = ops().region_contrast(*inputs, 0.1, True, True, False)[1:]
     grad_loss = torch.ones((), device=backend.device)
-    torch.library.opcheck(ops().region_contrast_backward.default, (grad_loss, *inputs, *saved, 0.1, *wanted))
+    torch.library.opcheck(ops().region_contrast_backward.default, (grad_loss, *inputs, *saved, 0.1, *wanted, False))
 
 
 def test_strided_inputs(backend):
@@ -174,7 +174,7 @@ def test_a_view_half_outside_weighs_half(backend, outside):
     moved = place.clone()
     moved[axis] += 1
     sample["query_extent"] = moved[None, None]
-    weight = ops().region_contrast(*sample.values(), 0.1, False, False)[2][0, 0]
+    weight = ops().region_contrast(*sample.values(), 0.1, False, False, False)[2][0, 0]
     assert torch.equal(weight.select(axis, 0), torch.ones(2, 2, device=backend.device))
     assert torch.equal(weight.select(axis, 1), torch.zeros(2, 2, device=backend.device))
 
@@ -306,7 +306,7 @@ def test_gradient_scales_with_that_of_the_loss(backend):
 def test_the_forward_operator_must_know_of_the_gradients(backend, argument):
     sample = {k: v.to(backend.device) for k, v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).items()}
     sample[argument].requires_grad_()
-    loss = ops().region_contrast(*sample.values(), 0.1, False, False)[0]
+    loss = ops().region_contrast(*sample.values(), 0.1, False, False, False)[0]
     with pytest.raises(RuntimeError, match=f"region_contrast: {argument}_gradient must be True"):
         loss.backward()
 

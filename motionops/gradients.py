@@ -1,0 +1,114 @@
+"""How an operator that has a gradient is called.
+
+A plain eager call goes through an ``autograd.Function`` outside the operator, in the style whose forward pass takes
+``ctx``: of what autograd in Python costs, that is the least (docs/adding_an_op.md has the figures). Compiled, exported
+and ``torch.func`` calls go to the operator itself, whose gradient torch knows from ``torch.library.register_autograd``.
+Both take it from the same two functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from motionops.library import current_namespace
+
+_functions: dict[tuple[str, str], type[torch.autograd.Function]] = {}
+
+
+def register_gradient(
+    namespace: str, op: str, save: Callable[..., None], backward: Callable[..., tuple[Any, ...]], *, results: int = 1
+) -> None:
+    """Register the gradient of ``<op>``, by ``<op>_backward``, which cannot be differentiated again.
+
+    Args:
+        namespace: of the operators.
+        op: the operator's name. Of its outputs the first is differentiable.
+        save: ``save(ctx, inputs, output)`` keeps what the backward pass needs.
+        backward: ``backward(ctx, gradient)`` returns a gradient or None for every input.
+        results: how many of the outputs the caller is given; the others are there for ``save``.
+    """
+    operator = getattr(getattr(torch.ops, namespace), op).default
+
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            output = operator(*inputs)
+        ctx.set_materialize_grads(False)
+        save(ctx, inputs, output)
+        return output if isinstance(output, Tensor) else output[:results]
+
+    def step_back(ctx: Any, gradient: Tensor | None, *others: None) -> Any:
+        if gradient is None:  # of a result that nothing was made of
+            return (None,) * len(ctx.needs_input_grad)
+        return backward(ctx, gradient)
+
+    # the type's name is the graph's: queue_infonceBackward
+    functions = {"forward": staticmethod(forward), "backward": staticmethod(step_back)}
+    _functions[namespace, op] = type(op, (torch.autograd.Function,), functions)
+
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            ctx.mark_non_differentiable(*output[1:])
+        save(ctx, inputs, output)
+
+    torch.library.register_autograd(f"{namespace}::{op}", step_back, setup_context=setup_context)
+
+    def refuse(ctx: Any, *gradients: Any) -> Any:
+        raise RuntimeError(f"{op}: its gradient cannot be differentiated again (there is no backward of the backward)")
+
+    torch.library.register_autograd(f"{namespace}::{op}_backward", refuse)
+
+
+def call(op: str, *arguments: Any, wanted: bool) -> Any:
+    """Call ``<op>`` of the namespace in use.
+
+    Args:
+        op: the operator's name.
+        arguments: all of its arguments, in order.
+        wanted: whether one of the differentiable arguments requires a gradient.
+
+    Raises:
+        RuntimeError: an argument has a tangent: there are no forward-mode derivatives.
+    """
+    namespace = current_namespace()
+    operator = getattr(getattr(torch.ops, namespace), op).default
+    if torch.compiler.is_compiling():
+        return operator(*arguments)
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(op, arguments)
+    if torch._C._are_functorch_transforms_active():
+        return operator(*arguments)
+    if wanted and torch.is_grad_enabled():
+        return _functions[namespace, op].apply(*arguments)
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
+
+
+def call_backward(namespace: str, op: str, *arguments: Any) -> Any:
+    """Call ``<op>_backward`` in the backward pass of ``<op>``."""
+    operator = getattr(getattr(torch.ops, namespace), f"{op}_backward").default
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return operator(*arguments)  # differentiating it again is refused there
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
+
+
+def check_kept(op: str, wanted: Sequence[bool], kept_for: Sequence[bool]) -> None:
+    """Raise where the backward pass wants a gradient, of query or of key, that the forward pass did not prepare."""
+    for argument, wants, kept in zip(("query", "key"), wanted, kept_for, strict=False):
+        if wants and not kept:
+            raise RuntimeError(
+                f"{op}: {argument}_gradient must be True where {argument} requires a gradient, got False"
+            )
+
+
+def _refuse_tangents(op: str, arguments: Sequence[Any]) -> None:
+    for value in arguments:
+        if isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None:
+            raise RuntimeError(
+                f"{op}: it has no forward-mode derivative (torch.func.jvp, dual numbers): take the backward pass"
+            )
