@@ -14,6 +14,7 @@ from motionops.errors import UserError
 from motionops.learning.config import TrainConfig
 from motionops.learning.distributed import any_rank, gather_lists, sum_over_ranks, world
 from motionops.learning.feature_queue import FeatureQueue
+from motionops.learning.gradient_watch import AFTER_A_LOSS, GradientWatch
 from motionops.learning.lightning import Callback, LightningModule
 from motionops.learning.schedule import cosine_factor, milestone_factor
 from motionops.seeds import mix
@@ -55,6 +56,7 @@ class SelfSupervisedModule(LightningModule):
         self._resume_note: dict[str, Any] = {}
         self._last_time = (0.0, 0)
         self._outputs: list[dict[str, Tensor]] = []
+        self._gradients = GradientWatch()
 
     @property
     def epoch(self) -> int:
@@ -124,6 +126,9 @@ class SelfSupervisedModule(LightningModule):
         for group in self.optimizers().param_groups:
             group["lr"] = self.learning_rate()
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self._gradients.note(self.step + 1, self.named_parameters(), at_once=self.device.type == "cpu")
+
     def enqueue_after_step(self, queue: FeatureQueue, keys: Tensor, ids: Tensor | None = None) -> None:
         """Enqueue when the step is over: the backward pass may still need the queue as the loss saw it."""
         self._pending.append((queue, keys, ids))
@@ -158,15 +163,14 @@ class SelfSupervisedModule(LightningModule):
             self._log(outputs, rate)
 
     def require_finite(self, loss: Tensor) -> None:
-        """UserError where a rank's loss is NaN or infinite: the networks are then lost, and no later step mends them.
+        """UserError where a rank's loss, or a gradient of the steps since the last call, is NaN or infinite: the
+        networks are then lost, and no later step mends them.
 
         Waits for the device, and for the other ranks: all of them must call.
         """
+        self._gradients.require_finite()
         if any_rank(not bool(torch.isfinite(loss).all())):
-            raise UserError(
-                f"the loss of step {self.step} is not finite; last.ckpt, if there is one, is from before; a lower "
-                "--learning-rate or a longer --warmup-epochs may help"
-            )
+            raise UserError(f"the loss of step {self.step} is not finite; {AFTER_A_LOSS}")
 
     def _log(self, outputs: dict[str, Tensor], rate: float) -> None:
         values = sum_over_ranks(torch.stack([value.float() for value in outputs.values()])) / world()[1]

@@ -38,6 +38,7 @@ from motionops.learning.run_folder import (
     start_folder,
 )
 from motionops.models import build_backbone, save_backbone
+from motionops.models.bfloat16_convolutions import float32_where_wrong
 from motionops.video import VideoDataset, collate_videos
 from motionops.video.dali import require_dali
 
@@ -126,7 +127,11 @@ def train(
                 callbacks = [profiled, *callbacks, profiled.last]
             trainer = make_trainer(config, devices, nodes, run_loggers, callbacks)
             if module.step < module.total_steps:
-                with compiled(module, devices * nodes) if config.compile else contextlib.nullcontext():
+                with contextlib.ExitStack() as changed:
+                    if config.precision == "bf16-mixed" and not torch.cuda.is_available():
+                        changed.enter_context(right_convolutions(module, tell=first_rank))
+                    if config.compile:
+                        changed.enter_context(compiled(module, devices * nodes))
                     trainer.fit(module, datamodule=PlannedData(config, module, dataset, note["videos"]))
             elif first_rank:
                 say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
@@ -141,6 +146,19 @@ def train(
     if first_rank:
         (conclude or finish)(config, module, videos, dataset)
     return 0
+
+
+@contextlib.contextmanager
+def right_convolutions(module: torch.nn.Module, tell: bool) -> Iterator[None]:
+    """Convolutions that bfloat16 gets wrong on this CPU are float32's while the context lasts; a line says so."""
+    with float32_where_wrong(module) as found:
+        if found and tell:
+            lengths = ", ".join(map(str, sorted(set().union(*found.values()))))
+            say(
+                f"--precision bf16-mixed: convolutions run in float32 where they get {lengths} frames; in bfloat16 "
+                "this torch computes them wrongly on this processor"
+            )
+        yield
 
 
 def make_trainer(config: TrainConfig, devices: int, nodes: int, run_loggers: Any, callbacks: list) -> Trainer:
