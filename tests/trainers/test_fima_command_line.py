@@ -1,11 +1,13 @@
 """Wrong flags: one clear line, a non-zero exit status, no traceback; found before anything is trained."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import fima
 import pytest
+import torch
 
 from motionops.commandline import run
 
@@ -109,6 +111,23 @@ def test_a_loss_that_is_lost_ends_the_run_and_spares_the_checkpoint(capsys, tmp_
     assert "is not finite" in line
     assert "--learning-rate" in line
     assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
+def test_a_gradient_that_is_lost_ends_the_run_before_its_update(capsys, tmp_path, shapes, monkeypatch):
+    """The losses are well."""
+
+    def lose(module):
+        if module.step == 2:
+            module.backbone.stem[0].weight.grad[0, 0, 0, 0, 0] = math.inf
+
+    monkeypatch.setattr(fima.FIMA, "on_after_backward", lose)
+    flags = ["--data", shapes, "--list", shapes / "train.txt", "--size", "16", "--batch-size", "4", "--queue", "16"]
+    flags += ["--workers", "0", "--losses", "vv", "--log-every", "1", "--checkpoint-every", "1"]
+    line = refused(capsys, "--output", tmp_path / "run", *flags)
+    assert line.startswith("error: step 3: the gradient of backbone.stem.0.weight of ")
+    checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert checkpoint["motionops"]["step"] == 2
+    assert all(x.isfinite().all() for x in checkpoint["state_dict"].values())
 
 
 def test_help_names_every_flag(capsys):
