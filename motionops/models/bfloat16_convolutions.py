@@ -1,12 +1,12 @@
 """Convolutions over time that this machine's CPU computes wrongly in bfloat16, and their way out: float32.
 
-torch 2.14.1 (oneDNN 3.12) gives a wrong gradient of the weights, on processors with AVX-512 but without AMX, where the
-clip is shorter than the kernel and padded on both sides: 3 x 3 x 3 and 3 x 1 x 1 kernels at 2 frames, which the last
-stage of many networks sees. While the kernel leaves the padding in front, oneDNN's loop over output frames
-(`compute_od_loop_common` in jit_avx512_core_bf16_conv_kernel.cpp) must stay at the first input frame; the kernels for
-float32 and AMX jump over the step to the next one, the one for bfloat16 takes it. So outputs meet the wrong frames, in
-every call and for any number of channels, pictures and layout: the gradient is off by tens of per cent. And the last
-frame is read behind the clip, where there may be a NaN: that part comes and goes.
+torch 2.14.1 (oneDNN 3.12) gives a wrong gradient of the weights, on processors with AVX-512 but without AMX (by its
+source; seen with avx512_bf16), where the clip is shorter than the kernel and padded on both sides: 3 x 3 x 3 and
+3 x 1 x 1 kernels at 2 frames, which the last stage of many networks sees. While the kernel leaves the padding in front,
+oneDNN's loop over output frames (`compute_od_loop_common` in jit_avx512_core_bf16_conv_kernel.cpp) must stay at the
+first input frame; the kernels for float32 and AMX jump over the step to the next one, the one for bfloat16 takes it. So
+outputs meet the wrong frames, in every call and for any number of channels, pictures and layout: the gradient is off by
+tens of per cent. And the last frame is read behind the clip, where there may be a NaN: that part comes and goes.
 
 Which kernel a machine takes is torch's choice. So it is asked, by a small clip of each length.
 """
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 # oneDNN computes channels in blocks, one like the other but the last, and has a kernel of its own for few.
 BLOCK = 16
 
-# Rounded inputs are exact here, so a right result is off by the rounding of its sums, 2^-9 each; a wrong one by 1/2.
+# Relative to its length. Inputs are exact, so a right result is off by the rounding of sums, 2^-9 each (0.009 was the
+# most seen); of two independent frames the wrong gradient is off by sqrt(3) / 2.
 OFF = 2.0**-5
 
 
