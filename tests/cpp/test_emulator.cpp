@@ -1,5 +1,9 @@
 // The emulator itself, and the host twins of the device helpers: what CUDA promises, and that misuse is reported.
+#include <atomic>
+#include <chrono>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -80,6 +84,54 @@ void copies_kernel(const int* source, int* out) {
   out[3] = shared[1];
   wait_copies<0>();
   out[4] = shared[1];
+}
+
+void nothing_kernel(int) {}
+
+cudaError_t launch_with(size_t shared_bytes) {
+  return launch(nothing_kernel, dim3(1), dim3(1), shared_bytes, nullptr, 0);
+}
+
+// How much dynamic shared memory a kernel may have belongs to the kernel, not to a launch of it.
+void check_shared_memory() {
+  {
+    std::atomic<int> refused = 0;
+    const auto start = [&](size_t shared_bytes) { refused += launch_with(shared_bytes) != cudaSuccess; };
+    std::unique_lock device_is_busy(emulator::launch_mutex);  // both threads come as far as their launch
+    std::thread large(start, 70 << 10);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    std::thread small(start, 60 << 10);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    device_is_busy.unlock();
+    large.join();
+    small.join();
+    CHECK(refused == 0, "%d of the launches of two host threads", refused.load());
+  }
+
+  const auto check_device = [](int device, int most, size_t of_its_own) {
+    emulator::current_device = device;
+    emulator::shared_bytes_of_a_block = most;
+    emulator::static_shared_bytes = of_its_own;
+    const size_t left = static_cast<size_t>(most) - of_its_own;
+    CHECK(launch_with(left) == cudaSuccess, "all of %d bytes, %zu its own", most, of_its_own);
+    CHECK(launch_with(left + 1) == cudaErrorInvalidValue, "more than %d bytes, %zu its own", most, of_its_own);
+  };
+  check_device(1, 166912, 0);  // sm_80
+  check_device(2, 101376, 0);  // sm_86, sm_89, sm_120
+  check_device(3, 232448, 4096);
+  CHECK(launch_with(47 << 10) == cudaSuccess, "48 KB together with its own");
+  check_device(0, 232448, 0);
+}
+
+void check_grids() {
+  const auto extent = [](dim3 grid) { return uint64_t{grid.x} * grid.y * grid.z; };
+  CHECK(extent(grid_of(7)) == 7 && extent(grid_of(0x7fffffff)) == 0x7fffffff, "grids that exist");
+  CHECK(grid_of(5, 3).x == 5 && grid_of(5, 3).y == 1 && grid_of(5, 3).z == 3, "blocks along z");
+  for (const int64_t blocks : {int64_t{-1}, int64_t{0}, int64_t{1} << 31, (int64_t{1} << 32) + 1, INT64_MAX}) {
+    const cudaError_t error = launch(nothing_kernel, grid_of(blocks), dim3(1), 0, nullptr, 0);
+    CHECK(error == cudaErrorInvalidConfiguration, "%lld blocks", static_cast<long long>(blocks));
+  }
+  for (const int64_t along_z : {0, 0x10000}) CHECK(extent(grid_of(1, along_z)) == 0, "too many along z");
 }
 
 float value(int row, int column) { return static_cast<float>((row * 7 + column * 3) % 11 - 5); }
@@ -163,6 +215,9 @@ int main() {
   CHECK(launch(diverging_kernel, dim3(1), dim3(1025), 0, nullptr, 0) == cudaErrorInvalidConfiguration, "threads");
   CHECK(launch(diverging_kernel, dim3(0), dim3(32), 0, nullptr, 0) == cudaErrorInvalidConfiguration, "empty grid");
   CHECK(launch(diverging_kernel, dim3(1), dim3(32), 1 << 20, nullptr, 0) == cudaErrorInvalidValue, "shared memory");
+
+  check_shared_memory();
+  check_grids();
 
   const int source[3] = {7, 8, 9};
   int words[5] = {};

@@ -9,7 +9,6 @@
 #include <deque>
 #include <exception>
 #include <memory>
-#include <mutex>
 
 #include "include/emulator.h"
 
@@ -235,8 +234,6 @@ void warp_collective(unsigned mask, void* record, Combine combine) {
 }
 
 void run_grid(dim3 grid, dim3 block_size, size_t shared_bytes, void (*kernel)(void*), void* context) {
-  static std::mutex one_launch_at_a_time;
-  const std::lock_guard lock(one_launch_at_a_time);
   Block& b = block();
   b.threads = block_size.x * block_size.y * block_size.z;
   b.kernel = kernel;

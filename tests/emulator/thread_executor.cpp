@@ -10,10 +10,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "include/emulator.h"
 
@@ -95,6 +98,65 @@ void release(Meeting& meeting, unsigned waiters) {
   meeting.released.notify_all();
 }
 
+// Host threads that are kept: to start one costs a sanitizer a hundred times what waking it does. A worker is woken through
+// a lock of its own, and takes the lock that all share only when its kernel is over: an order between two workers that
+// the kernel did not make would hide a race.
+class Workers {
+ public:
+  ~Workers() {
+    for (auto& worker : workers_) worker->give(Task{});
+  }
+
+  // Calls work(index) for every index below `count`, each in a thread of its own, and returns when all have.
+  template <typename Work>
+  void run(unsigned count, const Work& work) {
+    while (workers_.size() < count) workers_.push_back(std::make_unique<Worker>());
+    unsigned running = count;
+    for (unsigned index = 0; index < count; ++index) {
+      workers_[index]->give([&, index] {
+        work(index);
+        const std::lock_guard lock(mutex_);
+        if (--running == 0) all_done_.notify_one();
+      });
+    }
+    std::unique_lock lock(mutex_);
+    all_done_.wait(lock, [&] { return running == 0; });
+  }
+
+ private:
+  using Task = std::function<void()>;  // an empty one ends the worker
+
+  class Worker {
+   public:
+    void give(Task task) {
+      const std::lock_guard lock(mutex_);
+      task_ = std::move(task);
+      given_ = true;
+      woken_.notify_one();
+    }
+
+   private:
+    Task take() {
+      std::unique_lock lock(mutex_);
+      woken_.wait(lock, [&] { return given_; });
+      given_ = false;
+      return std::move(task_);
+    }
+
+    std::mutex mutex_;
+    std::condition_variable woken_;
+    Task task_;
+    bool given_ = false;
+    std::jthread thread_{[this] {
+      while (const Task task = take()) task();
+    }};
+  };
+
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::mutex mutex_;
+  std::condition_variable all_done_;
+};
+
 }  // namespace
 
 Thread& current() { return self; }
@@ -135,8 +197,7 @@ void warp_collective(unsigned mask, void* record, Combine combine) {
 }
 
 void run_grid(dim3 grid, dim3 block_size, size_t shared_bytes, void (*kernel)(void*), void* context) {
-  static std::mutex one_launch_at_a_time;
-  const std::lock_guard launch_lock(one_launch_at_a_time);
+  static Workers workers;
   const unsigned threads = block_size.x * block_size.y * block_size.z;
   for (unsigned z = 0; z < grid.z; ++z) {
     for (unsigned y = 0; y < grid.y; ++y) {
@@ -150,22 +211,16 @@ void run_grid(dim3 grid, dim3 block_size, size_t shared_bytes, void (*kernel)(vo
         const std::unique_ptr<void, void (*)(void*)> shared(std::malloc(shared_bytes == 0 ? 1 : shared_bytes),
                                                             std::free);
         std::memset(shared.get(), 0xff, shared_bytes);
-        {
-          std::vector<std::jthread> workers;
-          workers.reserve(threads);
-          for (unsigned index = 0; index < threads; ++index) {
-            workers.emplace_back([&, index] {
-              place(self, index, {x, y, z}, block_size, grid, shared.get());
-              try {
-                kernel(context);
-              } catch (const Abandoned&) {
-              } catch (...) {
-                fail(std::current_exception());
-              }
-              check_progress(state.population.fetch_sub(1, std::memory_order_relaxed) - 1);
-            });
+        workers.run(threads, [&](unsigned index) {
+          place(self, index, {x, y, z}, block_size, grid, shared.get());
+          try {
+            kernel(context);
+          } catch (const Abandoned&) {
+          } catch (...) {
+            fail(std::current_exception());
           }
-        }
+          check_progress(state.population.fetch_sub(1, std::memory_order_relaxed) - 1);
+        });
         block = nullptr;
         if (state.failure) std::rethrow_exception(state.failure);
       }

@@ -9,7 +9,10 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <map>
+#include <mutex>
 #include <type_traits>
+#include <utility>
 
 #include "emulator.h"
 
@@ -58,14 +61,14 @@ inline const char* cudaGetErrorString(cudaError_t error) {
   return "unknown error";
 }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 inline cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = emulator::current_device;
   return cudaSuccess;
 }
-// Few, so that a block has several pieces of work, and odd, so that they do not divide evenly.
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = 3;
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? motionops_emulated_multiprocessors
+                                                       : emulator::shared_bytes_of_a_block;
   return cudaSuccess;
 }
 inline cudaError_t cudaMemsetAsync(void* target, int value, size_t bytes, cudaStream_t = nullptr) {
@@ -76,6 +79,53 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cu
 inline cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind,
                                    cudaStream_t = nullptr) {
   if (bytes != 0) std::memcpy(target, source, bytes);
+  return cudaSuccess;
+}
+
+// ---- launches, and how much dynamic shared memory a kernel may have ----
+
+struct cudaFuncAttributes {
+  size_t sharedSizeBytes;
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+
+namespace emulator {
+
+inline std::mutex shared_memory_mutex;
+// Bytes that a kernel may have on a device, where they were set.
+inline std::map<std::pair<const void*, int>, size_t> shared_memory_set;
+
+inline size_t shared_memory_allowed(const void* kernel) {
+  const std::lock_guard lock(shared_memory_mutex);
+  const auto set = shared_memory_set.find({kernel, current_device});
+  return set != shared_memory_set.end() ? set->second : 48 * 1024 - static_shared_bytes;
+}
+
+// Runs the kernel before it returns. What CUDA refuses at a launch is refused here too; whether its shared memory is too
+// much is asked last, when the launches of other host threads are over, so that what they set in the meantime shows.
+inline cudaError_t launch(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void*),
+                          void* context) {
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  const bool grid_fits =
+      grid.x != 0 && grid.y != 0 && grid.z != 0 && grid.x <= 0x7fffffffu && grid.y <= 65535u && grid.z <= 65535u;
+  if (threads == 0 || threads > kMaximumThreads || !grid_fits) return cudaErrorInvalidConfiguration;
+  const std::lock_guard lock(launch_mutex);
+  if (shared_bytes > shared_memory_allowed(kernel)) return cudaErrorInvalidValue;
+  run_grid(grid, block, shared_bytes, body, context);
+  return cudaSuccess;
+}
+
+}  // namespace emulator
+
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  attributes->sharedSizeBytes = emulator::static_shared_bytes;
+  return cudaSuccess;
+}
+inline cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
+  const size_t most = static_cast<size_t>(emulator::shared_bytes_of_a_block) - emulator::static_shared_bytes;
+  if (bytes < 0 || static_cast<size_t>(bytes) > most) return cudaErrorInvalidValue;
+  const std::lock_guard lock(emulator::shared_memory_mutex);
+  emulator::shared_memory_set[{kernel, emulator::current_device}] = static_cast<size_t>(bytes);
   return cudaSuccess;
 }
 
@@ -104,8 +154,6 @@ inline float __logf(float value) { return std::log(value); }
 inline float __log2f(float value) { return std::log2(value); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __frcp_rn(float value) { return 1.0f / value; }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 using std::isfinite;

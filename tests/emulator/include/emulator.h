@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -71,11 +72,18 @@ using Combine = void (*)(void* const records[32]);
 void warp_collective(unsigned mask, void* record, Combine combine);
 
 // Runs `kernel(context)` once per thread of the grid. Dynamic shared memory is allocated to the byte and filled with a
-// pattern that reads as NaN before each block, so that reading what nobody wrote shows.
+// pattern that reads as NaN before each block, so that reading what nobody wrote shows. Called with launch_mutex held.
 void run_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*kernel)(void*), void* context);
 
-inline constexpr size_t kMaximumSharedBytes = 232448;  // what a block may ask for on sm_90
+// Held while a grid runs: host threads take turns.
+inline std::mutex launch_mutex;
+
 inline constexpr unsigned kMaximumThreads = 1024;
+
+// The machine that is imagined; tests change it.
+inline thread_local int current_device = 0;
+inline int shared_bytes_of_a_block = 232448;  // what a block may ask for on sm_90
+inline size_t static_shared_bytes = 0;        // of every kernel: `__shared__` is not counted here
 
 // Fills a Thread's indices for the given place in the grid.
 inline void place(Thread& thread, unsigned flat_index, uint3 block_index, dim3 block, dim3 grid, void* shared) {
@@ -99,3 +107,9 @@ inline unsigned existing_lanes(unsigned mask, unsigned warp, unsigned threads) {
 }
 
 }  // namespace emulator
+
+// Few, so that a block has several pieces of work, and odd, so that they do not divide evenly. A plain symbol, so that
+// Python's ctypes finds it too.
+extern "C" {
+__attribute__((visibility("default"))) inline int motionops_emulated_multiprocessors = 3;
+}
