@@ -59,8 +59,8 @@ cudaError_t rasterize_motion_vectors_cuda(const RasterizeMotionVectors& args, cu
   const int64_t count = args.cell_rows() * args.cell_columns();
   const int64_t blocks = args.frames * ((count + kThreads - 1) / kThreads);
   if (blocks == 0) return cudaSuccess;
-  const auto grid = dim3(static_cast<unsigned>(blocks < kMostBlocks ? blocks : kMostBlocks));
-  return launch(rasterize_motion_vectors_kernel, grid, dim3(kThreads), 0, stream, args);
+  return launch(rasterize_motion_vectors_kernel, grid_of(blocks < kMostBlocks ? blocks : kMostBlocks), dim3(kThreads),
+                0, stream, args);
 }
 
 }  // namespace motionops

@@ -137,9 +137,9 @@ cudaError_t own_key_forward(const QueueInfonceForward& args, const Policy& polic
   const cudaError_t error =
       launch_streaming_softmax(args.dtype, args.tf32, plan.stream, policy, plan.merge.workers, stream);
   if (error != cudaSuccess) return error;
-  const auto grid = dim3(static_cast<unsigned>(args.rows));
   return with_element(args.dtype, [&](auto element) {
-    return launch(own_key::own_key_merge_kernel<decltype(element)>, grid, dim3(kMergeThreads), 0, stream, plan.merge);
+    return launch(own_key::own_key_merge_kernel<decltype(element)>, grid_of(args.rows), dim3(kMergeThreads), 0, stream,
+                  plan.merge);
   });
 }
 

@@ -161,8 +161,8 @@ cudaError_t pairwise_infonce_backward_cuda(const PairwiseInfonceBackward& args, 
   }
   if (args.grad_query != nullptr) {
     const cudaError_t error = with_element(args.dtype, [&](auto element) {
-      return launch(pairwise_infonce_query_gradient_kernel<decltype(element)>, dim3(static_cast<unsigned>(args.rows)),
-                    dim3(128), 0, stream, args);
+      return launch(pairwise_infonce_query_gradient_kernel<decltype(element)>, grid_of(args.rows), dim3(128), 0, stream,
+                    args);
     });
     if (error != cudaSuccess) return error;
   }
@@ -173,8 +173,8 @@ cudaError_t pairwise_infonce_backward_cuda(const PairwiseInfonceBackward& args, 
   const cudaError_t error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, policy, plan.workers, stream);
   if (error != cudaSuccess) return error;
   return with_element(args.dtype, [&](auto element) {
-    return launch(pairwise_infonce_key_merge_kernel<decltype(element)>, dim3(static_cast<unsigned>(args.key_rows)),
-                  dim3(kMergeThreads), 0, stream, args, plan.stream.partials, plan.workers);
+    return launch(pairwise_infonce_key_merge_kernel<decltype(element)>, grid_of(args.key_rows), dim3(kMergeThreads), 0,
+                  stream, args, plan.stream.partials, plan.workers);
   });
 }
 

@@ -340,16 +340,15 @@ cudaError_t pixel_contrast_forward_cuda(const PixelContrastForward& args, void* 
   error = launch_streaming_softmax(args.dtype, args.tf32, plan.positives, QueryPixels{merge.pairs, true},
                                    merge.positive_workers, stream);
   if (error != cudaSuccess) return error;
-  return launch(pixel_contrast_merge_kernel, dim3(static_cast<unsigned>(merge.pairs.rows())), dim3(kMergeThreads), 0,
-                stream, merge);
+  return launch(pixel_contrast_merge_kernel, grid_of(merge.pairs.rows()), dim3(kMergeThreads), 0, stream, merge);
 }
 
 cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void* workspace, cudaStream_t stream) {
   if (is_empty(args.pairs)) return cudaSuccess;
   if (too_large(args.pairs)) return cudaErrorInvalidValue;
-  const auto rows = static_cast<unsigned>(args.pairs.batch * args.pairs.frames * args.pairs.height * args.pairs.width);
+  const int64_t rows = args.pairs.batch * args.pairs.frames * args.pairs.height * args.pairs.width;
   if (args.grad_query != nullptr) {
-    const cudaError_t error = launch(pixel_contrast_query_gradient_kernel, dim3(rows), dim3(128), 0, stream, args);
+    const cudaError_t error = launch(pixel_contrast_query_gradient_kernel, grid_of(rows), dim3(128), 0, stream, args);
     if (error != cudaSuccess) return error;
   }
   if (args.grad_key == nullptr) return cudaSuccess;
@@ -357,14 +356,14 @@ cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void
   const BackwardPlan plan = make_plan(args, memory);
   cudaError_t error = find_pixel_pairs(args.pairs, plan.pairs, nullptr, stream);
   if (error != cudaSuccess) return error;
-  error =
-      launch(describe_queries_kernel, dim3((rows + 255) / 256), dim3(256), 0, stream, args, plan.pairs, plan.queries);
+  error = launch(describe_queries_kernel, grid_of((rows + 255) / 256), dim3(256), 0, stream, args, plan.pairs,
+                 plan.queries);
   if (error != cudaSuccess) return error;
   error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, KeyPixels{plan.pairs, plan.queries},
                                    plan.workers, stream);
   if (error != cudaSuccess) return error;
-  return launch(pixel_contrast_key_merge_kernel, dim3(rows), dim3(kMergeThreads), 0, stream, args, plan.stream.partials,
-                plan.pairs.header, plan.workers);
+  return launch(pixel_contrast_key_merge_kernel, grid_of(rows), dim3(kMergeThreads), 0, stream, args,
+                plan.stream.partials, plan.pairs.header, plan.workers);
 }
 
 }  // namespace motionops

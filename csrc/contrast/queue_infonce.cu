@@ -68,9 +68,8 @@ cudaError_t queue_infonce_forward_cuda(const QueueInfonceForward& args, void* wo
 
 cudaError_t queue_infonce_backward_cuda(const QueueInfonceBackward& args, cudaStream_t stream) {
   if (args.rows == 0) return cudaSuccess;
-  const auto grid = dim3(static_cast<unsigned>(args.rows));
   return with_element(args.dtype, [&](auto element) {
-    return launch(queue_infonce_backward_kernel<decltype(element)>, grid, dim3(128), 0, stream, args);
+    return launch(queue_infonce_backward_kernel<decltype(element)>, grid_of(args.rows), dim3(128), 0, stream, args);
   });
 }
 

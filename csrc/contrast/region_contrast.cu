@@ -279,8 +279,7 @@ Plan make_plan(const Args& args, bool transposed, Workspace& workspace) {
 
 cudaError_t make_tables(const RegionPairs& pairs, float* tables, cudaStream_t stream) {
   const int64_t size = pairs.batch * pairs.views * pairs.table_size();
-  return launch(region_overlaps_kernel, dim3(static_cast<unsigned>((size + 255) / 256)), dim3(256), 0, stream, pairs,
-                tables);
+  return launch(region_overlaps_kernel, grid_of((size + 255) / 256), dim3(256), 0, stream, pairs, tables);
 }
 
 }  // namespace
@@ -325,8 +324,8 @@ cudaError_t region_contrast_forward_cuda(const RegionContrastForward& args, void
                     static_cast<float*>(args.weight),
                     static_cast<float*>(args.expected_difference)};
   return with_element(args.dtype, [&](auto element) {
-    return launch(region_contrast_merge_kernel<decltype(element)>, dim3(static_cast<unsigned>(rows)),
-                  dim3(kMergeThreads), 0, stream, merge);
+    return launch(region_contrast_merge_kernel<decltype(element)>, grid_of(rows), dim3(kMergeThreads), 0, stream,
+                  merge);
   });
 }
 
@@ -337,8 +336,7 @@ cudaError_t region_contrast_backward_cuda(const RegionContrastBackward& args, vo
     return cudaMemsetAsync(args.grad_key, 0, columns * args.dim * sizeof(float), stream);
   }
   if (args.grad_query != nullptr) {
-    const cudaError_t error =
-        launch(region_query_gradient_kernel, dim3(static_cast<unsigned>(rows)), dim3(128), 0, stream, args);
+    const cudaError_t error = launch(region_query_gradient_kernel, grid_of(rows), dim3(128), 0, stream, args);
     if (error != cudaSuccess) return error;
   }
   if (args.grad_key == nullptr) return cudaSuccess;
@@ -346,14 +344,13 @@ cudaError_t region_contrast_backward_cuda(const RegionContrastBackward& args, vo
   const Plan plan = make_plan(args, true, memory);
   cudaError_t error = make_tables(args.pairs, plan.tables, stream);
   if (error != cudaSuccess) return error;
-  error = launch(region_describe_kernel, dim3(static_cast<unsigned>((rows + 255) / 256)), dim3(256), 0, stream, args,
-                 plan.queries);
+  error = launch(region_describe_kernel, grid_of((rows + 255) / 256), dim3(256), 0, stream, args, plan.queries);
   if (error != cudaSuccess) return error;
   error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream,
                                    QueryCells{args.pairs, plan.tables, plan.queries}, plan.workers, stream);
   if (error != cudaSuccess) return error;
-  return launch(region_key_merge_kernel, dim3(static_cast<unsigned>(columns)), dim3(kMergeThreads), 0, stream, args,
-                plan.stream.partials, plan.workers);
+  return launch(region_key_merge_kernel, grid_of(columns), dim3(kMergeThreads), 0, stream, args, plan.stream.partials,
+                plan.workers);
 }
 
 }  // namespace motionops

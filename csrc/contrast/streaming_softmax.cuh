@@ -510,8 +510,7 @@ cudaError_t launch_streaming_softmax(Dtype dtype, bool tf32, Streaming stream, c
                                      cudaStream_t cuda_stream) {
   const streaming::Shape shape = streaming::shape_of(dtype, stream.dim, sizeof(typename Policy::Column));
   stream.stages = shape.stages;
-  const dim3 grid(static_cast<unsigned>(workers), 1,
-                  static_cast<unsigned>(stream.partials.expected != nullptr ? shape.chunks : 1));
+  const dim3 grid = grid_of(workers, stream.partials.expected != nullptr ? shape.chunks : 1);
   const auto start = [&](auto arithmetic) {
     return launch(streaming::streaming_softmax_kernel<decltype(arithmetic), Policy>, grid, dim3(kTileThreads),
                   shape.shared_bytes, cuda_stream, stream, policy);

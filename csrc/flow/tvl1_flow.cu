@@ -302,8 +302,7 @@ class Run {
   template <typename... Parameters>
   void start(void (*kernel)(Parameters...), int64_t threads, std::type_identity_t<Parameters>... arguments) {
     if (error_ != cudaSuccess) return;
-    const auto blocks = static_cast<unsigned>((threads + kThreads - 1) / kThreads);
-    error_ = launch(kernel, dim3(blocks), dim3(kThreads), 0, stream_, arguments...);
+    error_ = launch(kernel, grid_of((threads + kThreads - 1) / kThreads), dim3(kThreads), 0, stream_, arguments...);
   }
 
   void resize(const Real* from, Level from_level, Real* to, Level to_level, int64_t planes, double ratio_y,
@@ -340,9 +339,8 @@ class Run {
         step.tightness = static_cast<Real>(args_.tightness);
         step.k = static_cast<Real>(args_.tau / args_.tightness);
         if (error_ == cudaSuccess) {
-          const auto blocks = static_cast<unsigned>(step.tiles_x * step.tiles_y * args_.pairs);
-          error_ = launch(&iterate_kernel<Real>, dim3(blocks), dim3(kThreads), kState * kRegion * sizeof(Real), stream_,
-                          step);
+          error_ = launch(&iterate_kernel<Real>, grid_of(step.tiles_x * step.tiles_y * args_.pairs), dim3(kThreads),
+                          kState * kRegion * sizeof(Real), stream_, step);
         }
         fresh = false;
         now_ = 1 - now_;
