@@ -168,7 +168,8 @@ __device__ __forceinline__ bool last_block(int32_t* counter) {
   if (threadIdx.x == 0) {
     __threadfence();
     last = atomicAdd(counter, 1) == static_cast<int32_t>(gridDim.x) - 1;
-    __threadfence();
+    // a fence empties the multiprocessor's cache, under the feet of its other blocks
+    if (last) __threadfence();
   }
   __syncthreads();
   return last;
