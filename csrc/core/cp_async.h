@@ -45,6 +45,7 @@ void copy_async(void* target, const void* source, bool valid) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
   const auto misaligned = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kBytes != 0; };
   if (misaligned(target) || misaligned(source)) throw emulator::Error("emulator: misaligned cp.async");
+  std::memset(target, 0xff, kBytes);  // the unit may write from now on; what it writes is there after the wait
   emulator::current().open_copies.push_back({target, source, kBytes, valid ? kBytes : 0u});
 }
 

@@ -67,6 +67,17 @@ def test_matches_reference(to_backend, shape, dtype, masks):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_more_rows_than_a_round_of_the_list(to_backend, dtype):
+    sample = to_backend(pixel_sample(2, 2, 17, 17, 8, masks=True, dtype=dtype))
+    check_budget(
+        loss_and_gradients(pixel_contrast, sample, ("query", "key")),
+        loss_and_gradients(pixel_contrast_reference, sample, ("query", "key")),
+        loss_and_gradients(pixel_contrast_reference, widened(sample), ("query", "key")),
+        dtype,
+    )
+
+
 @pytest.mark.parametrize("products", DTYPES, ids=str)
 @pytest.mark.parametrize("features", DTYPES, ids=str)
 def test_products_are_taken_in_the_type_of_the_columns(to_backend, features, products):
@@ -114,6 +125,24 @@ def test_identical_embeddings_count_columns_and_positives(to_backend):
     # With radius 0.75 the 4-neighbourhood counts too: 3 positives in the corners, 4 at the edges, 5 inside.
     wanted = math.log(29) - (4 * math.log(3) + 4 * math.log(4) + math.log(5)) / 9
     assert pixel_contrast(**to_backend(sample), radius=0.75).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_the_radius_itself_is_not_near(to_backend):
+    # Diagonal neighbours are exactly one diagonal apart. 3 positives in the corners, 4 at the edges, 5 inside.
+    sample = squares(1, 4, 4)
+    for name in ("query", "key"):
+        sample[name] = torch.full_like(sample[name], 0.5)
+    wanted = math.log(16) - (4 * math.log(3) + 8 * math.log(4) + 4 * math.log(5)) / 16
+    assert pixel_contrast(**to_backend(sample), radius=1.0).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_positive_after_a_block_of_columns_without_one(to_backend):
+    # Every pixel's only positive is itself; those of the last rows come after 96 and more that do not count.
+    sample = squares(1, 12, 12)
+    for name in ("query", "key"):
+        sample[name] = torch.full_like(sample[name], 0.5)
+    sample["negatives"] = torch.full((11, 4), 0.5)
+    assert pixel_contrast(**to_backend(sample)).item() == pytest.approx(math.log(155), rel=1e-6)
 
 
 def test_mirrored_view_runs_backwards(to_backend):
@@ -211,6 +240,20 @@ def test_pixels_without_positives_may_hold_anything(to_backend):
     dirty = loss_and_gradients(pixel_contrast, to_backend(sample), ("query", "key"))
     for name, value in clean.items():
         assert torch.equal(value, dirty[name])
+
+
+@pytest.mark.parametrize("radius", [0.7, 1e-9])
+def test_an_infinite_gradient_leaves_rows_alone_that_do_not_count(to_backend, radius):
+    sample = pixel_sample(2, 1, 3, 3, 5)
+    sample["query_mask"] = torch.tensor([True, False, True]).expand(2, 3, 3).contiguous()
+    sample = to_backend(sample)
+    sample["query"].requires_grad_()
+    sample["key"].requires_grad_()
+    pixel_contrast(**sample, radius=radius).backward(torch.tensor(math.inf, device=sample["query"].device))
+    assert (sample["query"].grad[..., 1, :] == 0).all()
+    if radius < 0.1:  # nothing is near
+        assert (sample["query"].grad == 0).all()
+        assert (sample["key"].grad == 0).all()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

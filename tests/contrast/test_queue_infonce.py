@@ -4,6 +4,8 @@ import importlib
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,9 +15,10 @@ from motionops.contrast import InfoNCE, queue_infonce, queue_infonce_reference
 from motionops.library import ops
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
 from tests.contrast.samples import queue_sample, unit_rows
+from tests.emulator.machine import multiprocessors
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-# B, K, D, E: nothing, one, odd tails, more rows and columns than a tile.
+# B, K, D, E: nothing, one, odd tails, more rows and columns than a tile, more rows than threads in a merge.
 SHAPES = [
     (0, 5, 3, 0),
     (1, 0, 1, 0),
@@ -25,6 +28,7 @@ SHAPES = [
     (17, 97, 33, 3),
     (70, 300, 64, 13),
     (64, 512, 128, 0),
+    (300, 90, 20, 2),
 ]
 
 
@@ -403,6 +407,60 @@ def test_narrower_vector_targets(target, monkeypatch):
 
 
 # ---- CUDA ------------------------------------------------------------------------------------------------------------
+
+
+def test_more_partial_results_than_a_round_of_the_merge(backend):
+    # 132 multiprocessors, as an H100 has: 133 workers leave a part of every row, and a merge takes 128 of them at once.
+    if backend.name == "cpu":
+        pytest.skip("has no partial results")
+    sample = queue_sample(3, 17000, 8)
+    sample["queue"][16000:] *= 3  # the largest logits come last: what was added up before must be rescaled
+    sample = {name: value.to(backend.device) for name, value in sample.items()}
+    with multiprocessors(132) if backend.name == "emulated" else nullcontext():
+        ours = loss_and_gradients(queue_infonce, sample, ("query", "key"))
+    check_budget(
+        ours,
+        loss_and_gradients(queue_infonce_reference, sample, ("query", "key")),
+        loss_and_gradients(queue_infonce_reference, widened(sample), ("query", "key")),
+        torch.float32,
+    )
+
+
+def test_host_threads_share_a_kernel(backend):
+    # With 128 features one chunk passes through shared memory, with 136 two through less of it, in the same kernel.
+    if backend.name != "cuda":
+        pytest.skip("needs a GPU")
+    samples = [queue_sample(8, 200, dim, dtype=torch.bfloat16) for dim in (128, 136)]
+    samples = [{name: value.cuda() for name, value in sample.items()} for sample in samples]
+    wanted = [queue_infonce(**sample).loss.item() for sample in samples]
+
+    def often(number: int) -> float:
+        for _ in range(4000):
+            loss = queue_infonce(**samples[number]).loss
+        return loss.item()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(often, [0, 1, 0, 1])) == wanted * 2
+
+
+CAPTURED_FIRST = """
+import torch
+from motionops.contrast import queue_infonce
+from tests.contrast.samples import queue_sample
+sample = {name: value.cuda() for name, value in queue_sample(8, 200, 136, dtype=torch.bfloat16).items()}
+graph = torch.cuda.CUDAGraph()
+with torch.cuda.graph(graph):
+    captured = queue_infonce(**sample).loss
+graph.replay()
+torch.testing.assert_close(captured, queue_infonce(**sample).loss)
+"""
+
+
+def test_the_first_call_is_captured(backend):
+    if backend.name != "cuda":
+        pytest.skip("needs a GPU")
+    done = subprocess.run([sys.executable, "-c", CAPTURED_FIRST], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_side_stream_and_graph(backend):

@@ -27,7 +27,8 @@ def region_sample(batch, views, query_grid, key_grid, dim, dtype=torch.float32):
     }
 
 
-# B, V, query and key grids, D: nothing, one, odd tails, wide features, more cells than a tile, more keys than queries.
+# B, V, query and key grids, D: nothing, one, odd tails, wide features, more cells than a tile, more keys than queries,
+# more rows and more cells of a video than a block of the merge takes at once.
 SHAPES = [
     (0, 2, (1, 1, 1), (1, 1, 1), 3),
     (2, 0, (1, 2, 2), (2, 1, 1), 3),
@@ -35,6 +36,7 @@ SHAPES = [
     (3, 2, (2, 3, 3), (3, 4, 4), 33),
     (2, 1, (1, 5, 7), (4, 7, 5), 128),
     (1, 3, (2, 1, 3), (1, 3, 2), 300),
+    (2, 2, (2, 5, 7), (4, 6, 7), 20),
 ]
 
 

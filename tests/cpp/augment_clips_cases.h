@@ -175,7 +175,7 @@ void run_case(Dtype dtype, const Case& chosen, double tolerance, const Launch& l
   }
 }
 
-// launch(args) starts the launcher under test; `few` leaves out what adds threads and not paths.
+// launch(args) starts the launcher under test; `few` is for the sanitizers, where a CUDA thread costs most.
 template <typename Launch>
 void run_all(bool few, const Launch& launch) {
   const Case everything{2, 6, 5, true, true, true, false};

@@ -40,24 +40,24 @@ template <typename T, typename Launch>
 void run_case(Dtype dtype, const Size& size, double tolerance, const Launch& launch) {
   const Field<T> field(dtype, size);
   for (const double max_value : {5.0, 1e3}) {
-    std::unique_ptr<T[]> edges(new T[size.pixels()]);
-    launch(FlowEdges{field.images, max_value, edges.get(), nullptr, nullptr}, true);
-    check_values("edge", edges.get(), expected(field.values, size, max_value), tolerance);
+    const Results<T> edges(size, size.pixels());
+    launch(FlowEdges{field.images, max_value, edges.results, nullptr, nullptr}, true);
+    check_values("edge", edges.results, expected(field.values, size, max_value), tolerance);
   }
   constexpr double kUnclamped = 1e3;  // differences across the clamp's kink are no gradient
   Values weight;
   const auto grad_edges = weights<T>(size.pixels(), weight);
-  std::unique_ptr<T[]> grad_flow(new T[2 * size.pixels()]);
-  launch(FlowEdges{field.images, kUnclamped, nullptr, grad_edges.get(), grad_flow.get()}, false);
+  const Results<T> grad_flow(size, 2 * size.pixels());
+  launch(FlowEdges{field.images, kUnclamped, nullptr, grad_edges.get(), grad_flow.results}, false);
   if (size.pixels() == 1) {
-    check_values("gradient", grad_flow.get(), {0, 0}, 0);
+    check_values("gradient", grad_flow.results, {0, 0}, 0);
     return;
   }
   const Formula formula = [&](const Values& values) { return expected(values, size, kUnclamped); };
-  check_values("gradient", grad_flow.get(), numeric_gradient(formula, field.values, weight), 2 * tolerance);
+  check_values("gradient", grad_flow.results, numeric_gradient(formula, field.values, weight), 2 * tolerance);
 }
 
-// launch(args, forward) starts the launcher under test; `few` leaves out what adds threads and not paths.
+// launch(args, forward) starts the launcher under test; `few` is for the sanitizers, where a CUDA thread costs most.
 template <typename Launch>
 void run_all(bool few, const Launch& launch) {
   for (const Size& size : sizes(few)) {

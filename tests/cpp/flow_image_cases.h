@@ -24,12 +24,14 @@ using Formula = std::function<Values(const Values&)>;
 
 struct Size {
   int64_t batch, frames, height, width;
-  int64_t row_gap;  // unused elements between two rows
+  int64_t row_gap;  // unused elements between two rows, and so on
+  int64_t channel_gap = 0, frame_gap = 0, batch_gap = 0;
+  int64_t offset = 0, result_offset = 0;  // elements before the field and before the result
 
   int64_t pixels() const { return batch * frames * height * width; }
 };
 
-// A field in memory with gaps between its rows, none behind the last, and its values in double.
+// A field in memory with gaps between its rows and so on, none behind the last, and its values in double.
 template <typename T>
 struct Field {
   std::unique_ptr<T[]> memory;
@@ -39,17 +41,20 @@ struct Field {
   Field(Dtype dtype, const Size& size) {
     std::mt19937 generator(7);
     std::normal_distribution<double> normal(0, 2);
-    const int64_t row = size.width + size.row_gap, plane = size.height * row;
-    images = {dtype,     nullptr, size.batch, size.frames, size.height, size.width, size.frames * 2 * plane,
-              2 * plane, plane,   row};
-    memory.reset(new T[size.batch * size.frames * 2 * plane - size.row_gap]);
-    images.flow = memory.get();
+    const int64_t row = size.width + size.row_gap, plane = size.height * row + size.channel_gap;
+    const int64_t frame = 2 * plane + size.frame_gap, clip = size.frames * frame + size.batch_gap;
+    images = {dtype, nullptr, size.batch, size.frames, size.height, size.width, clip, frame, plane, row};
+    const int64_t behind = size.batch_gap + size.frame_gap + size.channel_gap + size.row_gap;
+    memory.reset(new T[size.offset + size.batch * clip - behind]);
+    T* field = memory.get() + size.offset;
+    images.flow = field;
     values.reserve(2 * size.pixels());
     for (int64_t y = 0; y < size.batch * size.frames * 2 * size.height; ++y) {
+      const int64_t channel = y / size.height, n = channel / 2;
+      T* start = field + n / size.frames * clip + n % size.frames * frame + channel % 2 * plane + y % size.height * row;
       for (int64_t x = 0; x < size.width; ++x) {
-        T& value = memory[y * row + x];
-        value = motionops::narrow<T>(static_cast<motionops::Wide<T>>(normal(generator)));
-        values.push_back(motionops::widen(value));
+        start[x] = motionops::narrow<T>(static_cast<motionops::Wide<T>>(normal(generator)));
+        values.push_back(motionops::widen(start[x]));
       }
     }
   }
@@ -99,6 +104,16 @@ void check_values(const char* what, const T* got, const Values& expected, double
   }
 }
 
+// Memory for `count` results, to the byte; they begin at `results`.
+template <typename T>
+struct Results {
+  std::unique_ptr<T[]> memory;
+  T* results;
+
+  Results(const Size& size, int64_t count)
+      : memory(new T[size.result_offset + count]), results(memory.get() + size.result_offset) {}
+};
+
 // call.template operator()<T>(dtype, tolerance) for the types; `few` takes one of them.
 template <typename Call>
 void for_dtypes(bool few, const Call& call) {
@@ -109,11 +124,28 @@ void for_dtypes(bool few, const Call& call) {
   call.template operator()<motionops::Float16>(Dtype::kFloat16, 1e-3);
 }
 
-// Small images: a pixel, rows and columns, odd tails beside the vectors, the seam of two strips, the vector loads of CUDA.
+// Small images: a pixel, rows and columns, odd tails beside the vectors, the seam of two strips, the vector loads of CUDA,
+// and each of the reasons that forbid them by itself: a stride, the field's address, the result's.
 inline std::vector<Size> sizes(bool few) {
-  if (few) return {{1, 1, 5, 9, 1}, {1, 1, 2, 8, 0}};
-  return {{1, 1, 1, 1, 0},  {1, 2, 1, 11, 3}, {2, 1, 11, 1, 2}, {1, 1, 2, 2, 0},
-          {2, 2, 4, 12, 0}, {1, 1, 5, 37, 1}, {1, 1, 70, 5, 0}, {1, 1, 18, 8, 4}};
+  std::vector<Size> sizes{{1, 1, 5, 9, 1},
+                          {1, 1, 2, 8, 0},
+                          {1, 1, 2, 8, 1},
+                          {1, 1, 2, 8, 0, 1},
+                          {1, 2, 2, 8, 0, 0, 1},
+                          {2, 1, 2, 8, 0, 0, 0, 1},
+                          {1, 1, 2, 8, 0, 0, 0, 0, 1},
+                          {1, 1, 2, 8, 0, 0, 0, 0, 0, 1}};
+  if (!few) {
+    sizes.insert(sizes.end(), {{1, 1, 1, 1, 0},
+                               {1, 2, 1, 11, 3},
+                               {2, 1, 11, 1, 2},
+                               {1, 1, 2, 2, 0},
+                               {2, 2, 4, 12, 0},
+                               {1, 1, 5, 37, 1},
+                               {1, 1, 70, 5, 0},
+                               {1, 1, 18, 8, 4}});
+  }
+  return sizes;
 }
 
 }  // namespace flow_image_cases

@@ -45,23 +45,23 @@ void run_case(Dtype dtype, const Size& size, const Block& block, double toleranc
   const Formula formula = [&](const Values& values) { return expected(values, size, block); };
   const Values truth = formula(field.values);
   const auto count = static_cast<int64_t>(truth.size());
-  std::unique_ptr<T[]> map(new T[count]);
-  launch(MotionMap{field.images, block.frames, block.rows, block.columns, map.get(), nullptr, nullptr}, true);
-  check_values("map", map.get(), truth, tolerance);
+  const Results<T> map(size, count);
+  launch(MotionMap{field.images, block.frames, block.rows, block.columns, map.results, nullptr, nullptr}, true);
+  check_values("map", map.results, truth, tolerance);
 
   Values weight;
   const auto grad_map = weights<T>(count, weight);
-  std::unique_ptr<T[]> grad_flow(new T[2 * size.pixels()]);
-  launch(MotionMap{field.images, block.frames, block.rows, block.columns, nullptr, grad_map.get(), grad_flow.get()},
+  const Results<T> grad_flow(size, 2 * size.pixels());
+  launch(MotionMap{field.images, block.frames, block.rows, block.columns, nullptr, grad_map.get(), grad_flow.results},
          false);
   if (size.height * size.width == 1) {  // a root of 0, which differences cannot tell
-    check_values("gradient", grad_flow.get(), {0, 0}, 0);
+    check_values("gradient", grad_flow.results, {0, 0}, 0);
     return;
   }
-  check_values("gradient", grad_flow.get(), numeric_gradient(formula, field.values, weight), 2 * tolerance);
+  check_values("gradient", grad_flow.results, numeric_gradient(formula, field.values, weight), 2 * tolerance);
 }
 
-// launch(args, forward) starts the launcher under test; `few` leaves out what adds threads and not paths.
+// launch(args, forward) starts the launcher under test; `few` is for the sanitizers, where a CUDA thread costs most.
 template <typename Launch>
 void run_all(bool few, const Launch& launch) {
   for (const Size& size : sizes(few)) {

@@ -74,9 +74,10 @@ void run_case(Dtype dtype, const Case& c, bool tensor_cores, bool tf32, const Fo
   if (c.query_gradient) CHECK(query_error.value() < tolerance, "grad_query %g", query_error.value());
 }
 
+// The first runs under sanitizers too: workers of the GPU that go from one row block to the next, in both passes.
 inline const Case kCases[] = {
-    {5, 130, 32, true}, {0, 4, 3, true},      {1, 1, 1, true},      {3, 3, 7, true},
-    {70, 70, 33, true}, {66, 200, 128, true}, {130, 257, 40, true}, {9, 100, 300, false},
+    {70, 130, 16, true}, {0, 4, 3, true},      {1, 1, 1, true},      {3, 3, 7, true},      {5, 130, 32, true},
+    {70, 70, 33, true},  {66, 200, 128, true}, {130, 257, 40, true}, {9, 100, 300, false},
 };
 
 }  // namespace pairwise_infonce_cases

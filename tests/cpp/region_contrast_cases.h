@@ -113,11 +113,14 @@ void run_case(Dtype dtype, const Case& c, bool tensor_cores, bool tf32, const Fo
   if (c.query_gradient) CHECK(query_error.value() < tolerance, "grad_query %g", query_error.value());
 }
 
+// The first runs under sanitizers too: workers of the GPU that go from one row block to the next. The last has more rows
+// than a block of its merge has threads, and more cells in a video than it takes at once.
 inline const Case kCases[] = {
-    {2, 2, {{1, 2, 2}}, {{2, 2, 2}}, 16, true},   {0, 2, {{1, 2, 2}}, {{1, 1, 1}}, 3, true},
-    {2, 0, {{1, 2, 2}}, {{1, 2, 1}}, 3, true},    {1, 1, {{1, 1, 1}}, {{1, 1, 1}}, 1, true},
-    {3, 2, {{2, 3, 3}}, {{3, 4, 4}}, 33, true},   {2, 3, {{2, 4, 5}}, {{4, 5, 4}}, 128, true},
-    {2, 1, {{1, 5, 7}}, {{2, 3, 3}}, 300, false},
+    {3, 3, {{2, 2, 2}}, {{2, 2, 6}}, 16, true},  {2, 2, {{1, 2, 2}}, {{2, 2, 2}}, 16, true},
+    {0, 2, {{1, 2, 2}}, {{1, 1, 1}}, 3, true},   {2, 0, {{1, 2, 2}}, {{1, 2, 1}}, 3, true},
+    {1, 1, {{1, 1, 1}}, {{1, 1, 1}}, 1, true},   {3, 2, {{2, 3, 3}}, {{3, 4, 4}}, 33, true},
+    {2, 3, {{2, 4, 5}}, {{4, 5, 4}}, 128, true}, {2, 1, {{1, 5, 7}}, {{2, 3, 3}}, 300, false},
+    {2, 2, {{2, 5, 7}}, {{4, 6, 7}}, 20, true},
 };
 
 }  // namespace region_contrast_cases

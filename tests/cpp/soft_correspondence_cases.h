@@ -26,10 +26,36 @@ void run_case(int64_t batch, const Grid& query_grid, const Grid& key_grid, const
   }
 }
 
+// A mirrored view of the same place, with cells as large or half as large: what only touches shares exactly nothing.
+template <typename Launch>
+void run_touching(const Launch& launch) {
+  std::mt19937 generator(11);
+  constexpr int64_t kBatch = 3;
+  const std::vector<double> query = region_contrast_cases::random_views(kBatch, generator);
+  std::vector<double> key = query;
+  for (size_t axis = 0; axis < key.size(); axis += 2) std::swap(key[axis], key[axis + 1]);
+  for (const int64_t parts : {1, 2}) {
+    const Grid query_grid{{2, 3, 7}}, key_grid{{2 * parts, 3 * parts, 7 * parts}};
+    const int64_t rows = query_grid.count(), columns = key_grid.count();
+    std::vector<double> result(kBatch * rows * columns, NAN);
+    launch(SoftCorrespondence{query.data(), key.data(), kBatch, query_grid, key_grid, true, result.data()});
+    for (int64_t place = 0; place < kBatch * rows * columns; ++place) {
+      const int64_t j = place % columns, i = place / columns % rows;
+      bool inside = true;
+      for (int axis = 0; axis < 3; ++axis) {
+        inside &= (key_grid.cells[axis] - 1 - key_grid.along(axis, j)) / parts == query_grid.along(axis, i);
+      }
+      const double wanted = inside ? 1.0 / static_cast<double>(parts * parts * parts) : 0;
+      CHECK(close_to(result[place], wanted, 1e-12 * wanted), "%ld: %g for %g", place, result[place], wanted);
+    }
+  }
+}
+
 template <typename Launch>
 void run_all(bool few, const Launch& launch) {
-  run_case<float>(2, {{1, 2, 3}}, {{2, 2, 2}}, launch);
+  run_case<float>(3, {{2, 3, 5}}, {{4, 3, 2}}, launch);
   run_case<double>(2, {{1, 2, 3}}, {{2, 2, 2}}, launch);
+  run_touching(launch);
   if (few) return;
   run_case<float>(0, {{1, 1, 1}}, {{1, 1, 1}}, launch);
   run_case<float>(1, {{1, 1, 1}}, {{1, 1, 1}}, launch);

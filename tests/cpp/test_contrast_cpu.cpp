@@ -2,6 +2,7 @@
 // this machine runs (each in a process of its own, since the target is chosen once), on one thread and on several.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <random>
 #include <vector>
@@ -79,8 +80,8 @@ void test_queue(Dtype dtype, const Parallel& parallel, int64_t rows, int64_t que
 
 template <typename T>
 void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t frames, int64_t height, int64_t width,
-                 int64_t dim, int64_t negative_rows) {
-  constexpr double kTemperature = 0.2, kRadius = 1.1;
+                 int64_t dim, int64_t negative_rows, double radius = 1.1) {
+  constexpr double kTemperature = 0.2;
   const double tolerance = sizeof(T) == 8 ? 1e-12 : 2e-5;
   std::mt19937 generator(11);
   const int64_t area = height * width, pixels = batch * frames * area;
@@ -91,7 +92,7 @@ void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t f
   const auto mask = std::make_unique<bool[]>(batch * area);
   for (int64_t b = 0; b < batch; ++b) {
     for (const double edge : {0.0, 1.0, 0.0, 0.8, 0.1, 0.9}) query_extent.push_back(edge);
-    for (const double edge : {0.0, 1.0, 0.1, 1.0, 0.8, 0.0}) key_extent.push_back(edge);
+    for (const double edge : {0.0, 1.0, 1.0, 0.1, 0.8, 0.0}) key_extent.push_back(edge);
   }
   for (int64_t i = 0; i < batch * area; ++i) mask[i] = generator() % 3 != 0;
 
@@ -99,7 +100,7 @@ void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t f
   std::vector<T> all(pixels, NAN), positives(pixels, NAN), weight(pixels, NAN), difference(pixels * dim, NAN);
   std::vector<T> grad_query(pixels * dim, NAN), grad_key(pixels * dim, NAN);
   const PixelContrastPairs pairs{
-      query_extent.data(), key_extent.data(), mask.get(), nullptr, batch, frames, height, width, kRadius};
+      query_extent.data(), key_extent.data(), mask.get(), nullptr, batch, frames, height, width, radius};
   pixel_contrast_forward_cpu(
       {dtype, query.storage.data(), key.storage.data(), negatives.storage.data(), pairs, dim, negative_rows,
        kTemperature, false, &loss, all.data(), positives.data(), weight.data(), difference.data()},
@@ -125,7 +126,7 @@ void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t f
     place(query_extent, b, row % area, y, x);
     place(key_extent, b, column % area, key_y, key_x);
     const double scale = std::max(diagonal(query_extent, b), diagonal(key_extent, b));
-    return mask[b * area + row % area] && std::hypot(y - key_y, x - key_x) / scale < kRadius;
+    return mask[b * area + row % area] && std::hypot(y - key_y, x - key_x) / scale < radius;
   };
 
   std::vector<const double*> columns;
@@ -157,6 +158,17 @@ void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t f
     }
   }
   CHECK(rows.size() > 1 || pixels < 4, "too few rows to test anything");
+  // A row that does not count has no gradient, whatever that of the loss is.
+  const T infinite = std::numeric_limits<T>::infinity();
+  std::vector<T> of_infinite(pixels * dim, NAN);
+  pixel_contrast_backward_cpu(
+      {dtype, query.storage.data(), key.storage.data(), pairs, dim, kTemperature, false, &infinite, all.data(),
+       positives.data(), weight.data(), difference.data(), of_infinite.data(), nullptr},
+      parallel);
+  for (int64_t i = 0; i < pixels * dim; ++i) {
+    const bool counts = std::binary_search(rows.begin(), rows.end(), i / dim);
+    CHECK(counts || of_infinite[i] == 0, "row %d: %g", static_cast<int>(i / dim), static_cast<double>(of_infinite[i]));
+  }
   CHECK(close_to(loss, total, tolerance), "%g, expected %g", static_cast<double>(loss), total);
   for (int64_t i = 0; i < pixels * dim; ++i) {
     CHECK(close_to(grad_query[i], to_query[i], tolerance), "%g, expected %g", static_cast<double>(grad_query[i]),
@@ -176,6 +188,7 @@ void test_all(Dtype dtype, const Parallel& parallel) {
   test_pixels<T>(dtype, parallel, 1, 1, 1, 1, 1, 0);
   test_pixels<T>(dtype, parallel, 2, 2, 3, 5, 9, 0);
   test_pixels<T>(dtype, parallel, 2, 1, 7, 7, 16, 130);
+  test_pixels<T>(dtype, parallel, 1, 2, 11, 11, 5, 3, 0.8);  // positives in the second block of columns alone
 }
 
 }  // namespace

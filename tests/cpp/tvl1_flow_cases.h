@@ -47,7 +47,7 @@ void run_case(Dtype dtype, Tvl1Flow args, double shift, const Launch& launch) {
   }
 }
 
-// launch(args) starts the launcher under test; `few` leaves out what adds threads and not paths.
+// launch(args) starts the launcher under test; `few` is for the sanitizers, where a CUDA thread costs most.
 template <typename Launch>
 void run_all(bool few, const Launch& launch) {
   Tvl1Flow args{};

@@ -58,6 +58,24 @@ def test_equals_rational_arithmetic(backend, dtype):
     torch.testing.assert_close(result.double(), wanted, rtol=tolerance, atol=1e-11)
     torch.testing.assert_close(result[4].sum(1), torch.ones(12, dtype=dtype))
     assert (result[5] == 0).all()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_cells_that_touch_share_exactly_nothing(backend, parts):
+    # A mirrored view of the same place, with cells as large or half as large: their edges are the same numbers.
+    query = random_views(20).double()
+    grid = (2, 3, 7)
+    key_grid = tuple(parts * cells for cells in grid)
+    device = backend.device
+    result = soft_correspondence(query.to(device), query.flip(2).to(device), grid, key_grid).cpu()
+
+    def inside(cells):  # [cells of the query, cells of the key] along an axis
+        return torch.arange(cells)[:, None] == torch.arange(parts * cells).flip(0) // parts
+
+    t, y, x = (inside(cells) for cells in grid)
+    wanted = torch.einsum("ad,be,cf->abcdef", t.double(), y.double(), x.double()).reshape(result.shape[1:])
+    assert torch.equal(result != 0, (wanted != 0).expand_as(result))
+    torch.testing.assert_close(result, (wanted / parts**3).expand_as(result), rtol=1e-11, atol=0)
     assert result.double().sum(2).max() < 1 + 1e-6
 
 

@@ -1,0 +1,64 @@
+// The list of rows that have a positive, on a foreground made by hand: more rows than a round of the block takes, more
+// samples than it has warps, more pixels than a warp has lanes. That this links shows that two sources may include the
+// kernels.
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "contrast/pixel_pairs.cuh"
+
+namespace {
+
+using namespace motionops;
+
+void run(int32_t batch, int32_t frames, int32_t area, unsigned one_in) {
+  std::mt19937 generator(3);
+  std::vector<uint8_t> has(batch * area);
+  for (uint8_t& pixel : has) pixel = one_in != 0 && generator() % one_in == 0;
+  std::fill_n(has.begin(), area, uint8_t{0});  // a sample that does not count
+  const int32_t rows = batch * frames * area;
+  std::vector<int32_t> counts(batch, -1), list(rows, -1), place(rows, -7);
+  std::vector<float> weight(rows, NAN);
+  PixelHeader header{-1, NAN};
+  PixelPairs pairs{};
+  pairs.has = has.data();
+  pairs.counts = counts.data();
+  pairs.header = &header;
+  pairs.list = list.data();
+  pairs.place = place.data();
+  pairs.batch = batch;
+  pairs.frames = frames;
+  pairs.area = area;
+  CHECK(launch(pixel_pairs::list_rows_kernel, dim3(1), dim3(pixel_pairs::kListThreads), 0, nullptr, pairs,
+               weight.data()) == cudaSuccess,
+        "launch");
+
+  std::vector<int> of_sample(batch);
+  for (int32_t i = 0; i < batch * area; ++i) of_sample[i / area] += has[i];
+  double samples = 0, heaviest = 0;
+  for (const int count : of_sample) samples += count > 0;
+  int32_t listed = 0;
+  for (int32_t row = 0; row < rows; ++row) {
+    const int32_t sample = row / (frames * area);
+    const bool counts_here = has[sample * area + row % area] != 0;
+    CHECK(place[row] == (counts_here ? listed : -1), "row %d is at %d", row, place[row]);
+    if (counts_here) CHECK(list[listed] == row, "place %d has row %d for %d", listed, list[listed], row);
+    const double wanted = counts_here ? 1 / (samples * frames * of_sample[sample]) : 0;
+    CHECK(close_to(weight[row], wanted, 1e-6 * wanted), "row %d: weight %g for %g", row, weight[row], wanted);
+    heaviest = std::fmax(heaviest, wanted);
+    listed += counts_here;
+  }
+  CHECK(header.listed == listed, "%d rows for %d", header.listed, listed);
+  if (listed == 0) heaviest = 1;
+  CHECK(close_to(header.maximum_weight, heaviest, 1e-6 * heaviest), "%g for %g", header.maximum_weight, heaviest);
+}
+
+}  // namespace
+
+int main() {
+  run(36, 2, 34, 3);
+  run(2, 2, 17, 3);
+  run(2, 1, 17, 0);
+  return finish("rows with a positive");
+}
