@@ -7,6 +7,7 @@
 
 #include "contrast/pixel_contrast.h"
 #include "contrast/streaming_softmax_cpu.h"
+#include "geometry/extent.h"
 
 namespace motionops {
 namespace {
@@ -20,9 +21,13 @@ class Placement {
         step_x_((extent[5] - extent[4]) / static_cast<double>(width)),
         start_y_(extent[2]),
         start_x_(extent[4]) {}
-  double diagonal() const { return std::sqrt(step_y_ * step_y_ + step_x_ * step_x_); }
-  double centre_y(int64_t pixel) const { return (static_cast<double>(pixel / width_) + 0.5) * step_y_ + start_y_; }
-  double centre_x(int64_t pixel) const { return (static_cast<double>(pixel % width_) + 0.5) * step_x_ + start_x_; }
+  double diagonal() const { return std::sqrt(rounded_product(step_y_, step_y_) + rounded_product(step_x_, step_x_)); }
+  double centre_y(int64_t pixel) const {
+    return rounded_product(static_cast<double>(pixel / width_) + 0.5, step_y_) + start_y_;
+  }
+  double centre_x(int64_t pixel) const {
+    return rounded_product(static_cast<double>(pixel % width_) + 0.5, step_x_) + start_x_;
+  }
 
  private:
   int64_t width_;
@@ -49,7 +54,7 @@ struct Sample {
   bool near(const Pixel& query, const Pixel& key) const {
     const double dy = query.y - key.y;
     const double dx = query.x - key.x;
-    return std::sqrt(dy * dy + dx * dx) / diagonal < radius;
+    return std::sqrt(rounded_product(dy, dy) + rounded_product(dx, dx)) / diagonal < radius;
   }
 };
 

@@ -10,6 +10,7 @@
 #include "core/launch.h"
 #include "core/warp.h"
 #include "core/workspace.h"
+#include "geometry/extent.h"
 
 namespace motionops {
 
@@ -48,8 +49,7 @@ inline PixelPairs take_pixel_pairs(const PixelContrastPairs& pairs, Workspace& w
 
 namespace pixel_pairs {
 
-// Cells of one view in its source. Products and sums are rounded one by one, as on the CPU: a fused one could put a
-// pair that lies on the radius on its other side.
+// Cells of one view in its source.
 struct Placement {
   double start_y, start_x, step_y, step_x;
 
@@ -58,19 +58,19 @@ struct Placement {
         start_x(extent[4]),
         step_y((extent[3] - extent[2]) / static_cast<double>(height)),
         step_x((extent[5] - extent[4]) / static_cast<double>(width)) {}
-  __device__ double diagonal() const { return sqrt(__dadd_rn(__dmul_rn(step_y, step_y), __dmul_rn(step_x, step_x))); }
+  __device__ double diagonal() const { return sqrt(rounded_product(step_y, step_y) + rounded_product(step_x, step_x)); }
   __device__ double centre_y(int64_t y) const {
-    return __dadd_rn(__dmul_rn(static_cast<double>(y) + 0.5, step_y), start_y);
+    return rounded_product(static_cast<double>(y) + 0.5, step_y) + start_y;
   }
   __device__ double centre_x(int64_t x) const {
-    return __dadd_rn(__dmul_rn(static_cast<double>(x) + 0.5, step_x), start_x);
+    return rounded_product(static_cast<double>(x) + 0.5, step_x) + start_x;
   }
 };
 
 inline constexpr int kNearWarps = 4;
 
-// A warp per query pixel, a lane per key pixel.
-__global__ void __launch_bounds__(32 * kNearWarps)
+// A warp per query pixel, a lane per key pixel. Each source that includes this has kernels of its own.
+static __global__ void __launch_bounds__(32 * kNearWarps)
     near_pixels_kernel(const __grid_constant__ PixelContrastPairs pairs, const __grid_constant__ PixelPairs out) {
   const int64_t query = blockIdx.x * int64_t{kNearWarps} + threadIdx.x / 32;  // b * area + pixel
   if (query >= int64_t{out.batch} * out.area) return;
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(32 * kNearWarps)
     bool near = false;
     if (foreground && key < out.area && (pairs.key_mask == nullptr || pairs.key_mask[sample * out.area + key])) {
       const double dy = y - of_key.centre_y(key / pairs.width), dx = x - of_key.centre_x(key % pairs.width);
-      near = sqrt(__dadd_rn(__dmul_rn(dy, dy), __dmul_rn(dx, dx))) / diagonal < pairs.radius;
+      near = sqrt(rounded_product(dy, dy) + rounded_product(dx, dx)) / diagonal < pairs.radius;
     }
     const uint32_t bits = __ballot_sync(kAllLanes, near);
     if (lane == 0) out.near[query * out.words + word] = bits;
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(32 * kNearWarps)
 inline constexpr int kListThreads = 1024;
 
 // One block: rows are few (thousands), and an order kept makes every later sum repeatable.
-__global__ void __launch_bounds__(kListThreads)
+static __global__ void __launch_bounds__(kListThreads)
     list_rows_kernel(const __grid_constant__ PixelPairs pairs, float* weight) {
   __shared__ int32_t per_warp[kListThreads / 32];
   __shared__ int32_t samples_per_warp[kListThreads / 32];
@@ -167,9 +167,9 @@ __global__ void __launch_bounds__(kListThreads)
 inline cudaError_t find_pixel_pairs(const PixelContrastPairs& pairs, const PixelPairs& out, float* weight,
                                     cudaStream_t stream) {
   const int64_t queries = int64_t{out.batch} * out.area;
-  const auto blocks = static_cast<unsigned>((queries + pixel_pairs::kNearWarps - 1) / pixel_pairs::kNearWarps);
-  const cudaError_t error =
-      launch(pixel_pairs::near_pixels_kernel, dim3(blocks), dim3(32 * pixel_pairs::kNearWarps), 0, stream, pairs, out);
+  const cudaError_t error = launch(pixel_pairs::near_pixels_kernel,
+                                   grid_of((queries + pixel_pairs::kNearWarps - 1) / pixel_pairs::kNearWarps),
+                                   dim3(32 * pixel_pairs::kNearWarps), 0, stream, pairs, out);
   if (error != cudaSuccess) return error;
   return launch(pixel_pairs::list_rows_kernel, dim3(1), dim3(pixel_pairs::kListThreads), 0, stream, out, weight);
 }

@@ -30,6 +30,18 @@ struct Grid {
   }
 };
 
+// a b, rounded before anything is added to it. Fused with an addition it would not be, and an edge that two views share
+// would depend on which of them asks: mirrored cells that touch would overlap by 1e-17, and pixels at exactly the radius
+// lie within it on one machine only.
+MOTIONOPS_EXTENT_FUNCTION double rounded_product(double a, double b) {
+#ifdef __CUDA_ARCH__
+  return __dmul_rn(a, b);
+#else
+  const volatile double product = a * b;  // compilers fuse where the processor can
+  return product;
+#endif
+}
+
 struct Interval {
   double low;
   double high;
@@ -38,8 +50,12 @@ struct Interval {
 // Cell i of n along one axis of an extent; `axis` points at its (start, end).
 MOTIONOPS_EXTENT_FUNCTION Interval cell_interval(const double* axis, int64_t cells, int64_t i) {
   const double n = static_cast<double>(cells);
-  const double first = (axis[0] * static_cast<double>(cells - i) + axis[1] * static_cast<double>(i)) / n;
-  const double last = (axis[0] * static_cast<double>(cells - i - 1) + axis[1] * static_cast<double>(i + 1)) / n;
+  const auto edge = [&](int64_t at) {
+    return (rounded_product(axis[0], static_cast<double>(cells - at)) +
+            rounded_product(axis[1], static_cast<double>(at))) /
+           n;
+  };
+  const double first = edge(i), last = edge(i + 1);
   return first <= last ? Interval{first, last} : Interval{last, first};
 }
 
