@@ -66,6 +66,9 @@ void run_all(bool few, const Launch& launch) {
     }
     args.median = 5;
   }
+  // two regions of the GPU across and two down, and more iterations than it runs in one
+  args.pairs = 1, args.height = 23, args.width = 55, args.iterations = 6;
+  run_case<float>(Dtype::kFloat32, args, 0, launch);
   if (few) return;
   args.pairs = 2, args.height = 41, args.width = 67, args.warps = 3, args.iterations = 20;
   run_case<float>(Dtype::kFloat32, args, 1.5, launch);
