@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.motionops-setup
 CXX_FILES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.inl')
 
-.PHONY: help setup build build-emulated test test-python test-cpp lint format demo bench performance gpu clean
+.PHONY: help setup build build-emulated wheel test test-python test-cpp lint format demo bench performance gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 18
@@ -22,6 +22,9 @@ build: $(STAMP)  ## compile what changed
 
 build-emulated: $(STAMP)  ## compile the CUDA sources for the host, for the tests
 	@$(PY) -m build_support.ninja_build emulated
+
+wheel: $(STAMP)  ## dist/: a wheel of the CPU operators and one of CPU and CUDA
+	$(PY) build_support/wheels.py
 
 test: lint test-cpp test-python  ## everything: lint, C++ tests with sanitizers, pytest on all backends
 

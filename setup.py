@@ -1,5 +1,7 @@
 """Builds the operators, motionops/_operators.so, with ninja (build_support/); everything else is in pyproject.toml."""
 
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -7,10 +9,18 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
 
-from build_support.ninja_build import OPERATORS, build_operators
+from build_support.ninja_build import build_operators
 from build_support.toolchain import BuildError
+
+
+def version() -> str:
+    """The package's own, with a label where a wheel has one (build_support/wheels.py)."""
+    text = (ROOT / "motionops" / "__init__.py").read_text()
+    label = os.environ.get("MOTIONOPS_VERSION_LABEL")
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)[1] + (f"+{label}" if label else "")
 
 
 class BuildWithNinja(build_ext):
@@ -18,15 +28,12 @@ class BuildWithNinja(build_ext):
         return f"{fullname.replace('.', '/')}.so"  # no part of its name says a Python: it knows none
 
     def build_extension(self, ext):
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            build_operators()
+            build_operators(target)
         except (BuildError, FileNotFoundError) as error:
             sys.exit(f"error: {error}")
-        # `pip install .` takes the file from where this command says, `pip install -e .` from where it was built
-        target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        if target != OPERATORS:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self.copy_file(str(OPERATORS), str(target))
 
 
 class WheelOfEveryPython(bdist_wheel):
@@ -35,6 +42,7 @@ class WheelOfEveryPython(bdist_wheel):
 
 
 setup(
+    version=version(),
     ext_modules=[Extension("motionops._operators", sources=[])],
     cmdclass={"build_ext": BuildWithNinja, "bdist_wheel": WheelOfEveryPython},
 )

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "contrast/stored_features.h"
 #include "core/torch_binding.h"
 
 namespace motionops {
@@ -21,5 +22,14 @@ inline void check_products(const char* op, const char* argument, const Tensor& q
 
 // The CPU's forward passes also make what the key gradient needs (streaming_softmax_cpu.h); the GPU's backward passes do.
 inline bool forward_makes_key_gradient(const Tensor& query) { return !goes_to_cuda(query); }
+
+// The types of a backward pass in memory.
+inline StoredTypes stored_types(const Tensor& query, const Tensor& key, const Tensor& grad_loss) {
+  StoredTypes types;
+  types.query = types.grad_query = dtype_of(query);
+  types.key = types.grad_key = dtype_of(key);
+  types.grad_loss = dtype_of(grad_loss);
+  return types;
+}
 
 }  // namespace motionops

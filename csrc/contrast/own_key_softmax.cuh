@@ -15,8 +15,8 @@ namespace own_key {
 struct Merge {
   Partials partials;
   int32_t* counter;
-  float* row_loss;  // [B]
-  const void* key;  // [B, D]
+  float* row_loss;   // [B]
+  StoredValues key;  // [B, D]
   int64_t rows;
   int64_t dim;
   int64_t tiles;
@@ -49,11 +49,11 @@ __global__ void __launch_bounds__(kMergeThreads) own_key_merge_kernel(const __gr
     merge.row_loss[row] = log_sum_exp - positive;
   }
   if (merge.expected_key != nullptr) {
-    const auto* key = static_cast<const Element*>(merge.key) + row * merge.dim;
+    const StoredValues key = merge.key.from(row * merge.dim);
     const float scale = 1.0f / merge.partials.weight_scale;
     combine_expected<true>(merge.partials, first, last, row_in_block, base, [&](int64_t d, float total) {
       if (d < merge.dim) {
-        merge.expected_key[row * merge.dim + d] = (total * scale + own * device_widen(key[d])) / sum;
+        merge.expected_key[row * merge.dim + d] = (total * scale + own * key.in_products<Element>(d)) / sum;
       }
     });
   }
@@ -91,11 +91,11 @@ inline Plan make_plan(const QueueInfonceForward& args, Workspace& workspace) {
   auto* counter = workspace.take<int32_t>(1);
 
   Plan plan;
-  plan.stream.rows = {args.query, nullptr, nullptr, args.rows};
-  plan.stream.columns = {args.queue, nullptr, nullptr, args.queue_rows};
-  plan.stream.more_columns = args.extra;
+  plan.stream.rows = {query_values(args.query, args.types, args.dtype), nullptr, nullptr, args.rows};
+  plan.stream.columns = {{args.queue, args.dtype}, nullptr, nullptr, args.queue_rows};
+  plan.stream.more_columns = {args.extra, args.types.extra.value_or(args.dtype)};
   plan.stream.more_rows = args.extra_rows;
-  plan.stream.own_keys = args.key;
+  plan.stream.own_keys = key_values(args.key, args.types, args.dtype);
   plan.stream.dim = args.dim;
   plan.stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
   plan.stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key, args.queue, args.extra);
@@ -105,7 +105,7 @@ inline Plan make_plan(const QueueInfonceForward& args, Workspace& workspace) {
   plan.merge.partials = partials;
   plan.merge.counter = counter;
   plan.merge.row_loss = workspace.take<float>(args.rows);
-  plan.merge.key = args.key;
+  plan.merge.key = plan.stream.own_keys;
   plan.merge.rows = args.rows;
   plan.merge.dim = args.dim;
   plan.merge.tiles = column_tiles(columns);

@@ -59,26 +59,26 @@ struct OtherQueries {
 // grad_query = g / (N tau) (E - k); a block per row.
 template <typename Element>
 __global__ void __launch_bounds__(128)
-    pairwise_infonce_query_gradient_kernel(const __grid_constant__ PairwiseInfonceBackward args) {
+    pairwise_infonce_query_gradient_kernel(const __grid_constant__ PairwiseInfonceBackward args,
+                                           const StoredGradients gradients) {
   const int64_t row = blockIdx.x;
-  const float scale = *static_cast<const float*>(args.grad_loss) /
-                      (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
   for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
     const int64_t place = row * args.dim + d;
-    static_cast<float*>(args.grad_query)[place] = scale * (static_cast<const float*>(args.expected_key)[place] -
-                                                           device_widen(static_cast<const Element*>(args.key)[place]));
+    gradients.query.set(place, scale * (static_cast<const float*>(args.expected_key)[place] -
+                                        device_widen(static_cast<const Element*>(args.key)[place])));
   }
 }
 
 // grad_key = g / (N tau) (sum over the slots + (p - 1) q of the own query); a block per key row.
 template <typename Element>
 __global__ void __launch_bounds__(kMergeThreads)
-    pairwise_infonce_key_merge_kernel(const __grid_constant__ PairwiseInfonceBackward args,
-                                      const __grid_constant__ Partials partials, int64_t maximum_workers) {
+    pairwise_infonce_key_merge_kernel(const __grid_constant__ PairwiseInfonceBackward args, const StoredValues query,
+                                      const StoredGradients gradients, const __grid_constant__ Partials partials,
+                                      int64_t maximum_workers) {
   const int64_t row = blockIdx.x, block = row / kTileRows;
   const Partition partition(args.key_rows, column_tiles(args.rows), maximum_workers);
-  const float scale = *static_cast<const float*>(args.grad_loss) /
-                      (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
   const float inverse_weight_scale = 1.0f / partials.weight_scale;
   const bool positive = row < args.rows;
   const float miss = positive ? expm1f(static_cast<const float*>(args.positive_logit)[row] -
@@ -87,10 +87,10 @@ __global__ void __launch_bounds__(kMergeThreads)
   combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block),
                           static_cast<int>(row % kTileRows), 0.0f, [&](int64_t d, float total) {
                             if (d >= args.dim) return;
+                            const int64_t place = row * args.dim + d;
                             float sum = total * inverse_weight_scale;
-                            if (positive)
-                              sum += miss * device_widen(static_cast<const Element*>(args.query)[row * args.dim + d]);
-                            static_cast<float*>(args.grad_key)[row * args.dim + d] = scale * sum;
+                            if (positive) sum += miss * query.in_products<Element>(place);
+                            gradients.key.set(place, scale * sum);
                           });
 }
 
@@ -106,6 +106,7 @@ QueueInfonceForward with_keys_as_queue(const PairwiseInfonceForward& args) {
   result.queue_rows = args.key_rows;
   result.temperature = args.temperature;
   result.tf32 = args.tf32;
+  result.types.query = args.types.query;
   result.loss = args.loss;
   result.rank = args.rank;
   result.positive_logit = args.positive_logit;
@@ -125,8 +126,8 @@ BackwardPlan make_plan(const PairwiseInfonceBackward& args, Workspace& workspace
   plan.workers =
       streaming_workers(row_blocks(args.key_rows) * column_tiles(args.rows), kLeastTiles, args.dim, args.dtype, true);
   Streaming& stream = plan.stream;
-  stream.rows = {args.key, nullptr, nullptr, args.key_rows};
-  stream.columns = {args.query, nullptr, nullptr, args.rows};
+  stream.rows = {{args.key, args.dtype}, nullptr, nullptr, args.key_rows};
+  stream.columns = {query_values(args.query, args.types, args.dtype), nullptr, nullptr, args.rows};
   stream.dim = args.dim;
   stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
   stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key);
@@ -155,14 +156,15 @@ cudaError_t pairwise_infonce_forward_cuda(const PairwiseInfonceForward& args, vo
 }
 
 cudaError_t pairwise_infonce_backward_cuda(const PairwiseInfonceBackward& args, void* workspace, cudaStream_t stream) {
+  const StoredGradients gradients = StoredGradients::of(args);
   if (args.rows == 0) {
     if (args.grad_key == nullptr || args.key_rows == 0) return cudaSuccess;
-    return cudaMemsetAsync(args.grad_key, 0, args.key_rows * args.dim * sizeof(float), stream);
+    return cudaMemsetAsync(args.grad_key, 0, args.key_rows * args.dim * size_of(gradients.key.dtype), stream);
   }
   if (args.grad_query != nullptr) {
     const cudaError_t error = with_element(args.dtype, [&](auto element) {
       return launch(pairwise_infonce_query_gradient_kernel<decltype(element)>, grid_of(args.rows), dim3(128), 0, stream,
-                    args);
+                    args, gradients);
     });
     if (error != cudaSuccess) return error;
   }
@@ -174,7 +176,7 @@ cudaError_t pairwise_infonce_backward_cuda(const PairwiseInfonceBackward& args, 
   if (error != cudaSuccess) return error;
   return with_element(args.dtype, [&](auto element) {
     return launch(pairwise_infonce_key_merge_kernel<decltype(element)>, grid_of(args.key_rows), dim3(kMergeThreads), 0,
-                  stream, args, plan.stream.partials, plan.workers);
+                  stream, args, plan.stream.columns.values, gradients, plan.stream.partials, plan.workers);
   });
 }
 

@@ -10,8 +10,8 @@
 //   grad_key_j   = g / (N τ) (Q_j − (1 − p_jj) q_j)     Q_j = Σ_{i ≠ j} p_ij q_i the expected query; on the GPU by a
 //                  transposed pass with p from the saved log Z, on the CPU by the forward pass, which has p at hand
 //
-// Shapes: query [N, D]; key [M, D] with M >= N (rows N.. are negatives of every query); contiguous, of one type. N may be
-//   0; D >= 1.
+// Shapes: query [N, D]; key [M, D] with M >= N (rows N.. are negatives of every query); contiguous, rounded to `dtype` as
+//   they are read. N may be 0; D >= 1.
 // Numerics: products of `dtype` values, accumulated in float32 (float64 for float64: "the accumulation type").
 // Cost: 2 N M D operations for the loss, as many again for E, and as many for Q; a transposed pass takes 4 N M D. Extra
 //   memory is O((N + M) D).
@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "contrast/stored_features.h"
 #include "core/dtype.h"
 #include "core/parallel.h"
 
@@ -32,27 +33,28 @@ namespace motionops {
 
 // "accumulation": float for float32, bfloat16 and float16; double for float64.
 struct PairwiseInfonceForward {
-  Dtype dtype;           // of query and key
-  const void* query;     // [N, D]
-  const void* key;       // [M, D]
-  int64_t rows;          // N
-  int64_t key_rows;      // M >= N
-  int64_t dim;           // D
-  double temperature;    // > 0
-  bool tf32;             // CUDA: float32 products may be taken in TF32; the CPU ignores it
-  void* loss;            // [] accumulation
-  int32_t* rank;         // [N]
-  void* positive_logit;  // [N] accumulation, s_ii
-  void* log_sum_exp;     // [N] accumulation, log Z_i
-  void* expected_key;    // [N, D] accumulation, E_i; null where no query gradient is wanted
-  void* expected_query;  // [M, D] accumulation, Q_j; null where no key gradient is wanted; CPU only
+  Dtype dtype;             // of the products
+  const void* query;       // [N, D]
+  const void* key;         // [M, D]
+  int64_t rows;            // N
+  int64_t key_rows;        // M >= N
+  int64_t dim;             // D
+  double temperature;      // > 0
+  bool tf32;               // CUDA: float32 products may be taken in TF32; the CPU ignores it
+  void* loss;              // [] accumulation
+  int32_t* rank;           // [N]
+  void* positive_logit;    // [N] accumulation, s_ii
+  void* log_sum_exp;       // [N] accumulation, log Z_i
+  void* expected_key;      // [N, D] accumulation, E_i; null where no query gradient is wanted
+  void* expected_query;    // [M, D] accumulation, Q_j; null where no key gradient is wanted; CPU only
+  StoredTypes types = {};  // in memory, where they are others
 };
 
 struct PairwiseInfonceBackward {
-  Dtype dtype;                 // of query and key
+  Dtype dtype;                 // of the products
   const void* query;           // [N, D]
   const void* key;             // [M, D]
-  const void* grad_loss;       // [] accumulation
+  const void* grad_loss;       // []
   const void* positive_logit;  // [N] accumulation
   const void* log_sum_exp;     // [N] accumulation
   const void* expected_key;    // [N, D] accumulation; may be null where grad_query is
@@ -62,8 +64,9 @@ struct PairwiseInfonceBackward {
   int64_t dim;                 // D
   double temperature;
   bool tf32;
-  void* grad_query;  // [N, D] accumulation, or null: not wanted
-  void* grad_key;    // [M, D] accumulation, or null: not wanted
+  void* grad_query;        // [N, D], or null: not wanted
+  void* grad_key;          // [M, D], or null: not wanted
+  StoredTypes types = {};  // in memory, where they are others
 };
 
 void pairwise_infonce_forward_cpu(const PairwiseInfonceForward& args, const Parallel& parallel);

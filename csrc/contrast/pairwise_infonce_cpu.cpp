@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "contrast/stored_features_cpu.h"
 #include "contrast/streaming_softmax_cpu.h"
 
 namespace motionops {
@@ -32,7 +33,8 @@ void forward(const PairwiseInfonceForward& args, const Parallel& parallel) {
   std::vector<T> maximum(args.rows);
   std::vector<T> log_sum(args.rows);
   StreamingSoftmax<T> problem;
-  problem.rows = {args.query, args.dtype, args.rows, nullptr};
+  const ProductFeatures<T> query(args.query, args.types.query, args.rows * args.dim, args.dtype, parallel);
+  problem.rows = query.rows(args.rows);
   problem.own = {args.key, args.dtype, args.rows, nullptr};
   problem.columns = columns;
   problem.dim = args.dim;
@@ -55,41 +57,44 @@ void forward(const PairwiseInfonceForward& args, const Parallel& parallel) {
 
 template <typename T>
 void grad_query(const PairwiseInfonceBackward& args, T factor, const Parallel& parallel) {
+  StoredGradient<T> gradient(args.grad_query, args.types.grad_query, args.rows * args.dim);
   parallel.run(0, args.rows, 64, [&](int64_t begin, int64_t end) {
     std::vector<T> widened(args.dim);
     for (int64_t row = begin; row < end; ++row) {
       const T* key = feature_row<T>({args.key, args.dtype, args.key_rows}, row, args.dim, widened.data());
       const T* expected = static_cast<const T*>(args.expected_key) + row * args.dim;
-      T* to = static_cast<T*>(args.grad_query) + row * args.dim;
+      T* to = gradient.sums() + row * args.dim;
       for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * (expected[d] - key[d]);
     }
   });
+  gradient.store(parallel);
 }
 
 template <typename T>
 void grad_key(const PairwiseInfonceBackward& args, T factor, const Parallel& parallel) {
-  T* gradient = static_cast<T*>(args.grad_key);
-  const FeatureRows queries = {args.query, args.dtype, args.rows, nullptr};
+  StoredGradient<T> gradient(args.grad_key, args.types.grad_key, args.key_rows * args.dim);
+  const ProductFeatures<T> queries(args.query, args.types.query, args.rows * args.dim, args.dtype, parallel);
   parallel.run(0, args.key_rows, 64, [&](int64_t begin, int64_t end) {
     std::vector<T> widened(args.dim);
     for (int64_t row = begin; row < end; ++row) {
       const T* expected = static_cast<const T*>(args.expected_query) + row * args.dim;
-      T* to = gradient + row * args.dim;
+      T* to = gradient.sums() + row * args.dim;
       for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * expected[d];
       if (row >= args.rows) continue;
-      const T* query = feature_row<T>(queries, row, args.dim, widened.data());
+      const T* query = feature_row<T>(queries.rows(args.rows), row, args.dim, widened.data());
       // p − 1, without the cancellation where p is nearly 1.
       const T miss =
           std::expm1(static_cast<const T*>(args.positive_logit)[row] - static_cast<const T*>(args.log_sum_exp)[row]);
       for (int64_t d = 0; d < args.dim; ++d) to[d] += factor * miss * query[d];
     }
   });
+  gradient.store(parallel);
 }
 
 template <typename T>
 void backward(const PairwiseInfonceBackward& args, const Parallel& parallel) {
   const T factor = args.rows == 0 ? T(0)
-                                  : static_cast<T>(*static_cast<const T*>(args.grad_loss) /
+                                  : static_cast<T>(stored_scalar<T>(args.grad_loss, args.types.grad_loss) /
                                                    (static_cast<double>(args.rows) * args.temperature));
   if (args.grad_query != nullptr) grad_query<T>(args, factor, parallel);
   if (args.grad_key != nullptr) grad_key<T>(args, factor, parallel);

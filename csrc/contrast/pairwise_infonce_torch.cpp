@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(cons
   constexpr const char* kOp = "pairwise_infonce";
   check_features(kOp, query, key, temperature);
   const int64_t rows = query.size(0), dim = query.size(1);
-  const Tensor query_values = dense_as(query, key.scalar_type()), key_values = dense(key);
+  const Tensor query_values = dense(query), key_values = dense(key);
   const ScalarType kept = accumulation_type(key);
   const Tensor loss = empty(Shape{}, kept, query);
   const Tensor rank = empty(Shape{rows}, ScalarType::Int, query);
@@ -51,6 +51,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(cons
   args.log_sum_exp = log_sum_exp.mutable_data_ptr();
   args.expected_key = query_gradient ? expected_key.mutable_data_ptr() : nullptr;
   args.expected_query = by_forward ? expected_query.mutable_data_ptr() : nullptr;
+  args.types.query = dtype_of(query);
 
   MOTIONOPS_DISPATCH(
       kOp, query, pairwise_infonce_forward_cpu(args, parallel),
@@ -79,17 +80,16 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
     check_saved(kOp, "expected_query", expected_query, key.sizes(), kept, query);
   }
 
-  const Tensor query_values = dense_as(query, key.scalar_type()), key_values = dense(key);
-  const Tensor grad_loss_value = dense_as(grad_loss, kept);
+  const Tensor query_values = dense(query), key_values = dense(key);
   const Tensor statistics[] = {dense(positive_logit), dense(log_sum_exp), dense(expected_key), dense(expected_query)};
-  const Tensor grad_query = empty(Shape{query_gradient ? rows : 0, dim}, kept, query);
-  const Tensor grad_key = empty(Shape{key_gradient ? key.size(0) : 0, dim}, kept, query);
+  const Tensor grad_query = empty(Shape{query_gradient ? rows : 0, dim}, query);
+  const Tensor grad_key = empty(Shape{key_gradient ? key.size(0) : 0, dim}, key);
 
   PairwiseInfonceBackward args{};
   args.dtype = dtype_of(key);
   args.query = query_values.const_data_ptr();
   args.key = key_values.const_data_ptr();
-  args.grad_loss = grad_loss_value.const_data_ptr();
+  args.grad_loss = grad_loss.const_data_ptr();
   args.positive_logit = statistics[0].const_data_ptr();
   args.log_sum_exp = statistics[1].const_data_ptr();
   args.expected_key = statistics[2].const_data_ptr();
@@ -101,11 +101,12 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
   args.tf32 = tf32;
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
+  args.types = stored_types(query, key, grad_loss);
 
   MOTIONOPS_DISPATCH(kOp, query, pairwise_infonce_backward_cpu(args, parallel),
                      pairwise_infonce_backward_cuda(
                          args, workspace(pairwise_infonce_backward_workspace_bytes(args), query).data_ptr(), stream));
-  return {dense_as(grad_query, query.scalar_type()), dense_as(grad_key, key.scalar_type())};
+  return {grad_query, grad_key};
 }
 
 MOTIONOPS_DEFINE(

@@ -188,32 +188,33 @@ __global__ void __launch_bounds__(256)
 
 // grad_key = g / tau * (sum over the slots), a block per key row.
 __global__ void __launch_bounds__(kMergeThreads)
-    pixel_contrast_key_merge_kernel(const __grid_constant__ PixelContrastBackward args,
+    pixel_contrast_key_merge_kernel(const __grid_constant__ PixelContrastBackward args, const StoredGradients gradients,
                                     const __grid_constant__ Partials partials, const PixelHeader* header,
                                     int64_t maximum_workers) {
   const int64_t row = blockIdx.x, block = row / kTileRows;
   const Partition partition(gridDim.x, column_tiles(header->listed), maximum_workers);
   // without a row that counts the gradient is zero even if g is not finite
   const float scale = header->listed == 0 ? 0.0f
-                                          : *static_cast<const float*>(args.grad_loss) * header->maximum_weight /
+                                          : gradients.loss[0] * header->maximum_weight /
                                                 (static_cast<float>(args.temperature) * partials.weight_scale);
-  float* out = static_cast<float*>(args.grad_key) + row * args.dim;
   combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block),
                           static_cast<int>(row % kTileRows), 0.0f, [&](int64_t d, float total) {
-                            if (d < args.dim) out[d] = scale * total;
+                            if (d < args.dim) gradients.key.set(row * args.dim + d, scale * total);
                           });
 }
 
 // grad_query = g weight / tau * D, a block per row.
 __global__ void __launch_bounds__(128)
-    pixel_contrast_query_gradient_kernel(const __grid_constant__ PixelContrastBackward args) {
+    pixel_contrast_query_gradient_kernel(const __grid_constant__ PixelContrastBackward args,
+                                         const StoredGradients gradients) {
   const int64_t row = blockIdx.x;
   const float weight = static_cast<const float*>(args.weight)[row];
-  const float scale = *static_cast<const float*>(args.grad_loss) * weight / static_cast<float>(args.temperature);
+  const float scale = gradients.loss[0] * weight / static_cast<float>(args.temperature);
   const float* difference = static_cast<const float*>(args.expected_difference) + row * args.dim;
-  float* out = static_cast<float*>(args.grad_query) + row * args.dim;
   // a row that does not count has a gradient of zero even if g is not finite
-  for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) out[d] = weight == 0.0f ? 0.0f : scale * difference[d];
+  for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
+    gradients.query.set(row * args.dim + d, weight == 0.0f ? 0.0f : scale * difference[d]);
+  }
 }
 
 Partials take_partials(int64_t slots, int64_t dim, Dtype dtype, bool statistics, bool expected, Workspace& workspace) {
@@ -260,9 +261,10 @@ ForwardPlan make_plan(const PixelContrastForward& args, Workspace& workspace) {
   merge.expected_difference = static_cast<float*>(args.expected_difference);
 
   Streaming& others = plan.others;
-  others.rows = {args.query, pairs.list, pairs.header != nullptr ? &pairs.header->listed : nullptr, rows};
-  others.columns = {args.key, nullptr, nullptr, rows};
-  others.more_columns = args.negatives;
+  others.rows = {query_values(args.query, args.types, args.dtype), pairs.list,
+                 pairs.header != nullptr ? &pairs.header->listed : nullptr, rows};
+  others.columns = {key_values(args.key, args.types, args.dtype), nullptr, nullptr, rows};
+  others.more_columns = {args.negatives, args.dtype};
   others.more_rows = args.negative_rows;
   others.dim = args.dim;
   others.inverse_temperature = static_cast<float>(1.0 / args.temperature);
@@ -271,7 +273,7 @@ ForwardPlan make_plan(const PixelContrastForward& args, Workspace& workspace) {
   others.partials = merge.others;
 
   plan.positives = others;
-  plan.positives.more_columns = nullptr;
+  plan.positives.more_columns.data = nullptr;
   plan.positives.more_rows = 0;
   plan.positives.counter = nullptr;
   plan.positives.partials = merge.positives;
@@ -291,8 +293,8 @@ BackwardPlan make_plan(const PixelContrastBackward& args, Workspace& workspace) 
   const int64_t rows = plan.pairs.rows();
   plan.queries = workspace.take<DescribedQuery>(rows);
   plan.workers = streaming_workers(row_blocks(rows) * column_tiles(rows), kLeastTiles, args.dim, args.dtype, true);
-  plan.stream.rows = {args.key, nullptr, nullptr, rows};
-  plan.stream.columns = {args.query, plan.pairs.list,
+  plan.stream.rows = {key_values(args.key, args.types, args.dtype), nullptr, nullptr, rows};
+  plan.stream.columns = {query_values(args.query, args.types, args.dtype), plan.pairs.list,
                          plan.pairs.header != nullptr ? &plan.pairs.header->listed : nullptr, rows};
   plan.stream.dim = args.dim;
   plan.stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
@@ -347,8 +349,10 @@ cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void
   if (is_empty(args.pairs)) return cudaSuccess;
   if (too_large(args.pairs)) return cudaErrorInvalidValue;
   const int64_t rows = args.pairs.batch * args.pairs.frames * args.pairs.height * args.pairs.width;
+  const StoredGradients gradients = StoredGradients::of(args);
   if (args.grad_query != nullptr) {
-    const cudaError_t error = launch(pixel_contrast_query_gradient_kernel, grid_of(rows), dim3(128), 0, stream, args);
+    const cudaError_t error =
+        launch(pixel_contrast_query_gradient_kernel, grid_of(rows), dim3(128), 0, stream, args, gradients);
     if (error != cudaSuccess) return error;
   }
   if (args.grad_key == nullptr) return cudaSuccess;
@@ -362,7 +366,7 @@ cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void
   error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, KeyPixels{plan.pairs, plan.queries},
                                    plan.workers, stream);
   if (error != cudaSuccess) return error;
-  return launch(pixel_contrast_key_merge_kernel, grid_of(rows), dim3(kMergeThreads), 0, stream, args,
+  return launch(pixel_contrast_key_merge_kernel, grid_of(rows), dim3(kMergeThreads), 0, stream, args, gradients,
                 plan.stream.partials, plan.pairs.header, plan.workers);
 }
 

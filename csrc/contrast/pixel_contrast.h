@@ -17,8 +17,8 @@
 //   grad_query_i = g weight_i / τ · D_i
 //   grad_key_n   = g / τ Σ_i weight_i (p_in − [n in P_i] r_in) q_i
 //
-// Shapes: query, key [B, T, H, W, D]; negatives [K, D]; masks [B, H, W]; all contiguous, features of one type. Any size
-//   but D may be 0.
+// Shapes: query, key [B, T, H, W, D]; negatives [K, D]; masks [B, H, W]; all contiguous, features rounded to `dtype`,
+//   that of the negatives, as they are read. Any size but D may be 0.
 // Numerics: products of `dtype` values, accumulated in float32 (float64 for float64: "the accumulation type"). NaN and
 //   infinity of counted rows and of all columns give what log_softmax of the dense logits gives; rows with no positive
 //   are not computed at all, and do not touch the result.
@@ -29,6 +29,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "contrast/stored_features.h"
 #include "core/dtype.h"
 #include "core/parallel.h"
 
@@ -53,7 +54,7 @@ struct PixelContrastPairs {
 };
 
 struct PixelContrastForward {
-  Dtype dtype;            // of query, key, negatives
+  Dtype dtype;            // of the products
   const void* query;      // [B, T, H, W, D]
   const void* key;        // [B, T, H, W, D]
   const void* negatives;  // [K, D], null where K = 0
@@ -67,23 +68,25 @@ struct PixelContrastForward {
   void* log_sum_exp_positives;  // [B, T, H, W] accumulation, over the positives; 0 for rows with no positive
   void* weight;                 // [B, T, H, W] accumulation
   void* expected_difference;    // [B, T, H, W, D] accumulation, D_i; 0 for rows with no positive; null: not wanted
+  StoredTypes types = {};       // in memory, where they are others
 };
 
 struct PixelContrastBackward {
-  Dtype dtype;        // of query and key
+  Dtype dtype;        // of the products
   const void* query;  // [B, T, H, W, D]
   const void* key;    // [B, T, H, W, D]
   PixelContrastPairs pairs;
   int64_t dim;  // D
   double temperature;
   bool tf32;
-  const void* grad_loss;              // [] accumulation
+  const void* grad_loss;              // []
   const void* log_sum_exp;            // [B, T, H, W] accumulation
   const void* log_sum_exp_positives;  // [B, T, H, W] accumulation
   const void* weight;                 // [B, T, H, W] accumulation
   const void* expected_difference;    // [B, T, H, W, D] accumulation; may be null where grad_query is
-  void* grad_query;                   // [B, T, H, W, D] accumulation, or null: not wanted
-  void* grad_key;                     // [B, T, H, W, D] accumulation, or null: not wanted
+  void* grad_query;                   // [B, T, H, W, D], or null: not wanted
+  void* grad_key;                     // [B, T, H, W, D], or null: not wanted
+  StoredTypes types = {};             // in memory, where they are others
 };
 
 void pixel_contrast_forward_cpu(const PixelContrastForward& args, const Parallel& parallel);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "contrast/pixel_contrast.h"
+#include "contrast/stored_features_cpu.h"
 #include "contrast/streaming_softmax_cpu.h"
 #include "geometry/extent.h"
 
@@ -211,10 +212,12 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
   Statistics<T> all(count, features);
   Statistics<T> positives(count, features);
 
-  const std::array<FeatureRows, 2> columns = {FeatureRows{args.key, args.dtype, pixels, nullptr},
+  const ProductFeatures<T> query(args.query, args.types.query, pixels * args.dim, args.dtype, parallel);
+  const ProductFeatures<T> key(args.key, args.types.key, pixels * args.dim, args.dtype, parallel);
+  const std::array<FeatureRows, 2> columns = {key.rows(pixels),
                                               FeatureRows{args.negatives, args.dtype, args.negative_rows, nullptr}};
   StreamingSoftmax<T> problem;
-  problem.rows = {args.query, args.dtype, count, rows.index.data()};
+  problem.rows = query.rows(count, rows.index.data());
   problem.columns = columns;
   problem.dim = args.dim;
   problem.scale = static_cast<T>(1.0 / args.temperature);
@@ -226,11 +229,12 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
       const Sample& sample = samples[frame / pairs.frames];
       const int64_t first = rows.begin[frame];
       const std::vector<int64_t> keys = indices(sample.keys);
-      const std::array<FeatureRows, 1> own = {FeatureRows{frame_features(args.key, args.dtype, frame * area * args.dim),
-                                                          args.dtype, static_cast<int64_t>(keys.size()), keys.data()}};
+      const std::array<FeatureRows, 1> own = {
+          FeatureRows{frame_features(key.data(), key.dtype(), frame * area * args.dim), key.dtype(),
+                      static_cast<int64_t>(keys.size()), keys.data()}};
       const NearPixels<T, false> policy(sample);
       StreamingSoftmax<T> part = problem;
-      part.rows = {args.query, args.dtype, rows.begin[frame + 1] - first, rows.index.data() + first};
+      part.rows = query.rows(rows.begin[frame + 1] - first, rows.index.data() + first);
       part.columns = own;
       part.policy = &policy;
       positives.collect(part, first);
@@ -260,7 +264,8 @@ void grad_query(const PixelContrastBackward& args, T scale, const Parallel& para
   const int64_t pixels = pairs.batch * pairs.frames * pairs.height * pairs.width;
   const T* weight = static_cast<const T*>(args.weight);
   const T* difference = static_cast<const T*>(args.expected_difference);
-  T* gradient = static_cast<T*>(args.grad_query);
+  StoredGradient<T> stored(args.grad_query, args.types.grad_query, pixels * args.dim);
+  T* gradient = stored.sums();
   parallel.run(0, pixels, 64, [&](int64_t begin, int64_t end) {
     for (int64_t pixel = begin; pixel < end; ++pixel) {
       const T factor = scale * weight[pixel];
@@ -270,6 +275,7 @@ void grad_query(const PixelContrastBackward& args, T scale, const Parallel& para
       }
     }
   });
+  stored.store(parallel);
 }
 
 template <typename T>
@@ -277,7 +283,8 @@ void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& pa
   const PixelContrastPairs& pairs = args.pairs;
   const int64_t area = pairs.height * pairs.width;
   const int64_t pixels = pairs.batch * pairs.frames * area;
-  T* gradient = static_cast<T*>(args.grad_key);
+  StoredGradient<T> stored(args.grad_key, args.types.grad_key, pixels * args.dim);
+  T* gradient = stored.sums();
   std::fill_n(gradient, pixels * args.dim, T(0));
 
   const std::vector<Sample> samples = find_samples(pairs, parallel);
@@ -293,8 +300,10 @@ void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& pa
   }
 
   StreamingGradient<T> problem;
-  problem.rows = {args.key, args.dtype, pixels, nullptr};
-  problem.columns = {args.query, args.dtype, count, rows.index.data()};
+  const ProductFeatures<T> query(args.query, args.types.query, pixels * args.dim, args.dtype, parallel);
+  const ProductFeatures<T> key(args.key, args.types.key, pixels * args.dim, args.dtype, parallel);
+  problem.rows = key.rows(pixels);
+  problem.columns = query.rows(count, rows.index.data());
   problem.dim = args.dim;
   problem.scale = static_cast<T>(1.0 / args.temperature);
   problem.log_sum_exp = all.data();
@@ -310,9 +319,9 @@ void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& pa
       const std::vector<int64_t> keys = indices(sample.keys);
       const NearPixels<T, true> policy(sample);
       StreamingGradient<T> part = problem;
-      part.rows = {frame_features(args.key, args.dtype, offset), args.dtype, static_cast<int64_t>(keys.size()),
+      part.rows = {frame_features(key.data(), key.dtype(), offset), key.dtype(), static_cast<int64_t>(keys.size()),
                    keys.data()};
-      part.columns = {args.query, args.dtype, rows.begin[frame + 1] - first, rows.index.data() + first};
+      part.columns = query.rows(rows.begin[frame + 1] - first, rows.index.data() + first);
       part.policy = &policy;
       part.log_sum_exp = positives.data() + first;
       part.weight = weight.data() + first;
@@ -321,11 +330,12 @@ void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& pa
       streaming_gradient(part, SerialParallel());
     }
   });
+  stored.store(parallel);
 }
 
 template <typename T>
 void backward(const PixelContrastBackward& args, const Parallel& parallel) {
-  const T grad_loss = *static_cast<const T*>(args.grad_loss);
+  const T grad_loss = stored_scalar<T>(args.grad_loss, args.types.grad_loss);
   if (args.grad_query != nullptr) {
     grad_query<T>(args, static_cast<T>(grad_loss / args.temperature), parallel);
   }

@@ -94,7 +94,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pixel_contrast(const Tensor& 
   const ScalarType products = negatives.has_value() ? negatives->scalar_type() : key.scalar_type();
   check_products(kOp, negatives.has_value() ? "negatives" : "key", query, products);
 
-  const Tensor query_values = dense_as(query, products), key_values = dense_as(key, products);
+  const Tensor query_values = dense(query), key_values = dense(key);
   const OptionalTensor negative_values = dense(negatives);
   const ScalarType kept = accumulation_type(products);
   const Shape pixels = pixels_of(query);
@@ -119,6 +119,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> pixel_contrast(const Tensor& 
   args.log_sum_exp_positives = log_sum_exp_positives.mutable_data_ptr();
   args.weight = weight.mutable_data_ptr();
   args.expected_difference = query_gradient ? expected_difference.mutable_data_ptr() : nullptr;
+  args.types.query = dtype_of(query);
+  args.types.key = dtype_of(key);
 
   MOTIONOPS_DISPATCH(
       kOp, query, pixel_contrast_forward_cpu(args, parallel),
@@ -153,12 +155,11 @@ std::tuple<Tensor, Tensor> pixel_contrast_backward(
   check_saved(kOp, "weight", weight, pixels, kept, query);
   if (query_gradient) check_saved(kOp, "expected_difference", expected_difference, query.sizes(), kept, query);
 
-  const Tensor query_values = dense_as(query, products), key_values = dense_as(key, products);
-  const Tensor grad_loss_value = dense_as(grad_loss, kept);
+  const Tensor query_values = dense(query), key_values = dense(key);
   const Tensor statistics[] = {dense(log_sum_exp), dense(log_sum_exp_positives), dense(weight),
                                dense(expected_difference)};
-  const Tensor grad_query = empty(map_shape(query, query_gradient), kept, query);
-  const Tensor grad_key = empty(map_shape(key, key_gradient), kept, query);
+  const Tensor grad_query = empty(map_shape(query, query_gradient), query);
+  const Tensor grad_key = empty(map_shape(key, key_gradient), key);
 
   PixelContrastBackward args{};
   args.dtype = dtype_of(products);
@@ -168,18 +169,19 @@ std::tuple<Tensor, Tensor> pixel_contrast_backward(
   args.dim = query.size(4);
   args.temperature = temperature;
   args.tf32 = tf32;
-  args.grad_loss = grad_loss_value.const_data_ptr();
+  args.grad_loss = grad_loss.const_data_ptr();
   args.log_sum_exp = statistics[0].const_data_ptr();
   args.log_sum_exp_positives = statistics[1].const_data_ptr();
   args.weight = statistics[2].const_data_ptr();
   args.expected_difference = statistics[3].const_data_ptr();
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
+  args.types = stored_types(query, key, grad_loss);
 
   MOTIONOPS_DISPATCH(kOp, query, pixel_contrast_backward_cpu(args, parallel),
                      pixel_contrast_backward_cuda(
                          args, workspace(pixel_contrast_backward_workspace_bytes(args), query).data_ptr(), stream));
-  return {dense_as(grad_query, query.scalar_type()), dense_as(grad_key, key.scalar_type())};
+  return {grad_query, grad_key};
 }
 
 MOTIONOPS_DEFINE(

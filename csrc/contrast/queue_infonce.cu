@@ -39,22 +39,19 @@ struct QueueColumns {
 // grad_query = g / (B tau) (E - k), grad_key = g / (B tau) (p - 1) q; a block per row.
 template <typename Element>
 __global__ void __launch_bounds__(128)
-    queue_infonce_backward_kernel(const __grid_constant__ QueueInfonceBackward args) {
+    queue_infonce_backward_kernel(const __grid_constant__ QueueInfonceBackward args, const StoredValues query,
+                                  const StoredValues key, const StoredGradients gradients) {
   const int64_t row = blockIdx.x;
-  const float scale = *static_cast<const float*>(args.grad_loss) /
-                      (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
   const float share = scale * expm1f(static_cast<const float*>(args.positive_logit)[row] -
                                      static_cast<const float*>(args.log_sum_exp)[row]);
   for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
     const int64_t place = row * args.dim + d;
-    if (args.grad_query != nullptr) {
-      static_cast<float*>(args.grad_query)[place] =
-          scale * (static_cast<const float*>(args.expected_key)[place] -
-                   device_widen(static_cast<const Element*>(args.key)[place]));
+    if (gradients.query.data != nullptr) {
+      const float expected = static_cast<const float*>(args.expected_key)[place];
+      gradients.query.set(place, scale * (expected - key.in_products<Element>(place)));
     }
-    if (args.grad_key != nullptr) {
-      static_cast<float*>(args.grad_key)[place] = share * device_widen(static_cast<const Element*>(args.query)[place]);
-    }
+    if (gradients.key.data != nullptr) gradients.key.set(place, share * query.in_products<Element>(place));
   }
 }
 
@@ -69,7 +66,9 @@ cudaError_t queue_infonce_forward_cuda(const QueueInfonceForward& args, void* wo
 cudaError_t queue_infonce_backward_cuda(const QueueInfonceBackward& args, cudaStream_t stream) {
   if (args.rows == 0) return cudaSuccess;
   return with_element(args.dtype, [&](auto element) {
-    return launch(queue_infonce_backward_kernel<decltype(element)>, grid_of(args.rows), dim3(128), 0, stream, args);
+    return launch(queue_infonce_backward_kernel<decltype(element)>, grid_of(args.rows), dim3(128), 0, stream, args,
+                  query_values(args.query, args.types, args.dtype), key_values(args.key, args.types, args.dtype),
+                  StoredGradients::of(args));
   });
 }
 

@@ -10,7 +10,8 @@
 //   grad_query_i = g / (B τ) (E_i − k_i)        grad_key_i = g / (B τ) (p_i − 1) q_i
 // so one pass over the queue gives the loss and all that its gradients need.
 //
-// Shapes: query, key [B, D]; queue [K, D]; extra [E, D]; all contiguous and of one type, `dtype`. B, K, E may be 0; D >= 1.
+// Shapes: query, key [B, D]; queue [K, D]; extra [E, D]; all contiguous; rounded to `dtype`, the
+//   queue's own type, as they are read. B, K, E may be 0; D >= 1.
 // Numerics: products of `dtype` values, accumulated in float32 (float64 for float64: "the accumulation type"). Statistics
 //   are stored in the accumulation type. NaN and infinity give what log_softmax of the dense logits gives.
 // Cost: 2 (K + E) B D operations for the loss, as many again for E; the queue is read once for each block of query rows
@@ -20,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "contrast/stored_features.h"
 #include "core/dtype.h"
 #include "core/parallel.h"
 
@@ -32,7 +34,7 @@ namespace motionops {
 
 // "accumulation": float for float32, bfloat16 and float16; double for float64.
 struct QueueInfonceForward {
-  Dtype dtype;               // of query, key, queue, extra
+  Dtype dtype;               // of the products
   const void* query;         // [B, D]
   const void* key;           // [B, D]
   const void* queue;         // [K, D]
@@ -50,21 +52,23 @@ struct QueueInfonceForward {
   void* positive_logit;      // [B] accumulation, s_i
   void* log_sum_exp;         // [B] accumulation, log Z_i
   void* expected_key;        // [B, D] accumulation, E_i; null where no query gradient is wanted
+  StoredTypes types = {};    // in memory, where they are others
 };
 
 struct QueueInfonceBackward {
-  Dtype dtype;                 // of query and key
+  Dtype dtype;                 // of the products
   const void* query;           // [B, D]
   const void* key;             // [B, D]
-  const void* grad_loss;       // [] accumulation
+  const void* grad_loss;       // []
   const void* positive_logit;  // [B] accumulation
   const void* log_sum_exp;     // [B] accumulation
   const void* expected_key;    // [B, D] accumulation; may be null where grad_query is
   int64_t rows;                // B
   int64_t dim;                 // D
   double temperature;
-  void* grad_query;  // [B, D] accumulation, or null: not wanted
-  void* grad_key;    // [B, D] accumulation, or null: not wanted
+  void* grad_query;        // [B, D], or null: not wanted
+  void* grad_key;          // [B, D], or null: not wanted
+  StoredTypes types = {};  // in memory, where they are others
 };
 
 void queue_infonce_forward_cpu(const QueueInfonceForward& args, const Parallel& parallel);

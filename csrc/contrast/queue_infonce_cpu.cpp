@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "contrast/queue_infonce.h"
+#include "contrast/stored_features_cpu.h"
 #include "contrast/streaming_softmax_cpu.h"
 
 namespace motionops {
@@ -47,13 +48,17 @@ class OtherVideos final : public ColumnPolicy<T> {
 
 template <typename T>
 void forward(const QueueInfonceForward& args, const Parallel& parallel) {
+  const int64_t values = args.rows * args.dim;
+  const ProductFeatures<T> query(args.query, args.types.query, values, args.dtype, parallel);
+  const ProductFeatures<T> key(args.key, args.types.key, values, args.dtype, parallel);
+  const ProductFeatures<T> extra(args.extra, args.types.extra, args.extra_rows * args.dim, args.dtype, parallel);
   const std::array<FeatureRows, 2> columns = {FeatureRows{args.queue, args.dtype, args.queue_rows, nullptr},
-                                              FeatureRows{args.extra, args.dtype, args.extra_rows, nullptr}};
+                                              extra.rows(args.extra_rows)};
   std::vector<T> maximum(args.rows);
   std::vector<T> log_sum(args.rows);
   StreamingSoftmax<T> problem;
-  problem.rows = {args.query, args.dtype, args.rows, nullptr};
-  problem.own = {args.key, args.dtype, args.rows, nullptr};
+  problem.rows = query.rows(args.rows);
+  problem.own = key.rows(args.rows);
   problem.columns = columns;
   problem.dim = args.dim;
   problem.scale = static_cast<T>(1.0 / args.temperature);
@@ -80,27 +85,34 @@ void forward(const QueueInfonceForward& args, const Parallel& parallel) {
 template <typename T>
 void backward(const QueueInfonceBackward& args, const Parallel& parallel) {
   if (args.rows == 0) return;
-  const T factor =
-      static_cast<T>(*static_cast<const T*>(args.grad_loss) / (static_cast<double>(args.rows) * args.temperature));
+  const int64_t values = args.rows * args.dim;
+  const ProductFeatures<T> queries(args.query, args.types.query, values, args.dtype, parallel);
+  const ProductFeatures<T> keys(args.key, args.types.key, values, args.dtype, parallel);
+  StoredGradient<T> grad_query(args.grad_query, args.types.grad_query, values);
+  StoredGradient<T> grad_key(args.grad_key, args.types.grad_key, values);
+  const T factor = static_cast<T>(stored_scalar<T>(args.grad_loss, args.types.grad_loss) /
+                                  (static_cast<double>(args.rows) * args.temperature));
   parallel.run(0, args.rows, 64, [&](int64_t begin, int64_t end) {
     std::vector<T> widened(args.dim);
     for (int64_t row = begin; row < end; ++row) {
       if (args.grad_query != nullptr) {
-        const T* key = feature_row<T>({args.key, args.dtype, args.rows}, row, args.dim, widened.data());
+        const T* key = feature_row<T>(keys.rows(args.rows), row, args.dim, widened.data());
         const T* expected = static_cast<const T*>(args.expected_key) + row * args.dim;
-        T* to = static_cast<T*>(args.grad_query) + row * args.dim;
+        T* to = grad_query.sums() + row * args.dim;
         for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * (expected[d] - key[d]);
       }
       if (args.grad_key != nullptr) {
-        const T* query = feature_row<T>({args.query, args.dtype, args.rows}, row, args.dim, widened.data());
+        const T* query = feature_row<T>(queries.rows(args.rows), row, args.dim, widened.data());
         // p − 1, without the cancellation where p is nearly 1.
         const T miss =
             std::expm1(static_cast<const T*>(args.positive_logit)[row] - static_cast<const T*>(args.log_sum_exp)[row]);
-        T* to = static_cast<T*>(args.grad_key) + row * args.dim;
+        T* to = grad_key.sums() + row * args.dim;
         for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * miss * query[d];
       }
     }
   });
+  grad_query.store(parallel);
+  grad_key.store(parallel);
 }
 
 }  // namespace

@@ -57,9 +57,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& q
   check_products(kOp, "queue", query, products);
 
   const int64_t rows = query.size(0), dim = query.size(1);
-  const Tensor query_values = dense_as(query, products), key_values = dense_as(key, products);
+  const Tensor query_values = dense(query), key_values = dense(key);
   const Tensor queue_values = dense(queue);
-  const OptionalTensor extra_values = extra.has_value() ? OptionalTensor(dense_as(*extra, products)) : extra;
+  const OptionalTensor extra_values = dense(extra);
   const OptionalTensor query_id_values = dense(query_ids), queue_id_values = dense(queue_ids);
 
   const ScalarType kept = accumulation_type(products);
@@ -88,6 +88,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& q
   args.positive_logit = positive_logit.mutable_data_ptr();
   args.log_sum_exp = log_sum_exp.mutable_data_ptr();
   args.expected_key = query_gradient ? expected_key.mutable_data_ptr() : nullptr;
+  args.types.query = dtype_of(query);
+  args.types.key = dtype_of(key);
+  if (extra.has_value()) args.types.extra = dtype_of(*extra);
 
   MOTIONOPS_DISPATCH(
       kOp, query, queue_infonce_forward_cpu(args, parallel),
@@ -115,17 +118,16 @@ std::tuple<Tensor, Tensor> queue_infonce_backward(
   check_saved(kOp, "log_sum_exp", log_sum_exp, Shape{rows}, kept, query);
   if (query_gradient) check_saved(kOp, "expected_key", expected_key, Shape{rows, dim}, kept, query);
 
-  const Tensor query_values = dense_as(query, products), key_values = dense_as(key, products);
-  const Tensor grad_loss_value = dense_as(grad_loss, kept);
+  const Tensor query_values = dense(query), key_values = dense(key);
   const Tensor statistics[] = {dense(positive_logit), dense(log_sum_exp), dense(expected_key)};
-  const Tensor grad_query = empty(Shape{query_gradient ? rows : 0, dim}, kept, query);
-  const Tensor grad_key = empty(Shape{key_gradient ? rows : 0, dim}, kept, query);
+  const Tensor grad_query = empty(Shape{query_gradient ? rows : 0, dim}, query);
+  const Tensor grad_key = empty(Shape{key_gradient ? rows : 0, dim}, key);
 
   QueueInfonceBackward args{};
   args.dtype = dtype_of(products);
   args.query = query_values.const_data_ptr();
   args.key = key_values.const_data_ptr();
-  args.grad_loss = grad_loss_value.const_data_ptr();
+  args.grad_loss = grad_loss.const_data_ptr();
   args.positive_logit = statistics[0].const_data_ptr();
   args.log_sum_exp = statistics[1].const_data_ptr();
   args.expected_key = statistics[2].const_data_ptr();
@@ -134,9 +136,10 @@ std::tuple<Tensor, Tensor> queue_infonce_backward(
   args.temperature = temperature;
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
+  args.types = stored_types(query, key, grad_loss);
 
   MOTIONOPS_DISPATCH(kOp, query, queue_infonce_backward_cpu(args, parallel), queue_infonce_backward_cuda(args, stream));
-  return {dense_as(grad_query, query.scalar_type()), dense_as(grad_key, key.scalar_type())};
+  return {grad_query, grad_key};
 }
 
 MOTIONOPS_DEFINE(

@@ -107,7 +107,7 @@ struct Merge {
   Partials partials;
   int64_t workers;
   int64_t dim;
-  const void* query;
+  StoredValues query;
   const void* key;
   const float* tables;
   float inverse_temperature;
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kMergeThreads) region_contrast_merge_kernel(co
   // The cells of its own video: a warp takes a logit, then a thread a feature.
   const int own_cells = cells_t * cells_y * cells_x;
   const auto* keys = static_cast<const Element*>(merge.key) + view / pairs.views * own_cells * merge.dim;
-  const auto* query = static_cast<const Element*>(merge.query) + row * merge.dim;
+  const StoredValues query = merge.query.from(row * merge.dim);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float lost = 0.0f;
   for (int begin = 0; begin < own_cells; begin += kCellsAtOnce) {
@@ -169,7 +169,8 @@ __global__ void __launch_bounds__(kMergeThreads) region_contrast_merge_kernel(co
       if (share == 0.0f && merge.difference == nullptr) continue;
       const Element* key = keys + place * merge.dim;
       float logit = 0.0f;
-      for (int64_t d = lane; d < merge.dim; d += 32) logit = fmaf(device_widen(query[d]), device_widen(key[d]), logit);
+      for (int64_t d = lane; d < merge.dim; d += 32)
+        logit = fmaf(query.in_products<Element>(d), device_widen(key[d]), logit);
       logit = warp_sum(logit) * merge.inverse_temperature;
       if (lane == 0) {
         coefficient[cell] = weight * exp_approximate(logit - log_sum_exp) - share;
@@ -211,30 +212,29 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-__device__ __forceinline__ float gradient_scale(const RegionContrastBackward& args) {
-  return *static_cast<const float*>(args.grad_loss) /
-         (static_cast<float>(args.pairs.rows()) * static_cast<float>(args.temperature));
+__device__ __forceinline__ float gradient_scale(const RegionContrastBackward& args, const StoredGradients& gradients) {
+  return gradients.loss[0] / (static_cast<float>(args.pairs.rows()) * static_cast<float>(args.temperature));
 }
 
 __global__ void __launch_bounds__(128)
-    region_query_gradient_kernel(const __grid_constant__ RegionContrastBackward args) {
-  const float scale = gradient_scale(args);
+    region_query_gradient_kernel(const __grid_constant__ RegionContrastBackward args, const StoredGradients gradients) {
+  const float scale = gradient_scale(args, gradients);
   for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
     const int64_t place = blockIdx.x * args.dim + d;
-    static_cast<float*>(args.grad_query)[place] = scale * static_cast<const float*>(args.expected_difference)[place];
+    gradients.query.set(place, scale * static_cast<const float*>(args.expected_difference)[place]);
   }
 }
 
 // A block per key cell.
 __global__ void __launch_bounds__(kMergeThreads)
-    region_key_merge_kernel(const __grid_constant__ RegionContrastBackward args,
+    region_key_merge_kernel(const __grid_constant__ RegionContrastBackward args, const StoredGradients gradients,
                             const __grid_constant__ Partials partials, int64_t workers) {
   const int64_t row = blockIdx.x, block = row / kTileRows;
   const Partition partition(args.pairs.columns(), column_tiles(args.pairs.rows()), workers);
-  const float scale = gradient_scale(args) / partials.weight_scale;
+  const float scale = gradient_scale(args, gradients) / partials.weight_scale;
   combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block),
                           static_cast<int>(row % kTileRows), 0.0f, [&](int64_t d, float total) {
-                            if (d < args.dim) static_cast<float*>(args.grad_key)[row * args.dim + d] = scale * total;
+                            if (d < args.dim) gradients.key.set(row * args.dim + d, scale * total);
                           });
 }
 
@@ -258,8 +258,9 @@ Plan make_plan(const Args& args, bool transposed, Workspace& workspace) {
   const int64_t places = streaming_slots(rows, plan.workers) * kTileRows;
   plan.tables = workspace.take<float>(args.pairs.batch * args.pairs.views * args.pairs.table_size());
   Streaming& stream = plan.stream;
-  stream.rows = {transposed ? args.key : args.query, nullptr, nullptr, rows};
-  stream.columns = {transposed ? args.query : args.key, nullptr, nullptr, columns};
+  const StoredValues query = query_values(args.query, args.types, args.dtype), key{args.key, args.dtype};
+  stream.rows = {transposed ? key : query, nullptr, nullptr, rows};
+  stream.columns = {transposed ? query : key, nullptr, nullptr, columns};
   stream.dim = args.dim;
   stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
   stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key);
@@ -313,7 +314,7 @@ cudaError_t region_contrast_forward_cuda(const RegionContrastForward& args, void
                     plan.stream.partials,
                     plan.workers,
                     args.dim,
-                    args.query,
+                    plan.stream.rows.values,
                     args.key,
                     plan.tables,
                     plan.stream.inverse_temperature,
@@ -331,12 +332,14 @@ cudaError_t region_contrast_forward_cuda(const RegionContrastForward& args, void
 
 cudaError_t region_contrast_backward_cuda(const RegionContrastBackward& args, void* workspace, cudaStream_t stream) {
   const int64_t rows = args.pairs.rows(), columns = args.pairs.columns();
+  const StoredGradients gradients = StoredGradients::of(args);
   if (rows == 0) {
     if (args.grad_key == nullptr || columns == 0) return cudaSuccess;
-    return cudaMemsetAsync(args.grad_key, 0, columns * args.dim * sizeof(float), stream);
+    return cudaMemsetAsync(args.grad_key, 0, columns * args.dim * size_of(gradients.key.dtype), stream);
   }
   if (args.grad_query != nullptr) {
-    const cudaError_t error = launch(region_query_gradient_kernel, grid_of(rows), dim3(128), 0, stream, args);
+    const cudaError_t error =
+        launch(region_query_gradient_kernel, grid_of(rows), dim3(128), 0, stream, args, gradients);
     if (error != cudaSuccess) return error;
   }
   if (args.grad_key == nullptr) return cudaSuccess;
@@ -349,8 +352,8 @@ cudaError_t region_contrast_backward_cuda(const RegionContrastBackward& args, vo
   error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream,
                                    QueryCells{args.pairs, plan.tables, plan.queries}, plan.workers, stream);
   if (error != cudaSuccess) return error;
-  return launch(region_key_merge_kernel, grid_of(columns), dim3(kMergeThreads), 0, stream, args, plan.stream.partials,
-                plan.workers);
+  return launch(region_key_merge_kernel, grid_of(columns), dim3(kMergeThreads), 0, stream, args, gradients,
+                plan.stream.partials, plan.workers);
 }
 
 }  // namespace motionops

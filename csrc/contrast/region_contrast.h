@@ -13,8 +13,8 @@
 // S is a product of three overlaps, one per axis: a table for each (b, v) of t t' + h h' + w w' numbers stands for it.
 // Logits and S are linear in the keys, so targets enter outside of the main loop, within a video only.
 //
-// Shapes: query [B, V, t, h, w, D]; key [B, t', h', w', D]; extents [B, V, 3, 2] and [B, 3, 2]; contiguous, features of one
-//   type. B and V may be 0.
+// Shapes: query [B, V, t, h, w, D]; key [B, t', h', w', D]; extents [B, V, 3, 2] and [B, 3, 2]; contiguous, features
+//   rounded to `dtype` as they are read. B and V may be 0.
 // Numerics: products of `dtype` values, accumulated in float32 (float64 for float64: "the accumulation type").
 // Cost: with R rows and N columns 2 R N D operations for the loss, as many again for D, and as many for Q; a transposed pass
 //   takes 4 R N D.
@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "contrast/stored_features.h"
 #include "core/dtype.h"
 #include "core/parallel.h"
 #include "geometry/extent.h"
@@ -68,7 +69,7 @@ struct RegionPairs {
 };
 
 struct RegionContrastForward {
-  Dtype dtype;        // of query and key
+  Dtype dtype;        // of the products
   const void* query;  // [B, V, t, h, w, D]
   const void* key;    // [B, t', h', w', D]
   RegionPairs pairs;
@@ -80,23 +81,25 @@ struct RegionContrastForward {
   void* weight;               // [R] accumulation, W
   void* expected_difference;  // [R, D] accumulation, D_i; null where no query gradient is wanted
   void* expected_query;       // [N, D] accumulation, Q_j; null where no key gradient is wanted; CPU only
+  StoredTypes types = {};     // in memory, where they are others
 };
 
 struct RegionContrastBackward {
-  Dtype dtype;        // of query and key
+  Dtype dtype;        // of the products
   const void* query;  // [R, D]
   const void* key;    // [N, D]
   RegionPairs pairs;
   int64_t dim;
   double temperature;
   bool tf32;
-  const void* grad_loss;            // [] accumulation
+  const void* grad_loss;            // []
   const void* log_sum_exp;          // [R] accumulation
   const void* weight;               // [R] accumulation
   const void* expected_difference;  // [R, D] accumulation; may be null where grad_query is
   const void* expected_query;       // [N, D] accumulation; CPU only, may be null where grad_key is
-  void* grad_query;                 // [R, D] accumulation, or null: not wanted
-  void* grad_key;                   // [N, D] accumulation, or null: not wanted
+  void* grad_query;                 // [R, D], or null: not wanted
+  void* grad_key;                   // [N, D], or null: not wanted
+  StoredTypes types = {};           // in memory, where they are others
 };
 
 void region_contrast_forward_cpu(const RegionContrastForward& args, const Parallel& parallel);

@@ -5,6 +5,7 @@
 #include <array>
 #include <vector>
 
+#include "contrast/stored_features_cpu.h"
 #include "contrast/streaming_softmax_cpu.h"
 
 namespace motionops {
@@ -53,7 +54,8 @@ void forward(const RegionContrastForward& args, const Parallel& parallel) {
   std::vector<T> maximum(rows);
   std::vector<T> log_sum(rows);
   StreamingSoftmax<T> problem;
-  problem.rows = {args.query, args.dtype, rows, nullptr};
+  const ProductFeatures<T> queries(args.query, args.types.query, rows * dim, args.dtype, parallel);
+  problem.rows = queries.rows(rows);
   problem.columns = columns;
   problem.dim = dim;
   problem.scale = static_cast<T>(1.0 / args.temperature);
@@ -106,35 +108,40 @@ void backward(const RegionContrastBackward& args, const Parallel& parallel) {
   const RegionPairs& pairs = args.pairs;
   const int64_t rows = pairs.rows();
   const int64_t dim = args.dim;
-  const double share_of_row =
-      rows == 0 ? 0.0 : static_cast<double>(*static_cast<const T*>(args.grad_loss)) / static_cast<double>(rows);
+  const double share_of_row = rows == 0 ? 0.0
+                                        : static_cast<double>(stored_scalar<T>(args.grad_loss, args.types.grad_loss)) /
+                                              static_cast<double>(rows);
   const T factor = static_cast<T>(share_of_row / args.temperature);
   if (args.grad_query != nullptr) {
     const T* difference = static_cast<const T*>(args.expected_difference);
-    T* gradient = static_cast<T*>(args.grad_query);
-    parallel.run(0, rows * dim, 1 << 15, [&](int64_t begin, int64_t end) {
+    StoredGradient<T> of_query(args.grad_query, args.types.grad_query, rows * dim);
+    T* gradient = of_query.sums();
+    parallel.run(0, rows * dim, kValuesPerTask, [&](int64_t begin, int64_t end) {
       for (int64_t place = begin; place < end; ++place) gradient[place] = factor * difference[place];
     });
+    of_query.store(parallel);
   }
   if (args.grad_key == nullptr) return;
-  T* gradient = static_cast<T*>(args.grad_key);
+  StoredGradient<T> of_key(args.grad_key, args.types.grad_key, pairs.columns() * dim);
+  T* gradient = of_key.sums();
   const T* expected = static_cast<const T*>(args.expected_query);
-  parallel.run(0, pairs.columns() * dim, 1 << 15, [&](int64_t begin, int64_t end) {
+  parallel.run(0, pairs.columns() * dim, kValuesPerTask, [&](int64_t begin, int64_t end) {
     for (int64_t place = begin; place < end; ++place) gradient[place] = factor * expected[place];
   });
-  const FeatureRows queries = {args.query, args.dtype, rows, nullptr};
+  const ProductFeatures<T> queries(args.query, args.types.query, rows * dim, args.dtype, parallel);
   const std::vector<T> tables = overlap_tables<T>(pairs, parallel);
   const int64_t of_video = pairs.rows_of_video();
   parallel.run(0, pairs.batch, 1, [&](int64_t begin, int64_t end) {
     std::vector<T> widened(dim);
     for (int64_t row = begin * of_video; row < end * of_video; ++row) {
-      const T* query = feature_row<T>(queries, row, dim, widened.data());
+      const T* query = feature_row<T>(queries.rows(rows), row, dim, widened.data());
       for_targets(pairs, tables, row, [&](int64_t column, T share) {
         T* to = gradient + column * dim;
         for (int64_t d = 0; d < dim; ++d) to[d] -= factor * share * query[d];
       });
     }
   });
+  of_key.store(parallel);
 }
 
 }  // namespace

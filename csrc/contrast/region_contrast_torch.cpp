@@ -67,7 +67,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor&
   const Pairs pairs(kOp, query, key, query_extent, key_extent);
   check_positive(kOp, "temperature", temperature);
   check_products(kOp, "key", query, key.scalar_type());
-  const Tensor query_values = dense_as(query, key.scalar_type()), key_values = dense(key);
+  const Tensor query_values = dense(query), key_values = dense(key);
   const ScalarType kept = accumulation_type(key);
   const Tensor loss = empty(Shape{}, kept, query);
   const Tensor log_sum_exp = empty(rows_of(query), kept, query);
@@ -89,6 +89,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor&
   args.weight = weight.mutable_data_ptr();
   args.expected_difference = query_gradient ? difference.mutable_data_ptr() : nullptr;
   args.expected_query = by_forward ? expected_query.mutable_data_ptr() : nullptr;
+  args.types.query = dtype_of(query);
 
   MOTIONOPS_DISPATCH(
       kOp, query, region_contrast_forward_cpu(args, parallel),
@@ -120,11 +121,10 @@ std::tuple<Tensor, Tensor> region_contrast_backward(
     check_saved(kOp, "expected_query", expected_query, key.sizes(), kept, query);
   }
 
-  const Tensor query_values = dense_as(query, key.scalar_type()), key_values = dense(key);
-  const Tensor grad_loss_value = dense_as(grad_loss, kept);
+  const Tensor query_values = dense(query), key_values = dense(key);
   const Tensor statistics[] = {dense(log_sum_exp), dense(weight), dense(difference), dense(expected_query)};
-  const Tensor grad_query = empty(sizes_if(query_gradient, query), kept, query);
-  const Tensor grad_key = empty(sizes_if(key_gradient, key), kept, query);
+  const Tensor grad_query = empty(sizes_if(query_gradient, query), query);
+  const Tensor grad_key = empty(sizes_if(key_gradient, key), key);
 
   RegionContrastBackward args{};
   args.dtype = dtype_of(key);
@@ -134,18 +134,19 @@ std::tuple<Tensor, Tensor> region_contrast_backward(
   args.dim = query.size(5);
   args.temperature = temperature;
   args.tf32 = tf32;
-  args.grad_loss = grad_loss_value.const_data_ptr();
+  args.grad_loss = grad_loss.const_data_ptr();
   args.log_sum_exp = statistics[0].const_data_ptr();
   args.weight = statistics[1].const_data_ptr();
   args.expected_difference = statistics[2].const_data_ptr();
   args.expected_query = statistics[3].const_data_ptr();
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
+  args.types = stored_types(query, key, grad_loss);
 
   MOTIONOPS_DISPATCH(kOp, query, region_contrast_backward_cpu(args, parallel),
                      region_contrast_backward_cuda(
                          args, workspace(region_contrast_backward_workspace_bytes(args), query).data_ptr(), stream));
-  return {dense_as(grad_query, query.scalar_type()), dense_as(grad_key, key.scalar_type())};
+  return {grad_query, grad_key};
 }
 
 MOTIONOPS_DEFINE(

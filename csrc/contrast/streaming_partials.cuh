@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "contrast/feature_element.cuh"
 #include "core/matrix_tile.h"
 #include "core/warp.h"
 
@@ -21,7 +22,7 @@ __device__ __forceinline__ float finite_base(float maximum) { return maximum == 
 
 // Rows of a matrix [*, dim]: all of them, or those that a list on the device names.
 struct RowSource {
-  const void* data;
+  StoredValues values;
   const int32_t* list;    // row numbers, ascending; null: 0, 1, 2, ...
   const int32_t* listed;  // how many, on the device; null exactly where list is
   int64_t rows;           // how many, or an upper bound of *listed

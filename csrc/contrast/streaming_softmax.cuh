@@ -57,11 +57,11 @@ namespace motionops {
 
 struct Streaming {
   RowSource rows;
-  RowSource columns;         // the first columns
-  const void* more_columns;  // [more_rows, D], the others, or null
+  RowSource columns;          // the first columns
+  StoredValues more_columns;  // [more_rows, D], the others, or null
   int64_t more_rows;
-  const void* own_keys;  // [rows, D], where the policy has own keys
-  int64_t dim;           // D
+  StoredValues own_keys;  // [rows, D], where the policy has own keys
+  int64_t dim;            // D
   float inverse_temperature;
   bool vectors;      // every row starts on 16 bytes
   int stages;        // buffers for columns
@@ -117,6 +117,20 @@ __device__ __forceinline__ void load_tile(unsigned char* tile, RowPointer row_po
         const bool valid = source != nullptr && first + offset < dim;
         reinterpret_cast<Word*>(tile + row * kTileStride)[offset] = valid ? source[first + offset] : Word{0};
       }
+    }
+  }
+}
+
+// The same for rows of another type than that of the products: each value is rounded on its way.
+template <typename Element, typename StoredRow>
+__device__ __forceinline__ void round_tile(unsigned char* tile, StoredRow stored_row, int64_t first, int elements,
+                                           int64_t dim) {
+  for (int row = threadIdx.x / 32; row < kTileRows; row += kTileWarps) {
+    const StoredValues source = stored_row(row);
+    for (int offset = threadIdx.x % 32; offset < elements; offset += 32) {
+      const bool valid = source.data != nullptr && first + offset < dim;
+      reinterpret_cast<Element*>(tile + row * kTileStride)[offset] =
+          valid ? source.rounded<Element>(first + offset) : device_narrow<Element>(0.0f);
     }
   }
 }
@@ -260,13 +274,21 @@ class RowBlock {
   }
 
   __device__ __forceinline__ void load_queries(unsigned char* tile, int chunk) const {
-    const auto pointer = [&](int row) -> const void* {
+    const StoredValues values = stream_.rows.values;
+    const auto offset = [&](int row) -> int64_t {
       const int64_t index = first_row_ + row;
-      if (index >= row_count_) return nullptr;
-      return static_cast<const Element*>(stream_.rows.data) + stream_.rows.row(index) * stream_.dim;
+      return index < row_count_ ? stream_.rows.row(index) * stream_.dim : -1;
     };
-    load_tile<Element>(tile, pointer, nullptr, stream_.rows.data, int64_t{chunk} * Arithmetic::kElements,
-                       chunk_elements(chunk), stream_.dim, stream_.vectors);
+    fill_tile(
+        tile, chunk, values.dtype == kDtypeOf<Element>, nullptr,
+        [&](int row) -> const void* {
+          const int64_t begin = offset(row);
+          return begin < 0 ? nullptr : static_cast<const Element*>(values.data) + begin;
+        },
+        [&](int row) {
+          const int64_t begin = offset(row);
+          return begin < 0 ? StoredValues{nullptr, values.dtype} : values.from(begin);
+        });
   }
 
   __device__ __forceinline__ void load_step(const Position& position, ColumnRange range) const {
@@ -276,28 +298,49 @@ class RowBlock {
     const int64_t first_column = own ? first_row_ : range.begin + position.tile * kTileRows;
     const int64_t first_rows = own ? row_count_ : stream_.columns.count();
     const int64_t end = own ? row_count_ : range.end;
-    const auto* data = static_cast<const Element*>(own ? stream_.own_keys : stream_.columns.data);
+    const StoredValues values = own ? stream_.own_keys : stream_.columns.values, more = stream_.more_columns;
+    const auto offset = [&](int64_t column) {
+      const int64_t index = column >= first_rows ? column - first_rows : own ? column : stream_.columns.row(column);
+      return index * stream_.dim;
+    };
     const auto pointer = [&](int row) -> const void* {
       const int64_t column = first_column + row;
       if (column >= end) return nullptr;
-      if (column >= first_rows) {
-        return static_cast<const Element*>(stream_.more_columns) + (column - first_rows) * stream_.dim;
-      }
-      return data + (own ? column : stream_.columns.row(column)) * stream_.dim;
+      return static_cast<const Element*>(column >= first_rows ? more.data : values.data) + offset(column);
     };
+    const auto stored = [&](int row) -> StoredValues {
+      const int64_t column = first_column + row;
+      if (column >= end) return {nullptr, values.dtype};
+      const bool second = column >= first_rows;  // member by member: chosen as a whole they would lie in memory
+      return StoredValues{second ? more.data : values.data, second ? more.dtype : values.dtype}.from(offset(column));
+    };
+    const bool some_more = min(first_column + kTileRows, end) > first_rows, all_more = first_column >= first_rows;
+    const bool as_products =
+        (all_more || values.dtype == kDtypeOf<Element>) && (!some_more || more.dtype == kDtypeOf<Element>);
     const void* together = nullptr;
     if (own || stream_.columns.list == nullptr) {
-      const bool second = first_column >= first_rows;
-      if (first_column + kTileRows <= (second ? end : min(end, first_rows))) together = pointer(0);
+      if (first_column + kTileRows <= (all_more ? end : min(end, first_rows))) together = pointer(0);
     }
-    load_tile<Element>(key_tiles_ + position.buffer * kTileBytes, pointer, together, stream_.rows.data,
-                       int64_t{chunk} * Arithmetic::kElements, chunk_elements(chunk), stream_.dim, stream_.vectors);
+    fill_tile(key_tiles_ + position.buffer * kTileBytes, chunk, as_products, together, pointer, stored);
     const Column* columns = policy_.columns();
     if (columns != nullptr && !own && threadIdx.x < kTileRows) {
       const int64_t column = first_column + threadIdx.x;
       const bool valid = column < policy_.described_columns();
       copy_async<sizeof(Column)>(column_info_ + position.buffer * kTileRows + threadIdx.x,
                                  columns + (valid ? column : 0), valid);
+    }
+  }
+
+  // Rows that are `as_products`, of the products' type, are copied; others are rounded. `pointer` and `stored` name a row.
+  template <typename RowPointer, typename StoredRow>
+  __device__ __forceinline__ void fill_tile(unsigned char* tile, int chunk, bool as_products, const void* together,
+                                            RowPointer pointer, StoredRow stored) const {
+    const int64_t first = int64_t{chunk} * Arithmetic::kElements;
+    if (as_products) {
+      load_tile<Element>(tile, pointer, together, stream_.rows.values.data, first, chunk_elements(chunk), stream_.dim,
+                         stream_.vectors);
+    } else {
+      round_tile<Element>(tile, stored, first, chunk_elements(chunk), stream_.dim);
     }
   }
 
