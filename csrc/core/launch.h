@@ -29,8 +29,8 @@ inline dim3 grid_of(int64_t blocks, int64_t along_z = 1) {
   return exists ? dim3(static_cast<unsigned>(blocks), 1, static_cast<unsigned>(along_z)) : dim3(0);
 }
 
-// Lets `kernel` have all the shared memory that the current device gives a block. The limit belongs to the kernel and not
-// to a launch: set to what one launch needs, it would refuse the larger launch of another host thread.
+// Lets `kernel` have all the shared memory that the current device gives a block. The limit belongs to the kernel and
+// not to a launch: set to what one launch needs, it would refuse the larger launch of another host thread.
 inline cudaError_t allow_shared_memory(const void* kernel) {
   static std::mutex mutex;
   static std::set<std::pair<const void*, int>> allowed;  // kernels, each on a device

@@ -1,5 +1,5 @@
-// The pieces that merge kernels are made of, on partial results made by hand: more slots than a round takes, as large GPUs
-// leave behind (an H100 264 of a row block), and more features than a piece.
+// The pieces that merge kernels are made of, on partial results made by hand: more slots than a round takes, as large
+// GPUs leave behind (an H100 up to 264 of a row block), and more features than a piece.
 #include <cmath>
 #include <limits>
 #include <memory>
