@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.motionops-setup
 CXX_FILES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.inl')
 
-.PHONY: help setup build build-emulated wheel test test-python test-cpp lint format demo bench performance gpu clean
+.PHONY: help setup build build-emulated wheel test test-python test-cpp test-torch lint format demo bench performance gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 18
@@ -38,6 +38,9 @@ test-cpp: $(STAMP)
 	  $(VENV)/bin/cmake --build build/cpp-$$kind && \
 	  $(VENV)/bin/ctest --test-dir build/cpp-$$kind --output-on-failure -j 2 || exit 1; \
 	done
+
+test-torch: build  ## TORCH=2.11.0: the operators' tests on another torch, with the library that is built here
+	$(PY) build_support/other_torch.py $(TORCH)
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from motionops.library import current_namespace
+from motionops.library import current_namespace, translated
 
-_functions: dict[tuple[str, str], type[torch.autograd.Function]] = {}
+# What a plain eager call goes through, by namespace and operator: to look it up each time would be a tenth of the call.
+_with_gradient: dict[tuple[str, str], Callable[..., Any]] = {}
+_without: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
 def register_gradient(
@@ -29,10 +31,12 @@ def register_gradient(
         namespace: of the operators.
         op: the operator's name. Of its outputs the first is differentiable.
         save: ``save(ctx, inputs, output)`` keeps what the backward pass needs.
-        backward: ``backward(ctx, gradient)`` returns a gradient or None for every input.
+        backward: ``backward(ctx, gradient, backward_operator)`` returns a gradient or None for every input.
         results: how many of the outputs the caller is given; the others are there for ``save``.
     """
-    operator = getattr(getattr(torch.ops, namespace), op).default
+    operator = _without[namespace, op] = _plain(_operator(namespace, op))
+    backward_operator = _operator(namespace, f"{op}_backward")
+    plain_backward_operator = _plain(backward_operator)
 
     def forward(ctx: Any, *inputs: Any) -> Any:
         with torch._C._AutoDispatchBelowAutograd():
@@ -44,11 +48,14 @@ def register_gradient(
     def step_back(ctx: Any, gradient: Tensor | None, *others: None) -> Any:
         if gradient is None:  # of a result that nothing was made of
             return (None,) * len(ctx.needs_input_grad)
-        return backward(ctx, gradient)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return backward(ctx, gradient, backward_operator)  # to differentiate it again is refused there
+        with torch._C._AutoDispatchBelowAutograd():
+            return backward(ctx, gradient, plain_backward_operator)
 
     # the type's name is the graph's: queue_infonceBackward
     functions = {"forward": staticmethod(forward), "backward": staticmethod(step_back)}
-    _functions[namespace, op] = type(op, (torch.autograd.Function,), functions)
+    _with_gradient[namespace, op] = type(op, (torch.autograd.Function,), functions).apply
 
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
@@ -75,35 +82,33 @@ def call(op: str, *arguments: Any, wanted: bool) -> Any:
         RuntimeError: an argument has a tangent: there are no forward-mode derivatives.
     """
     namespace = current_namespace()
-    operator = getattr(getattr(torch.ops, namespace), op).default
     if torch.compiler.is_compiling():
-        return operator(*arguments)
+        return _operator(namespace, op)(*arguments)
     if forward_ad._current_level >= 0:
         _refuse_tangents(op, arguments)
     if torch._C._are_functorch_transforms_active():
-        return operator(*arguments)
-    if wanted and torch.is_grad_enabled():
-        return _functions[namespace, op].apply(*arguments)
-    with torch._C._AutoDispatchBelowAutograd():
-        return operator(*arguments)
+        return _operator(namespace, op)(*arguments)
+    try:
+        if wanted and torch.is_grad_enabled():
+            return _with_gradient[namespace, op](*arguments)
+        with torch._C._AutoDispatchBelowAutograd():
+            return _without[namespace, op](*arguments)
+    except RuntimeError as error:
+        raise translated(error) from None
 
 
-def call_backward(namespace: str, op: str, *arguments: Any) -> Any:
-    """Call ``<op>_backward`` in the backward pass of ``<op>``."""
-    operator = getattr(getattr(torch.ops, namespace), f"{op}_backward").default
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return operator(*arguments)  # differentiating it again is refused there
-    with torch._C._AutoDispatchBelowAutograd():
-        return operator(*arguments)
+def _operator(namespace: str, op: str) -> Callable[..., Any]:
+    return getattr(getattr(torch.ops, namespace), op).default
 
 
-def check_kept(op: str, wanted: Sequence[bool], kept_for: Sequence[bool]) -> None:
-    """Raise where the backward pass wants a gradient, of query or of key, that the forward pass did not prepare."""
-    for argument, wants, kept in zip(("query", "key"), wanted, kept_for, strict=False):
-        if wants and not kept:
-            raise RuntimeError(
-                f"{op}: {argument}_gradient must be True where {argument} requires a gradient, got False"
-            )
+def _plain(operator: Any) -> Callable[..., Any]:
+    """The operator as torch has it; its errors are still to be translated."""
+    return getattr(operator._op, "__wrapped__", operator)
+
+
+def refuse_missing(op: str, argument: str) -> None:
+    """Raise: the backward pass wants a gradient, of query or of key, that the forward pass did not prepare."""
+    raise RuntimeError(f"{op}: {argument}_gradient must be True where {argument} requires a gradient, got False")
 
 
 def _refuse_tangents(op: str, arguments: Sequence[Any]) -> None:

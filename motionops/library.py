@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -99,25 +100,29 @@ def register_shapes(namespace: str, op: str, shapes: Callable[..., Any]) -> None
     torch.library.register_fake(f"{namespace}::{op}")(fake)
     packet = getattr(getattr(torch.ops, namespace), op)
     for called in (packet, packet.default):
-        called._op = _with_type_errors(called._op)
+        called._op = with_type_errors(called._op)
 
 
-def _with_type_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_type_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function``, but a type that an operator's checks refuse is a TypeError.
 
     torch's stable ABI has none: the bindings (csrc/core/check_binding.h) say it in the text of a RuntimeError.
     """
 
+    @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
         try:
             return function(*arguments, **named)
         except RuntimeError as error:
-            text = str(error)
-            if not text.startswith(TYPE_ERROR):
-                raise
-            raise TypeError(text.removeprefix(TYPE_ERROR)) from None
+            raise translated(error) from None
 
     return call
+
+
+def translated(error: RuntimeError) -> Exception:
+    """What an operator's error is in Python: itself, or a TypeError."""
+    text = str(error)
+    return TypeError(text.removeprefix(TYPE_ERROR)) if text.startswith(TYPE_ERROR) else error
 
 
 def _check_on_meta(namespace: str, op: str, arguments: Sequence[Any]) -> None:
@@ -132,7 +137,7 @@ def _check_on_meta(namespace: str, op: str, arguments: Sequence[Any]) -> None:
         values = [
             [*map(_as_meta, value)] if isinstance(value, (list, tuple)) else _as_meta(value) for value in arguments
         ]
-        _with_type_errors(getattr(getattr(torch.ops, f"{namespace}_meta"), op).default)(*values)
+        with_type_errors(getattr(getattr(torch.ops, f"{namespace}_meta"), op).default)(*values)
 
 
 def _leaves(value: Any) -> Sequence[Any]:

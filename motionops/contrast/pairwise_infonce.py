@@ -9,7 +9,7 @@ from torch import Tensor
 from motionops.arrays import as_tensor
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import InfoNCE, accumulation_dtype
-from motionops.gradients import call, call_backward, check_kept, register_gradient
+from motionops.gradients import call, refuse_missing, register_gradient
 from motionops.library import NAMESPACE, register_shapes, runs_on_cpu
 from motionops.scalars import check_scalars
 
@@ -86,16 +86,19 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        query, key, ctx.temperature, *ctx.kept_for, ctx.tf32 = inputs
+        query, key, ctx.temperature, ctx.query_gradient, ctx.key_gradient, ctx.tf32 = inputs
         ctx.save_for_backward(query, key, *output[2:])
 
-    def backward(ctx, grad_loss):
-        wanted = ctx.needs_input_grad[:2]
-        check_kept("pairwise_infonce", wanted, ctx.kept_for)
-        grad_query, grad_key = call_backward(
-            namespace, "pairwise_infonce", grad_loss, *ctx.saved_tensors, ctx.temperature, *wanted, ctx.tf32
+    def backward(ctx, grad_loss, backward_operator):
+        query_wants, key_wants, *_ = ctx.needs_input_grad
+        if query_wants and not ctx.query_gradient:
+            refuse_missing("pairwise_infonce", "query")
+        if key_wants and not ctx.key_gradient:
+            refuse_missing("pairwise_infonce", "key")
+        grad_query, grad_key = backward_operator(
+            grad_loss, *ctx.saved_tensors, ctx.temperature, query_wants, key_wants, ctx.tf32
         )
-        return (grad_query if wanted[0] else None, grad_key if wanted[1] else None, *[None] * 4)
+        return (grad_query if query_wants else None, grad_key if key_wants else None, *[None] * 4)
 
     register_shapes(namespace, "pairwise_infonce", shapes)
     register_shapes(namespace, "pairwise_infonce_backward", backward_shapes)

@@ -8,7 +8,7 @@ from torch import Tensor
 from motionops.arrays import as_optional_tensor, as_tensor
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import accumulation_dtype
-from motionops.gradients import call, call_backward, check_kept, register_gradient
+from motionops.gradients import call, refuse_missing, register_gradient
 from motionops.library import NAMESPACE, register_shapes
 from motionops.scalars import check_scalars
 
@@ -182,18 +182,18 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        *tensors, negatives, ctx.radius, ctx.temperature, ctx.query_gradient, ctx.tf32 = inputs
+        *tensors, negatives, radius, temperature, ctx.query_gradient, ctx.tf32 = inputs
         ctx.save_for_backward(*tensors, *output[1:])
-        ctx.products = tensors[1].dtype if negatives is None else negatives.dtype
+        ctx.numbers = radius, temperature, tensors[1].dtype if negatives is None else negatives.dtype
 
-    def backward(ctx, grad_loss):
-        wanted = ctx.needs_input_grad[:2]
-        check_kept("pixel_contrast", wanted[:1], [ctx.query_gradient])
-        numbers = ctx.radius, ctx.temperature, ctx.products
-        grad_query, grad_key = call_backward(
-            namespace, "pixel_contrast", grad_loss, *ctx.saved_tensors, *numbers, *wanted, ctx.tf32
+    def backward(ctx, grad_loss, backward_operator):
+        query_wants, key_wants, *_ = ctx.needs_input_grad
+        if query_wants and not ctx.query_gradient:
+            refuse_missing("pixel_contrast", "query")
+        grad_query, grad_key = backward_operator(
+            grad_loss, *ctx.saved_tensors, *ctx.numbers, query_wants, key_wants, ctx.tf32
         )
-        return (grad_query if wanted[0] else None, grad_key if wanted[1] else None, *[None] * 9)
+        return (grad_query if query_wants else None, grad_key if key_wants else None, *[None] * 9)
 
     register_shapes(namespace, "pixel_contrast", shapes)
     register_shapes(namespace, "pixel_contrast_backward", backward_shapes)

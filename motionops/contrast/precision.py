@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from motionops.library import current_namespace, runs_on_cpu
+
 
 def tf32_allowed(features: Tensor) -> bool:
     """Whether the kernels may round the products of ``features`` to TF32.
@@ -10,7 +12,9 @@ def tf32_allowed(features: Tensor) -> bool:
     What torch's own matrix products may do is asked (``torch.set_float32_matmul_precision``, ``torch.backends``' old
     and new settings), and only where it matters: the CPU's kernels and those of 16-bit types have no such choice.
     """
-    return features.dtype == torch.float32 and _tf32_matmul()
+    if features.dtype != torch.float32 or runs_on_cpu(current_namespace(), features):
+        return False
+    return _tf32_matmul()
 
 
 @torch.compiler.assume_constant_result

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
 from motionops.contrast.precision import tf32_allowed
-from motionops.gradients import call, call_backward, check_kept, register_gradient
+from motionops.gradients import call, refuse_missing, register_gradient
 from motionops.library import NAMESPACE, register_shapes
 from motionops.scalars import check_scalars
 
@@ -149,13 +149,14 @@ def register(namespace: str) -> None:
         ctx.save_for_backward(query, key, *output[2:])
         ctx.products = queue.dtype
 
-    def backward(ctx, grad_loss):
-        wanted = ctx.needs_input_grad[:2]
-        check_kept("queue_infonce", wanted[:1], [ctx.query_gradient])
-        grad_query, grad_key = call_backward(
-            namespace, "queue_infonce", grad_loss, *ctx.saved_tensors, ctx.temperature, ctx.products, *wanted
+    def backward(ctx, grad_loss, backward_operator):
+        query_wants, key_wants, *_ = ctx.needs_input_grad
+        if query_wants and not ctx.query_gradient:
+            refuse_missing("queue_infonce", "query")
+        grad_query, grad_key = backward_operator(
+            grad_loss, *ctx.saved_tensors, ctx.temperature, ctx.products, query_wants, key_wants
         )
-        return (grad_query if wanted[0] else None, grad_key if wanted[1] else None, *[None] * 7)
+        return (grad_query if query_wants else None, grad_key if key_wants else None, *[None] * 7)
 
     register_shapes(namespace, "queue_infonce", shapes)
     register_shapes(namespace, "queue_infonce_backward", backward_shapes)

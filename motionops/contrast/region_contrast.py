@@ -9,7 +9,7 @@ from motionops.arrays import as_tensor
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import accumulation_dtype
 from motionops.geometry.soft_correspondence import soft_correspondence_reference
-from motionops.gradients import call, call_backward, check_kept, register_gradient
+from motionops.gradients import call, refuse_missing, register_gradient
 from motionops.library import NAMESPACE, register_shapes, runs_on_cpu
 from motionops.scalars import check_scalars
 
@@ -86,17 +86,19 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        *tensors, ctx.temperature, query_gradient, key_gradient, ctx.tf32 = inputs
-        ctx.kept_for = query_gradient, key_gradient
+        *tensors, ctx.temperature, ctx.query_gradient, ctx.key_gradient, ctx.tf32 = inputs
         ctx.save_for_backward(*tensors, *output[1:])
 
-    def backward(ctx, grad_loss):
-        wanted = ctx.needs_input_grad[:2]
-        check_kept("region_contrast", wanted, ctx.kept_for)
-        grad_query, grad_key = call_backward(
-            namespace, "region_contrast", grad_loss, *ctx.saved_tensors, ctx.temperature, *wanted, ctx.tf32
+    def backward(ctx, grad_loss, backward_operator):
+        query_wants, key_wants, *_ = ctx.needs_input_grad
+        if query_wants and not ctx.query_gradient:
+            refuse_missing("region_contrast", "query")
+        if key_wants and not ctx.key_gradient:
+            refuse_missing("region_contrast", "key")
+        grad_query, grad_key = backward_operator(
+            grad_loss, *ctx.saved_tensors, ctx.temperature, query_wants, key_wants, ctx.tf32
         )
-        return (grad_query if wanted[0] else None, grad_key if wanted[1] else None, *[None] * 6)
+        return (grad_query if query_wants else None, grad_key if key_wants else None, *[None] * 6)
 
     register_shapes(namespace, "region_contrast", shapes)
     register_shapes(namespace, "region_contrast_backward", backward_shapes)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from motionops.arrays import as_tensor
 from motionops.flow.checks import safe_sqrt
-from motionops.gradients import call, call_backward, register_gradient
+from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE, register_shapes
 
 
@@ -65,9 +65,9 @@ def register(namespace: str) -> None:
         flow, ctx.max_value = inputs
         ctx.save_for_backward(flow)
 
-    def backward(ctx: Any, grad_edges: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_edges: Tensor, backward_operator: Any) -> tuple[Tensor, None]:
         (flow,) = ctx.saved_tensors
-        return call_backward(namespace, "flow_edges", grad_edges, flow, ctx.max_value), None
+        return backward_operator(grad_edges, flow, ctx.max_value), None
 
     register_shapes(namespace, "flow_edges", shapes)
     register_shapes(namespace, "flow_edges_backward", backward_shapes)

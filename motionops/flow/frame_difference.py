@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_tensor
-from motionops.gradients import call, call_backward, register_gradient
+from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE, register_shapes
 
 FIRST_FRAMES = ("wrap", "repeat")
@@ -59,8 +59,8 @@ def register(namespace: str) -> None:
     def save(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
         _, ctx.first = inputs
 
-    def backward(ctx: Any, grad_difference: Tensor) -> tuple[Tensor, None]:
-        return call_backward(namespace, "frame_difference", grad_difference, ctx.first), None
+    def backward(ctx: Any, grad_difference: Tensor, backward_operator: Any) -> tuple[Tensor, None]:
+        return backward_operator(grad_difference, ctx.first), None
 
     register_shapes(namespace, "frame_difference", shapes)
     register_shapes(namespace, "frame_difference_backward", backward_shapes)

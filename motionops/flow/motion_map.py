@@ -10,7 +10,7 @@ from torch import Tensor
 
 from motionops.arrays import as_tensor
 from motionops.flow.checks import safe_sqrt
-from motionops.gradients import call, call_backward, register_gradient
+from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE, register_shapes
 from motionops.scalars import grid_sizes
 
@@ -69,9 +69,9 @@ def register(namespace: str) -> None:
         flow, ctx.grid = inputs
         ctx.save_for_backward(flow)
 
-    def backward(ctx: Any, grad_map: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_map: Tensor, backward_operator: Any) -> tuple[Tensor, None]:
         (flow,) = ctx.saved_tensors
-        return call_backward(namespace, "motion_map", grad_map, flow, ctx.grid), None
+        return backward_operator(grad_map, flow, ctx.grid), None
 
     register_shapes(namespace, "motion_map", shapes)
     register_shapes(namespace, "motion_map_backward", backward_shapes)
