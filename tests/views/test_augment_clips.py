@@ -488,6 +488,19 @@ def test_cuda_equals_cpu(cuda_batch):
         )
 
 
+def test_a_graph_reads_the_list_that_it_captured(cuda_batch):
+    frames, extents, _ = cuda_batch
+    videos = [video.clone() for video in frames]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = motionops.augment_clips(videos, extents, SIZE, mean=MEAN, std=STD)
+    for video in videos:
+        video.copy_(255 - video)  # other pictures in the same tensors
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(captured, motionops.augment_clips(videos, extents, SIZE, mean=MEAN, std=STD))
+
+
 def test_cuda_side_stream_and_graph(cuda_batch):
     frames, extents, look = cuda_batch
 
