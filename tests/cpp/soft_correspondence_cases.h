@@ -9,11 +9,28 @@ namespace soft_correspondence_cases {
 using motionops::Grid;
 using motionops::SoftCorrespondence;
 
+// Random views that overlap along every axis.
+inline std::vector<double> overlapping_views(const std::vector<double>& others, std::mt19937& generator) {
+  std::vector<double> views;
+  for (size_t place = 0; place < others.size(); place += 2) {
+    double start, end;
+    do {
+      const std::vector<double> drawn = region_contrast_cases::random_views(1, generator);
+      start = drawn[0], end = drawn[1];
+    } while (std::max(start, end) <= std::min(others[place], others[place + 1]) ||
+             std::min(start, end) >= std::max(others[place], others[place + 1]));
+    views.insert(views.end(), {start, end});
+  }
+  return views;
+}
+
 template <typename T, typename Launch>
 void run_case(int64_t batch, const Grid& query_grid, const Grid& key_grid, const Launch& launch) {
   std::mt19937 generator(static_cast<unsigned>(batch + query_grid.count()));
   const std::vector<double> query = region_contrast_cases::random_views(batch, generator);
-  const std::vector<double> key = region_contrast_cases::random_views(batch, generator);
+  // one alone may not overlap at all, and a result of zeros shows little
+  const std::vector<double> key =
+      batch == 1 ? overlapping_views(query, generator) : region_contrast_cases::random_views(batch, generator);
   const int64_t rows = query_grid.count(), columns = key_grid.count();
   std::vector<T> result(batch * rows * columns, NAN);
   launch(SoftCorrespondence{query.data(), key.data(), batch, query_grid, key_grid, sizeof(T) == 8, result.data()});
@@ -51,16 +68,24 @@ void run_touching(const Launch& launch) {
   }
 }
 
+// `few` leaves out what adds threads and not paths.
 template <typename Launch>
 void run_all(bool few, const Launch& launch) {
   run_case<float>(3, {{2, 3, 5}}, {{4, 3, 2}}, launch);
   run_case<double>(2, {{1, 2, 3}}, {{2, 2, 2}}, launch);
   run_touching(launch);
+  // beyond what the CUDA kernel takes at once: key cells along x; query cells along x; key cells along t and y
+  run_case<float>(1, {{1, 1, 2}}, {{1, 2, 601}}, launch);
+  run_case<double>(1, {{2, 1, 9}}, {{1, 3, 511}}, launch);
+  run_case<float>(1, {{1, 1, 2}}, {{3, 700, 1}}, launch);
   if (few) return;
+  run_case<double>(1, {{1, 1, 2}}, {{2, 43900, 6}}, launch);  // more tiles than blocks
   run_case<float>(0, {{1, 1, 1}}, {{1, 1, 1}}, launch);
   run_case<float>(1, {{1, 1, 1}}, {{1, 1, 1}}, launch);
   run_case<float>(5, {{2, 3, 5}}, {{4, 3, 2}}, launch);
   run_case<double>(5, {{3, 1, 4}}, {{1, 6, 5}}, launch);
+  run_case<float>(2, {{2, 2, 7}}, {{8, 14, 14}}, launch);
+  run_case<double>(3, {{1, 3, 130}}, {{2, 40, 67}}, launch);
 }
 
 }  // namespace soft_correspondence_cases
