@@ -1,25 +1,39 @@
-// A block makes a tile of 32 x 32 pixels of one frame: crop, difference and colours in registers, one write. Where the
-// clip is blurred, the tile and its halo go to shared memory first, are blurred along the lines there and along the
-// columns on the way out; a kernel too wide for that (more than kSharedBytes) goes through global memory instead, in two
-// further launches. Contrast's mean comes from a launch before, one block a frame, which crops the clips that have
-// contrast a first time; a block of another clip leaves at once.
+// A block makes a tile of one frame. First it lays down, in shared memory, where the tile's rows and columns lie in the
+// source; then a thread makes four pixels, one below the other, which share a column's taps and the way through the look:
+// crop, difference and colours in registers, one write. Where the clip is blurred, the tile and its halo go to shared
+// memory instead, are blurred along the lines in place there, and along the columns on the way out; a kernel too wide for
+// that goes through global memory, in two further launches. Contrast's mean comes from a launch before, one block a frame,
+// which crops the clips that have contrast a first time; a block of another clip leaves at once.
 // Bytes: the four taps of neighbouring pixels and the tiles beside it share cache lines, so the cut-out is read about
 // once (twice with contrast), a blurred tile reads its halo again from the cache, and the output is written once.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
+#include <limits>
+
 #include "core/device_types.h"
 #include "core/launch.h"
+#include "core/table_walk.h"
 #include "core/warp.h"
+#include "core/workspace.h"
 #include "views/augment_clips.h"
 
 namespace motionops {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kTile = 32;
-constexpr size_t kSharedBytes = 96 * 1024;  // of a block: two of them fit on sm_80 and sm_90
-constexpr int64_t kAlignment = 256;
+constexpr int kRows = 4;           // pixels of a thread, one below the other
+constexpr int kMostColumns = 128;  // of a tile: four for each lane of a warp, which blurs a line in place
+constexpr int kMostRows = 32;
+constexpr size_t kSharedBytes = 72 * 1024;  // of a block: two of them fit on sm_80, three on sm_90
+// A blurred tile may be cropped so many times over for its halo before two passes through global memory cost less.
+constexpr int kMostRepeats = 16;
+constexpr double kReach = 6.438;  // deviations at which a blur's weight is 1e-9 of the middle's: left out from there on
+
+constexpr int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of; }
+__host__ __device__ constexpr int round_to_four(int count) { return (count + 3) / 4 * 4; }
+
 enum Adjustment : int { kBrightness, kContrast, kSaturation, kHue };
 
 template <typename Real>
@@ -27,29 +41,15 @@ struct Color {
   Real red, green, blue;
 };
 
-// The two source pixels of one output pixel along one axis.
-template <typename Real>
-struct Tap {
-  int64_t low, high;
-  Real weight;  // of high
-};
+// NaN becomes 0.
+__device__ __forceinline__ float clamp01(float value) { return __saturatef(value); }
+__device__ __forceinline__ double clamp01(double value) { return fmin(fmax(value, 0.0), 1.0); }
+__device__ __forceinline__ float reciprocal(float value) { return __fdividef(1.0f, value); }
+__device__ __forceinline__ double reciprocal(double value) { return 1 / value; }
 
-template <typename Real>
-__device__ __forceinline__ Tap<Real> tap_of(Real start, Real end, int64_t length, int64_t size, int64_t i) {
-  const Real most = static_cast<Real>(length - 1);
-  const Real fraction = start + (end - start) * ((static_cast<Real>(i) + Real(0.5)) / static_cast<Real>(size));
-  Real position = fraction * static_cast<Real>(length) - Real(0.5);
-  position = position > 0 ? position : Real{0};  // NaN too
-  position = position < most ? position : most;
-  const auto low = static_cast<int64_t>(position);
-  return {low, low + 1 < length ? low + 1 : low, position - static_cast<Real>(low)};
-}
-
-template <typename Real>
-__device__ __forceinline__ Real clamp01(Real value) {
-  value = value < 0 ? Real{0} : value;
-  return value > 1 ? Real{1} : value;
-}
+// The nearest whole number, of values up to 2^22: the conversion unit, which rounds otherwise, takes 8 times as long.
+__device__ __forceinline__ float nearest(float value) { return (value + 12582912.0f) - 12582912.0f; }
+__device__ __forceinline__ double nearest(double value) { return rint(value); }
 
 template <typename Real>
 __device__ __forceinline__ Real gray_of(const Color<Real>& x) {
@@ -57,43 +57,140 @@ __device__ __forceinline__ Real gray_of(const Color<Real>& x) {
 }
 
 template <typename Real>
-__device__ __forceinline__ Color<Real> blend(const Color<Real>& x, Real factor, Real base) {
-  const Real added = (1 - factor) * base;
+__device__ __forceinline__ Color<Real> blend(const Color<Real>& x, Real factor, Real added) {
   return {clamp01(factor * x.red + added), clamp01(factor * x.green + added), clamp01(factor * x.blue + added)};
 }
 
-// M - C · clamp(min(k, 4 - k), 0, 1), k = (n + h) mod 6: see colour.py. The angle is in [-4, 14).
+// colour.py's M - C · clamp(min(k, 4 - k), 0, 1), k = (n + h) mod 6, as m + C · clamp(|k - 2| - 1, 0, 1); `angle` is
+// n + h - 2, and |k - 2| may as well be taken of it less the nearest multiple of 6.
 template <typename Real>
-__device__ __forceinline__ Real turned(Real angle, Real largest, Real chroma) {
-  angle = angle < 0 ? angle + 6 : angle;
-  angle = angle >= 6 ? angle - 6 : angle;
-  angle = angle >= 6 ? angle - 6 : angle;
-  const Real back = 4 - angle;
-  return largest - chroma * clamp01(angle < back ? angle : back);
+__device__ __forceinline__ Real turned(Real angle, Real least, Real chroma) {
+  const Real turn = angle - 6 * nearest(angle * (Real{1} / 6));
+  return least + chroma * clamp01(std::fabs(turn) - 1);
 }
 
 template <typename Real>
 __device__ __forceinline__ Color<Real> turn_hue(const Color<Real>& x, Real shift) {
-  Real largest = x.red > x.green ? x.red : x.green, least = x.red < x.green ? x.red : x.green;
-  largest = largest > x.blue ? largest : x.blue;
-  least = least < x.blue ? least : x.blue;
+  const Real largest = max(max(x.red, x.green), x.blue), least = min(min(x.red, x.green), x.blue);
   const Real chroma = largest - least;
-  const Real scale = 1 / (chroma > Real(1e-30) ? chroma : Real(1e-30));
-  Real angle = largest == x.green ? (x.blue - x.red) * scale + 2 : (x.red - x.green) * scale + 4;
-  angle = (largest == x.red ? (x.green - x.blue) * scale : angle) + 6 * shift;
-  return {turned(angle + 5, largest, chroma), turned(angle + 3, largest, chroma), turned(angle + 1, largest, chroma)};
+  const Real scale = reciprocal(max(chroma, Real(1e-30)));
+  Real difference = x.red - x.green, middle = 4;
+  if (largest == x.green) difference = x.blue - x.red, middle = 2;
+  if (largest == x.red) difference = x.green - x.blue, middle = 0;
+  const Real angle = difference * scale + (6 * shift + middle);
+  return {turned(angle + 3, least, chroma), turned(angle + 1, least, chroma), turned(angle - 1, least, chroma)};
 }
 
-// One frame of one clip, and what is done to it; the same for all threads of a block.
+// What is done to the pixels of a clip; in shared memory, as it is the same for all threads.
+template <typename Real>
+struct Look {
+  enum Step : int { kBlend, kSaturate, kTurnHue };  // with a constant; with the pixel's gray
+  int steps;
+  Step step[5];
+  Real factor[5];
+  Real added[5];             // of kBlend
+  Real scale[3], offset[3];  // of the normalisation
+
+  __device__ void append(Step what, Real by, Real constant) {
+    step[steps] = what;
+    factor[steps] = by;
+    added[steps++] = constant;
+  }
+
+  // `mean` is contrast's; or what comes before contrast alone, for its mean.
+  __device__ void set(const AugmentClips& args, int64_t b, Real mean, bool before_contrast) {
+    steps = 0;
+    Real hidden = 0;  // NaN where a factor is no number, which clamping would turn into black
+    for (int k = 0; args.jitter != nullptr && k < 4; ++k) {
+      const int64_t adjustment = args.order[4 * b + k];
+      if (adjustment < kBrightness || adjustment > kHue) continue;
+      const Real by = static_cast<const Real*>(args.jitter)[4 * b + adjustment];
+      if (by == (adjustment == kHue ? Real{0} : Real{1})) continue;
+      hidden += 0 * by;
+      if (adjustment == kContrast && before_contrast) break;
+      if (adjustment == kBrightness) append(kBlend, by, 0);
+      if (adjustment == kContrast) append(kBlend, by, (1 - by) * mean);
+      if (adjustment == kSaturation) append(kSaturate, by, 0);
+      if (adjustment == kHue) append(kTurnHue, by, 0);
+    }
+    if (args.jitter != nullptr && args.grayscale[b] && !before_contrast) append(kSaturate, 0, 0);
+    for (int c = 0; c < 3; ++c) {
+      scale[c] = static_cast<Real>(args.scale[c]);
+      offset[c] = hidden - static_cast<Real>(args.mean[c] * args.scale[c]);
+    }
+  }
+
+  // A way through the steps for all pixels of a thread: finding it costs as much as a step.
+  __device__ __forceinline__ void apply(Color<Real> (&pixels)[kRows]) const {
+#pragma unroll 1
+    for (int k = 0; k < steps; ++k) {
+      const Real by = factor[k], constant = added[k];
+      if (step[k] == kBlend) {
+#pragma unroll
+        for (auto& pixel : pixels) pixel = blend(pixel, by, constant);
+      } else if (step[k] == kSaturate) {
+#pragma unroll
+        for (auto& pixel : pixels) pixel = blend(pixel, by, (1 - by) * gray_of(pixel));
+      } else {
+#pragma unroll
+        for (auto& pixel : pixels) pixel = turn_hue(pixel, by);
+      }
+    }
+  }
+};
+
+// The two source pixels of one output pixel along one axis.
+template <typename Real>
+struct Tap {
+  int low, high;
+  Real weight;  // of high
+};
+
+template <typename Real>
+__device__ __forceinline__ Tap<Real> tap_of(const Real* extent, int64_t length, int64_t size, int i) {
+  const Real most = static_cast<Real>(length - 1);
+  const Real fraction =
+      extent[0] + (extent[1] - extent[0]) * ((static_cast<Real>(i) + Real(0.5)) / static_cast<Real>(size));
+  Real position = fraction * static_cast<Real>(length) - Real(0.5);
+  position = position > 0 ? position : Real{0};  // NaN too
+  position = position < most ? position : most;
+  const int low = static_cast<int>(position);
+  return {low, low + 1 < length ? low + 1 : low, position - static_cast<Real>(low)};
+}
+
+template <typename Real>
+struct alignas(16) RowTap {
+  const uint8_t *upper, *lower;  // the first pixels of these rows of frame t
+  Real weight;                   // of lower
+};
+template <typename Real>
+struct ColumnTap {
+  int left, right;  // pixels
+  Real weight;      // of right
+};
+
+// The value between four of 0..255, in 0..1.
+template <typename Real>
+__device__ __forceinline__ Real between(Real upper_left, Real upper_right, Real lower_left, Real lower_right,
+                                        Real x_weight, Real y_weight) {
+  const Real upper = upper_left + (upper_right - upper_left) * x_weight;
+  const Real lower = lower_left + (lower_right - lower_left) * x_weight;
+  return (upper + (lower - upper) * y_weight) * (Real{1} / 255);
+}
+
+__device__ __forceinline__ int reflected(int i, int size) {
+  i = i < 0 ? -i : i;
+  return i >= size ? 2 * (size - 1) - i : i;
+}
+
+// One frame of one clip, cropped.
 template <typename Real>
 struct Frame {
   AugmentVideo video;
-  const uint8_t *now, *before;  // frame t and t - 1
-  Real extent[4];               // y start, end, x start, end
-  Real factor[4];
-  int step[4];
-  bool has_look, grayscale;
-  Real sigma;
+  const uint8_t* now;   // frame t
+  int64_t before;       // bytes from there to frame t - 1
+  const Real* extent;   // y start, end, x start, end
+  bool is_interleaved;  // the three bytes of a pixel, then the next one's
 
   __device__ Frame(const AugmentClips& args, int64_t b, int64_t t) : video(args.common) {
     if (args.videos != nullptr) {
@@ -102,201 +199,362 @@ struct Frame {
       video.frames += b * args.stride_b;
     }
     now = video.frames + t * video.stride_t;
-    before = video.frames + (t == 0 ? args.frames - 1 : t - 1) * video.stride_t;
-    const Real* from = static_cast<const Real*>(args.extents) + 6 * b + 2;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) extent[i] = from[i];
-    has_look = args.jitter != nullptr;
-    const Real* jitter = static_cast<const Real*>(args.jitter) + 4 * b;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      step[k] = -1;  // nothing
-      factor[k] = 0;
-      if (!has_look) continue;
-      const int64_t wanted = args.order[4 * b + k];
-      if (wanted < kBrightness || wanted > kHue) continue;
-      factor[k] = jitter[wanted];
-      if (factor[k] != (wanted == kHue ? Real{0} : Real{1})) step[k] = static_cast<int>(wanted);
-    }
-    grayscale = has_look && args.grayscale[b];
-    sigma = has_look ? static_cast<const Real*>(args.blur_sigma)[b] : Real{0};
+    before = (t == 0 ? args.frames - 1 : -1) * video.stride_t;
+    extent = static_cast<const Real*>(args.extents) + 6 * b + 2;
+    is_interleaved = video.stride_x == 3 && video.stride_c == 1;
   }
 
-  __device__ bool has_contrast() const {
-    return step[0] == kContrast || step[1] == kContrast || step[2] == kContrast || step[3] == kContrast;
-  }
-  __device__ bool is_blurred() const { return sigma > 0; }
-
-  __device__ __forceinline__ Color<Real> crop(const uint8_t* frame, const Tap<Real>& y, const Tap<Real>& x) const {
-    const uint8_t* upper = frame + y.low * video.stride_y;
-    const uint8_t* lower = frame + y.high * video.stride_y;
-    const int64_t left = x.low * video.stride_x, right = x.high * video.stride_x;
-    Real values[3];
-#pragma unroll
-    for (int c = 0; c < 3; ++c) {
-      const int64_t channel = c * video.stride_c;
-      const Real a = upper[left + channel], b = upper[right + channel];
-      const Real d = lower[left + channel], e = lower[right + channel];
-      const Real top = a + (b - a) * x.weight, bottom = d + (e - d) * x.weight;
-      values[c] = (top + (bottom - top) * y.weight) * (Real{1} / 255);
-    }
-    return {values[0], values[1], values[2]};
-  }
-
-  // The pixel as it is before the look.
-  __device__ __forceinline__ Color<Real> pixel(const AugmentClips& args, int64_t row, int64_t column) const {
-    const auto y = tap_of(extent[0], extent[1], video.height, args.size, row);
-    const auto x = tap_of(extent[2], extent[3], video.width, args.size, column);
-    Color<Real> value = crop(now, y, x);
-    if (args.difference) {
-      const Color<Real> last = crop(before, y, x);
-      value = {(value.red - last.red + 1) / 2, (value.green - last.green + 1) / 2, (value.blue - last.blue + 1) / 2};
-    }
-    return value;
-  }
-
-  // Applies the look as far as contrast (kBeforeContrast) or all of it.
-  template <bool kBeforeContrast>
-  __device__ __forceinline__ Color<Real> look(Color<Real> value, Real mean) const {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (step[k] == kBrightness) {
-        value = blend(value, factor[k], Real{0});
-      } else if (step[k] == kContrast) {
-        if constexpr (kBeforeContrast) return value;
-        value = blend(value, factor[k], mean);
-      } else if (step[k] == kSaturation) {
-        value = blend(value, factor[k], gray_of(value));
-      } else if (step[k] == kHue) {
-        value = turn_hue(value, factor[k]);
+  // Where rows from `first_row` on lie, which are in the picture, and columns from `first_column` on, which may be before
+  // or behind it by `radius`; further ones are as the last. By the whole block; a barrier follows.
+  __device__ void lay(int size, int first_row, int rows, int first_column, int columns, int radius,
+                      RowTap<Real>* row_taps, ColumnTap<Real>* column_taps) const {
+    rows = round_to_four(rows);
+    for (int i = threadIdx.x; i < rows + columns; i += kThreads) {
+      if (i < rows) {
+        const auto tap = tap_of(extent, video.height, size, min(first_row + i, size - 1));
+        row_taps[i] = {now + tap.low * video.stride_y, now + tap.high * video.stride_y, tap.weight};
+      } else {
+        const int column = reflected(min(first_column + i - rows, size - 1 + radius), size);
+        const auto tap = tap_of(extent + 2, video.width, size, column);
+        column_taps[i - rows] = {tap.low, tap.high, tap.weight};
       }
     }
-    if (grayscale) {
-      const Real gray = gray_of(value);
-      value = {gray, gray, gray};
+  }
+
+  // A pixel of frame t, or of one `shift` bytes from there. Where a pixel is three bytes, an address is that of a row and
+  // an offset of 32 bits.
+  template <bool kInterleaved>
+  __device__ __forceinline__ Color<Real> crop(const RowTap<Real>& y, const ColumnTap<Real>& x, int64_t shift) const {
+    using Offset = std::conditional_t<kInterleaved, unsigned, int64_t>;
+    const Offset pixel_bytes = kInterleaved ? 3 : static_cast<Offset>(video.stride_x);
+    const Offset left = static_cast<Offset>(x.left) * pixel_bytes, right = static_cast<Offset>(x.right) * pixel_bytes;
+    const uint8_t *upper = y.upper + shift, *lower = y.lower + shift;
+    const auto channel = [&](int c) {
+      const int64_t place = kInterleaved ? c : c * video.stride_c;
+      return between<Real>(__ldg(upper + left + place), __ldg(upper + right + place), __ldg(lower + left + place),
+                           __ldg(lower + right + place), x.weight, y.weight);
+    };
+    return {channel(0), channel(1), channel(2)};
+  }
+
+  template <bool kInterleaved>
+  __device__ __forceinline__ Color<Real> changed(const RowTap<Real>& y, const ColumnTap<Real>& x,
+                                                 bool difference) const {
+    const Color<Real> value = crop<kInterleaved>(y, x, 0);
+    if (!difference) return value;
+    const Color<Real> last = crop<kInterleaved>(y, x, before);
+    return {(value.red - last.red + 1) / 2, (value.green - last.green + 1) / 2, (value.blue - last.blue + 1) / 2};
+  }
+
+  // kRows pixels of a column as they are before the look. Only the commonest case loads all of them at once: in the others
+  // that would spill registers.
+  __device__ __forceinline__ void pixels_of(const RowTap<Real>* rows, const ColumnTap<Real>& x, bool difference,
+                                            Color<Real> (&pixels)[kRows]) const {
+    if (is_interleaved && !difference) {
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) pixels[r] = crop<true>(rows[r], x, 0);
+      return;
     }
-    return value;
+#pragma unroll 1
+    for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+      for (int up = 1; up < kRows; ++up) pixels[up - 1] = pixels[up];  // an index known later would not be in registers
+      pixels[kRows - 1] =
+          is_interleaved ? changed<true>(rows[r], x, difference) : changed<false>(rows[r], x, difference);
+    }
+  }
+
+  // Makes the pixels of the `rows` and `columns` that have been laid; use(row, column, pixels) gets those of rows from
+  // `row` on, which at the end may be more than there are.
+  template <typename Use>
+  __device__ __forceinline__ void make(const RowTap<Real>* row_taps, const ColumnTap<Real>* column_taps, int rows,
+                                       int columns, bool difference, const Look<Real>& look, const Use& use) const {
+    for (TableWalk at(columns); at.row * kRows < rows; at.step()) {
+      const ColumnTap<Real> x = column_taps[at.column];
+      Color<Real> pixels[kRows];
+      pixels_of(row_taps + at.row * kRows, x, difference, pixels);
+      look.apply(pixels);
+      use(at.row * kRows, at.column, pixels);
+    }
   }
 };
 
-template <typename T>
-__device__ __forceinline__ T normalised(const AugmentClips& args, int64_t c, DeviceWide<T> value) {
-  using Real = DeviceWide<T>;
-  return device_narrow<T>((value - static_cast<Real>(args.mean[c])) * static_cast<Real>(args.scale[c]));
-}
-
 // What the launches hand to each other.
 template <typename Real>
-struct Workspace {
+struct Handed {
   Real* means;      // [B, T]
   Real* unblurred;  // [B, 3, T, S, S], of a kernel too wide for shared memory
   Real* lines;      // the same, blurred along the lines
 };
 
-__device__ __forceinline__ int64_t reflected(int64_t i, int64_t size) {
-  i = i < 0 ? -i : i;
-  return i >= size ? 2 * (size - 1) - i : i;
-}
-
-// The blur's weights [kernel], by the whole block; a barrier follows.
-template <typename Real>
-__device__ void make_weights(Real sigma, int64_t kernel, Real* weights) {
-  const int64_t radius = kernel / 2;
-  Real total = 0;
-  for (int64_t k = 0; k < kernel; ++k) {
-    const Real distance = static_cast<Real>(k - radius) / sigma;
-    total += exp(Real(-0.5) * distance * distance);
-  }
-  for (int64_t k = threadIdx.x; k < kernel; k += kThreads) {
-    const Real distance = static_cast<Real>(k - radius) / sigma;
-    weights[k] = exp(Real(-0.5) * distance * distance) / total;
-  }
-  __syncthreads();
-}
+constexpr int kMeanSide = 128;
 
 template <typename Real>
-__global__ void __launch_bounds__(kThreads) augment_clips_mean_kernel(AugmentClips args, Real* means) {
+__global__ void __launch_bounds__(kThreads, sizeof(Real) == 8 ? 1 : 3)
+    augment_clips_mean_kernel(const __grid_constant__ AugmentClips args, Real* means) {
   __shared__ Real scratch[kThreads / 32];
-  const int64_t b = blockIdx.x / args.frames, t = blockIdx.x % args.frames;
+  __shared__ Look<Real> look;
+  __shared__ RowTap<Real> row_taps[kMeanSide];
+  __shared__ ColumnTap<Real> column_taps[kMeanSide];
+  const auto frames = static_cast<unsigned>(args.frames);
+  const int64_t b = blockIdx.x / frames, t = blockIdx.x % frames;
+  if (static_cast<const Real*>(args.jitter)[4 * b + kContrast] == 1) return;
   const Frame<Real> frame(args, b, t);
-  if (!frame.has_contrast()) return;
-  const int64_t pixels = args.size * args.size;
+  if (threadIdx.x == 0) look.set(args, b, 0, true);
+  const int size = static_cast<int>(args.size);
   Real total = 0;
-  for (int64_t i = threadIdx.x; i < pixels; i += kThreads) {
-    total += gray_of(frame.template look<true>(frame.pixel(args, i / args.size, i % args.size), Real{0}));
+  for (int top = 0; top < size; top += kMeanSide) {
+    for (int left = 0; left < size; left += kMeanSide) {
+      const int rows = min(kMeanSide, size - top), columns = min(kMeanSide, size - left);
+      frame.lay(size, top, rows, left, columns, 0, row_taps, column_taps);
+      __syncthreads();
+      frame.make(row_taps, column_taps, rows, columns, args.difference, look,
+                 [&](int row, int, const Color<Real>(&pixels)[kRows]) {
+#pragma unroll
+                   for (int r = 0; r < kRows; ++r) {
+                     if (row + r < rows) total += gray_of(pixels[r]);
+                   }
+                 });
+      __syncthreads();  // the taps are laid anew
+    }
   }
   total = block_sum(total, scratch);
-  if (threadIdx.x == 0) means[blockIdx.x] = total / static_cast<Real>(pixels);
+  if (threadIdx.x == 0) means[blockIdx.x] = total / (static_cast<Real>(size) * static_cast<Real>(size));
 }
 
-// Sizes of a block's shared memory, in Real: the tile with its halo [3][32 + 2r][32 + 2r], its lines blurred
-// [3][32 + 2r][32], the weights.
-__host__ __device__ inline int64_t shared_values(int64_t kernel) {
-  const int64_t side = kTile + kernel - 1;
-  return 3 * side * (side + kTile) + kernel;
+// Four neighbours, loaded and stored at once.
+template <typename T>
+struct alignas(16) Four {
+  T values[4];
+};
+
+// ---- blur ----------------------------------------------------------------------------------------------------------
+// A thread makes four outputs of a line at once, from inputs in blocks of four: input i of output o has weight i - o.
+// So the weights lie behind three zeros and before some more, and a block needs four new ones.
+
+template <typename Real>
+__host__ __device__ int radius_of(Real sigma, int64_t kernel) {
+  const auto most = static_cast<Real>(kernel / 2);
+  if (!(sigma > 0)) return 0;
+  return static_cast<int>(sigma * Real(kReach) < most ? sigma * Real(kReach) : most);
+}
+
+// Blocks of inputs of four outputs, and what they read beyond the first.
+__host__ __device__ constexpr int input_blocks(int radius) { return (2 * radius + 7) / 4; }
+__host__ __device__ constexpr int pitch_of(int columns, int radius) {
+  return round_to_four(columns) + 4 * (input_blocks(radius) - 1);
+}
+__host__ __device__ constexpr int weight_count(int radius) { return 4 * input_blocks(radius) + 4; }
+
+// By the first warp; a barrier follows.
+template <typename Real>
+__device__ void lay_weights(Real sigma, int radius, Real* weights) {
+  if (threadIdx.x >= 32) return;
+  Real total = 0;
+  for (int place = threadIdx.x; place < weight_count(radius); place += 32) {
+    const int distance = place - 3 - radius;
+    const Real deviations = static_cast<Real>(distance) / sigma;
+    const Real weight = std::abs(distance) <= radius ? exp(Real(-0.5) * deviations * deviations) : Real{0};
+    weights[place] = weight;
+    total += weight;
+  }
+  total = warp_sum(total);
+  for (int place = threadIdx.x; place < weight_count(radius); place += 32) weights[place] /= total;
+}
+
+// The weights of a block of inputs: take(next four) and then of(input, output).
+template <typename Real>
+struct SlidingWeights {
+  Real values[8];
+
+  __device__ __forceinline__ explicit SlidingWeights(const Real* weights) { put<4>(weights); }
+  __device__ __forceinline__ void take(const Real* next) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values[i] = values[i + 4];
+    put<4>(next);
+  }
+  __device__ __forceinline__ Real of(int input, int output) const { return values[input - output + 3]; }
+
+ private:
+  template <int kFrom>
+  __device__ __forceinline__ void put(const Real* weights) {
+    const auto four = *reinterpret_cast<const Four<Real>*>(weights);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) values[kFrom + i] = four.values[i];
+  }
+};
+
+// Blurs lines [lines][pitch] in place, `quads` times four outputs each. A line belongs to one warp, whose lanes all
+// have read before one writes.
+template <typename Real>
+__device__ void blur_lines(Real* pixels, const Real* weights, int lines, int quads, int pitch, int blocks) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int at_once = 32 / quads, line_of_warp = lane / quads;
+  for (int first = warp * at_once; first < lines; first += kThreads / 32 * at_once) {
+    const int line = first + line_of_warp;
+    const bool takes_part = line_of_warp < at_once && line < lines;
+    auto* inputs = reinterpret_cast<Four<Real>*>(pixels + (takes_part ? line * pitch : 0)) + lane % quads;
+    Four<Real> sums{};
+    SlidingWeights<Real> sliding(weights);
+    for (int block = 0; takes_part && block < blocks; ++block) {
+      sliding.take(weights + 4 * block + 4);
+      const Four<Real> input = inputs[block];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int o = 0; o < 4; ++o) sums.values[o] += sliding.of(i, o) * input.values[i];
+      }
+    }
+    __syncwarp();
+    if (takes_part) *inputs = sums;
+  }
+}
+
+// ---- tiles ---------------------------------------------------------------------------------------------------------
+
+// A block's shared memory, in bytes from its beginning: the pixels of a blurred tile and its halo [3][rows][pitch],
+// where its rows and columns lie in the source, the blur's weights, and where in the halo the inputs' rows are.
+struct SharedLayout {
+  size_t row_taps, column_taps, weights, places, bytes;
+
+  template <typename Real>
+  static __host__ __device__ SharedLayout of(int tile_rows, int rows, int columns, int radius) {
+    SharedLayout layout;
+    layout.row_taps = radius == 0 ? 0 : size_t{3} * rows * columns * sizeof(Real);
+    layout.column_taps = layout.row_taps + round_to_four(rows) * sizeof(RowTap<Real>);
+    layout.weights = layout.column_taps + round_to_four(columns) * sizeof(ColumnTap<Real>);
+    layout.places = layout.weights + weight_count(radius) * sizeof(Real);
+    layout.bytes = layout.places + (round_to_four(tile_rows) + 4 * input_blocks(radius)) * sizeof(int);
+    return layout;
+  }
+};
+
+struct Tiling {
+  int rows, columns;      // of a tile; columns a multiple of 4
+  unsigned down, across;  // tiles
+  size_t shared_bytes;
+};
+
+// Stores the first `count` pixels of a thread, `pitch` apart, channels `plane` apart, as convert(channel, value).
+template <typename Real, typename To, typename Convert>
+__device__ __forceinline__ void store_column(const Color<Real> (&pixels)[kRows], int count, To* to, int64_t pitch,
+                                             int64_t plane, const Convert& convert) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r, to += pitch) {
+    if (r >= count) return;
+    to[0] = convert(0, pixels[r].red);
+    to[plane] = convert(1, pixels[r].green);
+    to[2 * plane] = convert(2, pixels[r].blue);
+  }
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    augment_clips_forward_kernel(AugmentClips args, Workspace<DeviceWide<T>> workspace) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 3)
+    augment_clips_forward_kernel(const __grid_constant__ AugmentClips args, const __grid_constant__ Tiling tiling,
+                                 const __grid_constant__ Handed<DeviceWide<T>> handed) {
   using Real = DeviceWide<T>;
-  const int64_t size = args.size, across = (size + kTile - 1) / kTile;
-  const int64_t tile = blockIdx.x % (across * across), item = blockIdx.x / (across * across);
-  const int64_t b = item / args.frames, t = item % args.frames;
-  const int64_t top = tile / across * kTile, left = tile % across * kTile;
+  __shared__ Look<Real> look;
+  const int size = static_cast<int>(args.size);
+  const auto frames = static_cast<unsigned>(args.frames);
+  const unsigned tiles = tiling.down * tiling.across, item = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+  const int64_t b = item / frames, t = item % frames;
+  const int top = static_cast<int>(tile / tiling.across) * tiling.rows;
+  const int left = static_cast<int>(tile % tiling.across) * tiling.columns;
+  const int tile_rows = min(tiling.rows, size - top), tile_columns = min(tiling.columns, size - left);
   const Frame<Real> frame(args, b, t);
-  const Real mean = frame.has_contrast() ? workspace.means[item] : Real{0};
+  const Real sigma = args.jitter == nullptr ? Real{0} : static_cast<const Real*>(args.blur_sigma)[b];
+  const bool to_global = handed.unblurred != nullptr && sigma > 0;
+  const int radius = to_global ? 0 : radius_of(sigma, args.blur_kernel);
+
+  const int first_row = max(0, top - radius), rows = min(size, top + tile_rows + radius) - first_row;
+  const int columns = radius == 0 ? tile_columns : pitch_of(tile_columns, radius);
+  unsigned char* memory = dynamic_shared_memory();
+  const auto layout = SharedLayout::of<Real>(tile_rows, rows, columns, radius);
+  auto* row_taps = reinterpret_cast<RowTap<Real>*>(memory + layout.row_taps);
+  auto* column_taps = reinterpret_cast<ColumnTap<Real>*>(memory + layout.column_taps);
+  if (threadIdx.x == kThreads - 1) {
+    // a mean that nobody made is not asked for
+    const bool has_contrast = args.jitter != nullptr && static_cast<const Real*>(args.jitter)[4 * b + kContrast] != 1;
+    look.set(args, b, has_contrast ? handed.means[item] : Real{0}, false);
+  }
+  frame.lay(size, first_row, rows, left - radius, columns, radius, row_taps, column_taps);
+
+  auto* halo = reinterpret_cast<Real*>(memory);
+  auto* weights = reinterpret_cast<Real*>(memory + layout.weights);
+  auto* places = reinterpret_cast<int*>(memory + layout.places);
+  const int blocks = input_blocks(radius), pitch = columns, row_quads = round_to_four(tile_rows) / 4;
+  if (radius > 0) {
+    lay_weights(sigma, radius, weights);
+    for (int i = threadIdx.x; i < 4 * (row_quads + blocks); i += kThreads) {
+      const int row = reflected(min(top - radius + i, size - 1 + radius), size) - first_row;
+      places[i] = min(row, rows - 1) * pitch;  // further ones have no weight
+    }
+  }
+  __syncthreads();
+
   const int64_t plane = args.frames * size * size, start = b * 3 * plane + t * size * size;
   T* output = static_cast<T*>(args.output) + start;
-  if (!frame.is_blurred() || workspace.unblurred != nullptr) {
-    for (int i = threadIdx.x; i < kTile * kTile; i += kThreads) {
-      const int64_t y = top + i / kTile, x = left + i % kTile;
-      if (y >= size || x >= size) continue;
-      const Color<Real> value = frame.template look<false>(frame.pixel(args, y, x), mean);
-      const Real values[3] = {value.red, value.green, value.blue};
+  frame.make(row_taps, column_taps, rows, columns, args.difference, look,
+             [&](int row, int column, const Color<Real>(&pixels)[kRows]) {
+               const int count = min(kRows, rows - row);
+               if (radius > 0) {
+                 store_column(pixels, count, halo + row * pitch + column, pitch, int64_t{rows} * pitch,
+                              [](int, Real value) { return value; });
+                 return;
+               }
+               const int64_t to = int64_t{top + row} * size + left + column;
+               if (to_global) {
+                 store_column(pixels, count, handed.unblurred + start + to, size, plane,
+                              [](int, Real value) { return value; });
+               } else {
+                 store_column(pixels, count, output + to, size, plane, [&](int c, Real value) {
+                   return device_narrow<T>(value * look.scale[c] + look.offset[c]);
+                 });
+               }
+             });
+  if (radius == 0) return;
+  __syncthreads();
+  const int quads = round_to_four(tile_columns) / 4;
+  blur_lines(halo, weights, 3 * rows, quads, pitch, blocks);
+  __syncthreads();
+  // Along the columns, four outputs of four of them at once.
+  const bool packs = size % 4 == 0 && reinterpret_cast<uintptr_t>(args.output) % (4 * sizeof(T)) == 0;
+  for (TableWalk at(quads); at.row < 3 * row_quads; at.step()) {
+    const int c = at.row < row_quads ? 0 : at.row < 2 * row_quads ? 1 : 2;
+    const int row = 4 * (at.row - c * row_quads), column = 4 * at.column;
+    const Real* inputs = halo + c * rows * pitch + column;
+    Four<Real> sums[4] = {};
+    SlidingWeights<Real> sliding(weights);
+    for (int block = 0; block < blocks; ++block) {
+      sliding.take(weights + 4 * block + 4);
+      const auto place = *reinterpret_cast<const Four<int>*>(places + row + 4 * block);
 #pragma unroll
-      for (int c = 0; c < 3; ++c) {
-        const int64_t to = c * plane + y * size + x;
-        if (frame.is_blurred()) {
-          workspace.unblurred[start + to] = values[c];
-        } else {
-          output[to] = normalised<T>(args, c, values[c]);
+      for (int i = 0; i < 4; ++i) {
+        const auto input = *reinterpret_cast<const Four<Real>*>(inputs + place.values[i]);
+#pragma unroll
+        for (int o = 0; o < 4; ++o) {
+#pragma unroll
+          for (int x = 0; x < 4; ++x) sums[o].values[x] += sliding.of(i, o) * input.values[x];
         }
       }
     }
-    return;
-  }
-
-  const int kernel = static_cast<int>(args.blur_kernel), radius = kernel / 2, side = kTile + 2 * radius;
-  Real* halo = reinterpret_cast<Real*>(dynamic_shared_memory());  // [3][side][side]
-  Real* lines = halo + 3 * side * side;                           // [3][side][kTile]
-  Real* weights = lines + 3 * side * kTile;                       // [kernel]
-  make_weights(frame.sigma, args.blur_kernel, weights);
-  for (int i = threadIdx.x; i < side * side; i += kThreads) {
-    // Pixels beyond the last one of the picture plus the radius serve none of the tile's; any pixel will do for them.
-    const int64_t y = reflected(min(top + i / side - radius, size - 1 + radius), size);
-    const int64_t x = reflected(min(left + i % side - radius, size - 1 + radius), size);
-    const Color<Real> value = frame.template look<false>(frame.pixel(args, y, x), mean);
-    halo[i] = value.red;
-    halo[side * side + i] = value.green;
-    halo[2 * side * side + i] = value.blue;
-  }
-  __syncthreads();
-  for (int i = threadIdx.x; i < 3 * side * kTile; i += kThreads) {
-    const Real* from = halo + i / kTile * side + i % kTile;
-    Real sum = 0;
-    for (int k = 0; k < kernel; ++k) sum += weights[k] * from[k];
-    lines[i] = sum;
-  }
-  __syncthreads();
-  for (int i = threadIdx.x; i < 3 * kTile * kTile; i += kThreads) {
-    const int c = i / (kTile * kTile), row = i / kTile % kTile, column = i % kTile;
-    const int64_t y = top + row, x = left + column;
-    if (y >= size || x >= size) continue;
-    const Real* from = lines + (c * side + row) * kTile + column;
-    Real sum = 0;
-    for (int k = 0; k < kernel; ++k) sum += weights[k] * from[k * kTile];
-    output[c * plane + y * size + x] = normalised<T>(args, c, sum);
+    const Real scale = look.scale[c], offset = look.offset[c];
+    T* to = output + c * plane + int64_t{top + row} * size + left + column;
+#pragma unroll
+    for (int o = 0; o < 4; ++o, to += size) {
+      if (row + o >= tile_rows) break;
+      Pack<T, 4> made;
+#pragma unroll
+      for (int x = 0; x < 4; ++x) made.values[x] = device_narrow<T>(sums[o].values[x] * scale + offset);
+      if (packs) {
+        *reinterpret_cast<Pack<T, 4>*>(to) = made;
+      } else {
+#pragma unroll
+        for (int x = 0; x < 4; ++x) {
+          if (column + x < tile_columns) to[x] = made.values[x];
+        }
+      }
+    }
   }
 }
 
@@ -304,25 +562,33 @@ __global__ void __launch_bounds__(kThreads)
 // is the second pass, which normalises.
 template <typename T, bool kColumns>
 __global__ void __launch_bounds__(kThreads)
-    augment_clips_blur_kernel(AugmentClips args, Workspace<DeviceWide<T>> workspace) {
+    augment_clips_blur_kernel(const __grid_constant__ AugmentClips args,
+                              const __grid_constant__ Handed<DeviceWide<T>> handed) {
   using Real = DeviceWide<T>;
-  const int64_t size = args.size, y = blockIdx.x % size, plane = blockIdx.x / size;  // plane of [B, 3, T]
+  __shared__ Look<Real> look;
+  const int size = static_cast<int>(args.size), y = static_cast<int>(blockIdx.x % static_cast<unsigned>(size));
+  const int64_t plane = blockIdx.x / static_cast<unsigned>(size);  // of [B, 3, T]
   const int64_t b = plane / (3 * args.frames), c = plane / args.frames % 3;
   const Real sigma = static_cast<const Real*>(args.blur_sigma)[b];
   if (!(sigma > 0)) return;
   Real* weights = reinterpret_cast<Real*>(dynamic_shared_memory());
-  make_weights(sigma, args.blur_kernel, weights);
-  const int64_t radius = args.blur_kernel / 2, start = plane * size * size;
-  for (int64_t x = threadIdx.x; x < size; x += kThreads) {
+  const int radius = radius_of(sigma, args.blur_kernel);
+  lay_weights(sigma, radius, weights);
+  if (threadIdx.x == kThreads - 1) look.set(args, b, 0, false);
+  __syncthreads();
+  const int64_t start = plane * size * size;
+  const Real* from = (kColumns ? handed.lines : handed.unblurred) + start;
+  for (int x = threadIdx.x; x < size; x += kThreads) {
     Real sum = 0;
-    for (int64_t k = -radius; k <= radius; ++k) {
-      const int64_t from = kColumns ? reflected(y + k, size) * size + x : y * size + reflected(x + k, size);
-      sum += weights[k + radius] * (kColumns ? workspace.lines : workspace.unblurred)[start + from];
+    for (int k = -radius; k <= radius; ++k) {
+      const int place = kColumns ? reflected(y + k, size) * size + x : y * size + reflected(x + k, size);
+      sum += weights[k + radius + 3] * from[place];
     }
+    const int64_t to = start + y * size + x;
     if constexpr (kColumns) {
-      static_cast<T*>(args.output)[start + y * size + x] = normalised<T>(args, c, sum);
+      static_cast<T*>(args.output)[to] = device_narrow<T>(sum * look.scale[c] + look.offset[c]);
     } else {
-      workspace.lines[start + y * size + x] = sum;
+      handed.lines[to] = sum;
     }
   }
 }
@@ -341,52 +607,101 @@ auto for_device_dtype(Dtype dtype, Function&& function) {
   }
 }
 
-size_t real_bytes(const AugmentClips& args) { return args.dtype == Dtype::kFloat64 ? sizeof(double) : sizeof(float); }
-
-bool fits_shared_memory(const AugmentClips& args) {
-  return shared_values(args.blur_kernel) * real_bytes(args) <= kSharedBytes;
+// The tiles for which the fewest pixels are cropped, halos included, of those whose blur fits shared memory; without any
+// (`fits`) those of a picture that is not blurred there.
+template <typename Real>
+Tiling tiling_of(const AugmentClips& args, bool* fits) {
+  const int size = static_cast<int>(args.size);
+  const auto tiled = [&](int rows, int columns, int radius) {
+    const int halo = std::min(size, rows + 2 * radius);
+    return Tiling{rows, columns, static_cast<unsigned>(whole(size, rows)), static_cast<unsigned>(whole(size, columns)),
+                  SharedLayout::of<Real>(rows, halo, radius == 0 ? columns : pitch_of(columns, radius), radius).bytes};
+  };
+  const auto shares = [size](int64_t parts) { return static_cast<int>(whole(size, parts)); };
+  const int least_across = static_cast<int>(whole(size, kMostColumns));
+  const Tiling sharp = tiled(shares(whole(size, kMostRows)), round_to_four(shares(least_across)), 0);
+  const int radius = args.jitter == nullptr ? 0 : static_cast<int>(args.blur_kernel / 2);
+  *fits = true;
+  if (radius == 0) return sharp;
+  Tiling best = sharp;
+  int64_t least = int64_t{kMostRepeats} * size * size;
+  *fits = false;
+  for (int across = least_across; across <= 4 * least_across; ++across) {
+    for (int64_t down = whole(size, kMostRows); down <= size; down *= 2) {
+      const Tiling tiling = tiled(shares(down), round_to_four(shares(across)), radius);
+      if (tiling.shared_bytes > kSharedBytes) continue;
+      const int64_t cropped = int64_t{tiling.down} * tiling.across * std::min(size, tiling.rows + 2 * radius) *
+                              pitch_of(tiling.columns, radius);
+      if (cropped < least) {
+        least = cropped;
+        best = tiling;
+        *fits = true;
+      }
+      break;
+    }
+  }
+  return best;
 }
 
-size_t means_bytes(const AugmentClips& args) {
-  const size_t bytes = args.batch * args.frames * real_bytes(args);
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+struct Plan {
+  Tiling tiling;
+  void *means = nullptr, *unblurred = nullptr, *lines = nullptr;  // of Handed
+};
+
+template <typename Real>
+Plan make_plan(const AugmentClips& args, Workspace& workspace) {
+  Plan plan;
+  bool fits;
+  plan.tiling = tiling_of<Real>(args, &fits);
+  if (args.jitter == nullptr) return plan;
+  const int64_t items = args.batch * args.frames, values = items * 3 * args.size * args.size;
+  plan.means = workspace.take<Real>(items);
+  if (!fits) {
+    plan.unblurred = workspace.take<Real>(values);
+    plan.lines = workspace.take<Real>(values);
+  }
+  return plan;
 }
 
 template <typename T>
 cudaError_t run(const AugmentClips& args, void* memory, cudaStream_t stream) {
   using Real = DeviceWide<T>;
-  Workspace<Real> workspace{};
-  workspace.means = static_cast<Real*>(memory);
-  const int64_t items = args.batch * args.frames, across = (args.size + kTile - 1) / kTile;
-  const bool through_global = args.jitter != nullptr && !fits_shared_memory(args);
-  if (through_global) {
-    workspace.unblurred = reinterpret_cast<Real*>(static_cast<unsigned char*>(memory) + means_bytes(args));
-    workspace.lines = workspace.unblurred + items * 3 * args.size * args.size;
+  Workspace workspace(memory);
+  const Plan plan = make_plan<Real>(args, workspace);
+  const Tiling& tiling = plan.tiling;
+  const Handed<Real> handed{static_cast<Real*>(plan.means), static_cast<Real*>(plan.unblurred),
+                            static_cast<Real*>(plan.lines)};
+  const int64_t items = args.batch * args.frames, blocks = items * tiling.down * tiling.across;
+  const int64_t lines = items * 3 * args.size;
+  if (std::max(blocks, plan.lines == nullptr ? 0 : lines) > std::numeric_limits<int32_t>::max()) {
+    return cudaErrorInvalidConfiguration;
   }
   if (args.jitter != nullptr) {
     const cudaError_t error = launch(&augment_clips_mean_kernel<Real>, dim3(static_cast<unsigned>(items)),
-                                     dim3(kThreads), 0, stream, args, workspace.means);
+                                     dim3(kThreads), 0, stream, args, handed.means);
     if (error != cudaSuccess) return error;
   }
-  const bool halo = args.jitter != nullptr && !through_global;
-  const cudaError_t error =
-      launch(&augment_clips_forward_kernel<T>, dim3(static_cast<unsigned>(items * across * across)), dim3(kThreads),
-             halo ? shared_values(args.blur_kernel) * sizeof(Real) : 0, stream, args, workspace);
-  if (error != cudaSuccess || !through_global) return error;
-  const dim3 lines(static_cast<unsigned>(items * 3 * args.size));
-  const size_t shared_bytes = args.blur_kernel * sizeof(Real);
+  const cudaError_t error = launch(&augment_clips_forward_kernel<T>, dim3(static_cast<unsigned>(blocks)),
+                                   dim3(kThreads), tiling.shared_bytes, stream, args, tiling, handed);
+  if (error != cudaSuccess || plan.lines == nullptr) return error;
+  const dim3 grid(static_cast<unsigned>(lines));
+  const size_t shared_bytes = weight_count(static_cast<int>(args.blur_kernel / 2)) * sizeof(Real);
   const cudaError_t first =
-      launch(&augment_clips_blur_kernel<T, false>, lines, dim3(kThreads), shared_bytes, stream, args, workspace);
+      launch(&augment_clips_blur_kernel<T, false>, grid, dim3(kThreads), shared_bytes, stream, args, handed);
   if (first != cudaSuccess) return first;
-  return launch(&augment_clips_blur_kernel<T, true>, lines, dim3(kThreads), shared_bytes, stream, args, workspace);
+  return launch(&augment_clips_blur_kernel<T, true>, grid, dim3(kThreads), shared_bytes, stream, args, handed);
 }
 
 }  // namespace
 
 size_t augment_clips_workspace_bytes(const AugmentClips& args) {
-  if (args.jitter == nullptr) return 0;
-  const size_t planes = fits_shared_memory(args) ? 0 : 2 * args.batch * args.frames * 3 * args.size * args.size;
-  return means_bytes(args) + planes * real_bytes(args);
+  Workspace sizes(nullptr);
+  if (args.dtype == Dtype::kFloat64) {
+    make_plan<double>(args, sizes);
+  } else {
+    make_plan<float>(args, sizes);
+  }
+  return sizes.bytes();
 }
 
 cudaError_t augment_clips_forward_cuda(const AugmentClips& args, void* workspace, cudaStream_t stream) {

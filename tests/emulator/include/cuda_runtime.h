@@ -153,6 +153,7 @@ inline float __expf(float value) { return std::exp(value); }
 inline float __logf(float value) { return std::log(value); }
 inline float __log2f(float value) { return std::log2(value); }
 inline float __fdividef(float a, float b) { return a / b; }
+inline float __saturatef(float value) { return value > 0 ? (value < 1 ? value : 1.0f) : 0.0f; }  // NaN becomes 0
 inline float __frcp_rn(float value) { return 1.0f / value; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
@@ -173,7 +174,9 @@ MOTIONOPS_EMULATED_MINMAX(unsigned long)
 MOTIONOPS_EMULATED_MINMAX(unsigned long long)
 #undef MOTIONOPS_EMULATED_MINMAX
 inline float min(float a, float b) { return std::fmin(a, b); }
+inline double min(double a, double b) { return std::fmin(a, b); }
 inline float max(float a, float b) { return std::fmax(a, b); }
+inline double max(double a, double b) { return std::fmax(a, b); }
 
 template <typename T>
 T __ldg(const T* address) {
