@@ -1,5 +1,5 @@
-// A block's way through a table of any width, a place for each thread at a time, with one division for each thread and none
-// for each step.
+// A block's way through a table of any width, a place for each thread at a time: a division to begin with and none for
+// each step. The block is one-dimensional.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,7 +1,7 @@
 // soft_correspondence on the GPU. A block makes the rows of query cells that differ in their x alone, for a tile of key
 // cells: there S is a column of overlaps along t and y times a row of overlaps along x, and both are first put into
-// shared memory. A thread keeps to one key cell and goes down the rows, neighbouring threads are on neighbouring key cells:
-// a product, a rounding and a store an element. Each element is written once and next to nothing is read.
+// shared memory. A thread keeps to one key cell and goes down the rows, neighbouring threads are on neighbouring key
+// cells: a product, a rounding and a store an element. Each element is written once and next to nothing is read.
 #include "geometry/soft_correspondence.h"
 
 #include <algorithm>

@@ -1,9 +1,9 @@
 // A block makes a tile of one frame. First it lays down, in shared memory, where the tile's rows and columns lie in the
-// source; then a thread makes four pixels, one below the other, which share a column's taps and the way through the look:
-// crop, difference and colours in registers, one write. Where the clip is blurred, the tile and its halo go to shared
-// memory instead, are blurred along the lines in place there, and along the columns on the way out; a kernel too wide for
-// that goes through global memory, in two further launches. Contrast's mean comes from a launch before, one block a frame,
-// which crops the clips that have contrast a first time; a block of another clip leaves at once.
+// source; then a thread makes four pixels, one below the other, which share a column's taps and the way through the
+// look: crop, difference and colours in registers, one write. Where the clip is blurred, the tile and its halo go to
+// shared memory instead, are blurred along the lines in place there, and along the columns on the way out; a kernel too
+// wide for that goes through global memory, in two further launches. Contrast's mean comes from a launch before, one
+// block a frame, which crops the clips that have contrast a first time; a block of another clip leaves at once.
 // Bytes: the four taps of neighbouring pixels and the tiles beside it share cache lines, so the cut-out is read about
 // once (twice with contrast), a blurred tile reads its halo again from the cache, and the output is written once.
 #include <cuda_bf16.h>
@@ -204,8 +204,8 @@ struct Frame {
     is_interleaved = video.stride_x == 3 && video.stride_c == 1;
   }
 
-  // Where rows from `first_row` on lie, which are in the picture, and columns from `first_column` on, which may be before
-  // or behind it by `radius`; further ones are as the last. By the whole block; a barrier follows.
+  // Where rows from `first_row` on lie, which are in the picture, and columns from `first_column` on, which may be
+  // before or behind it by `radius`; further ones are as the last. By the whole block; a barrier follows.
   __device__ void lay(int size, int first_row, int rows, int first_column, int columns, int radius,
                       RowTap<Real>* row_taps, ColumnTap<Real>* column_taps) const {
     rows = round_to_four(rows);
@@ -221,8 +221,8 @@ struct Frame {
     }
   }
 
-  // A pixel of frame t, or of one `shift` bytes from there. Where a pixel is three bytes, an address is that of a row and
-  // an offset of 32 bits.
+  // A pixel of frame t, or of one `shift` bytes from there. Where a pixel is three bytes, an address is that of a row
+  // and an offset of 32 bits.
   template <bool kInterleaved>
   __device__ __forceinline__ Color<Real> crop(const RowTap<Real>& y, const ColumnTap<Real>& x, int64_t shift) const {
     using Offset = std::conditional_t<kInterleaved, unsigned, int64_t>;
@@ -246,8 +246,8 @@ struct Frame {
     return {(value.red - last.red + 1) / 2, (value.green - last.green + 1) / 2, (value.blue - last.blue + 1) / 2};
   }
 
-  // kRows pixels of a column as they are before the look. Only the commonest case loads all of them at once: in the others
-  // that would spill registers.
+  // kRows pixels of a column as they are before the look. Only the commonest case loads all of them at once: in the
+  // others that would spill registers.
   __device__ __forceinline__ void pixels_of(const RowTap<Real>* rows, const ColumnTap<Real>& x, bool difference,
                                             Color<Real> (&pixels)[kRows]) const {
     if (is_interleaved && !difference) {
@@ -607,8 +607,8 @@ auto for_device_dtype(Dtype dtype, Function&& function) {
   }
 }
 
-// The tiles for which the fewest pixels are cropped, halos included, of those whose blur fits shared memory; without any
-// (`fits`) those of a picture that is not blurred there.
+// The tiles for which the fewest pixels are cropped, halos included, of those whose blur fits shared memory; without
+// any (`fits`) those of a picture that is not blurred there.
 template <typename Real>
 Tiling tiling_of(const AugmentClips& args, bool* fits) {
   const int size = static_cast<int>(args.size);
