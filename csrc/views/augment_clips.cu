@@ -31,7 +31,8 @@ constexpr size_t kSharedBytes = 72 * 1024;  // of a block: two of them fit on sm
 constexpr int kMostRepeats = 16;
 constexpr double kReach = 6.438;  // deviations at which a blur's weight is 1e-9 of the middle's: left out from there on
 
-constexpr int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of; }
+// Parts of at most `most` each; or the least that each of `most` parts must take.
+constexpr int64_t parts_of(int64_t count, int64_t most) { return (count + most - 1) / most; }
 __host__ __device__ constexpr int round_to_four(int count) { return (count + 3) / 4 * 4; }
 
 enum Adjustment : int { kBrightness, kContrast, kSaturation, kHue };
@@ -614,12 +615,13 @@ Tiling tiling_of(const AugmentClips& args, bool* fits) {
   const int size = static_cast<int>(args.size);
   const auto tiled = [&](int rows, int columns, int radius) {
     const int halo = std::min(size, rows + 2 * radius);
-    return Tiling{rows, columns, static_cast<unsigned>(whole(size, rows)), static_cast<unsigned>(whole(size, columns)),
+    return Tiling{rows, columns, static_cast<unsigned>(parts_of(size, rows)),
+                  static_cast<unsigned>(parts_of(size, columns)),
                   SharedLayout::of<Real>(rows, halo, radius == 0 ? columns : pitch_of(columns, radius), radius).bytes};
   };
-  const auto shares = [size](int64_t parts) { return static_cast<int>(whole(size, parts)); };
-  const int least_across = static_cast<int>(whole(size, kMostColumns));
-  const Tiling sharp = tiled(shares(whole(size, kMostRows)), round_to_four(shares(least_across)), 0);
+  const auto shares = [size](int64_t parts) { return static_cast<int>(parts_of(size, parts)); };
+  const int least_across = static_cast<int>(parts_of(size, kMostColumns));
+  const Tiling sharp = tiled(shares(parts_of(size, kMostRows)), round_to_four(shares(least_across)), 0);
   const int radius = args.jitter == nullptr ? 0 : static_cast<int>(args.blur_kernel / 2);
   *fits = true;
   if (radius == 0) return sharp;
@@ -627,7 +629,7 @@ Tiling tiling_of(const AugmentClips& args, bool* fits) {
   int64_t least = int64_t{kMostRepeats} * size * size;
   *fits = false;
   for (int across = least_across; across <= 4 * least_across; ++across) {
-    for (int64_t down = whole(size, kMostRows); down <= size; down *= 2) {
+    for (int64_t down = parts_of(size, kMostRows); down <= size; down *= 2) {
       const Tiling tiling = tiled(shares(down), round_to_four(shares(across)), radius);
       if (tiling.shared_bytes > kSharedBytes) continue;
       const int64_t cropped = int64_t{tiling.down} * tiling.across * std::min(size, tiling.rows + 2 * radius) *
