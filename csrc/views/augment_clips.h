@@ -11,6 +11,7 @@
 //   output    (x - mean) / std
 //
 // Numerics: float32 throughout (float64 for a float64 output), rounded once; the mean is summed in float64 on the CPU.
+//   Weights of the blur below 1e-9 of the middle one are left out.
 //   Values that are not finite do not lead out of the memory: positions are clamped, NaN to 0.
 // Cost: the cut-out bytes are read once and the output is written once. CPU: a frame stays in cache between the steps.
 //   CUDA: a clip with contrast reads its bytes a second time for the mean, a blurred tile computes its halo again.
