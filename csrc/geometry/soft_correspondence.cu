@@ -30,7 +30,7 @@ struct Tiling {
   unsigned tiles;  // of key cells
 };
 
-// A block for each (b, query t, query y, group of rows); along the grid's y the tiles of key cells.
+// A block for each (b, query t, query y, group of rows); along the grid's z the tiles of key cells.
 template <typename T>
 __global__ void __launch_bounds__(kMostThreads)
     soft_correspondence_kernel(const __grid_constant__ SoftCorrespondence args, const __grid_constant__ Tiling tiling) {
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kMostThreads)
   const int64_t columns = key_grid.count();
   T* first = static_cast<T*>(args.result) + (int64_t{ty} * query_x_cells + first_row) * columns;
 
-  for (unsigned tile = blockIdx.y; tile < tiling.tiles; tile += gridDim.y) {
+  for (unsigned tile = blockIdx.z; tile < tiling.tiles; tile += gridDim.z) {
     const int first_pair = static_cast<int>(tile / tiling.width_groups) * tiling.pairs;
     const int first_x = static_cast<int>(tile % tiling.width_groups) * tiling.width;
     const int pairs = min(tiling.pairs, tiling.all_pairs - first_pair);
@@ -94,7 +94,7 @@ cudaError_t run(const SoftCorrespondence& args, cudaStream_t stream) {
   const int64_t rows = even_share(query[2], kMostOverlaps / width);
   const int64_t width_groups = groups_of(key[2], width), tiles = groups_of(all_pairs, pairs) * width_groups;
   const int64_t row_groups = groups_of(query[2], rows), blocks = args.batch * query[0] * query[1] * row_groups;
-  for (const int64_t count : {all_pairs, key[2], query[2], tiles, blocks}) {
+  for (const int64_t count : {all_pairs, key[2], query[2], tiles}) {
     if (count > std::numeric_limits<int32_t>::max()) return cudaErrorInvalidConfiguration;
   }
   const Tiling tiling{
@@ -103,7 +103,7 @@ cudaError_t run(const SoftCorrespondence& args, cudaStream_t stream) {
       static_cast<unsigned>(tiles)};
   // No more threads than give each as many key cells, but for what a warp rounds up.
   const int64_t threads = (even_share(pairs * width, kMostThreads) + 31) / 32 * 32;
-  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(std::min(tiles, kMostTileBlocks)));
+  const dim3 grid = grid_of(blocks, std::min(tiles, kMostTileBlocks));
   return launch(soft_correspondence_kernel<T>, grid, dim3(static_cast<unsigned>(threads)),
                 (pairs + rows * width) * sizeof(double), stream, args, tiling);
 }

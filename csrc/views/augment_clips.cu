@@ -10,7 +10,6 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
-#include <limits>
 
 #include "core/device_types.h"
 #include "core/launch.h"
@@ -674,19 +673,15 @@ cudaError_t run(const AugmentClips& args, void* memory, cudaStream_t stream) {
   const Handed<Real> handed{static_cast<Real*>(plan.means), static_cast<Real*>(plan.unblurred),
                             static_cast<Real*>(plan.lines)};
   const int64_t items = args.batch * args.frames, blocks = items * tiling.down * tiling.across;
-  const int64_t lines = items * 3 * args.size;
-  if (std::max(blocks, plan.lines == nullptr ? 0 : lines) > std::numeric_limits<int32_t>::max()) {
-    return cudaErrorInvalidConfiguration;
-  }
   if (args.jitter != nullptr) {
-    const cudaError_t error = launch(&augment_clips_mean_kernel<Real>, dim3(static_cast<unsigned>(items)),
-                                     dim3(kThreads), 0, stream, args, handed.means);
+    const cudaError_t error =
+        launch(&augment_clips_mean_kernel<Real>, grid_of(items), dim3(kThreads), 0, stream, args, handed.means);
     if (error != cudaSuccess) return error;
   }
-  const cudaError_t error = launch(&augment_clips_forward_kernel<T>, dim3(static_cast<unsigned>(blocks)),
-                                   dim3(kThreads), tiling.shared_bytes, stream, args, tiling, handed);
+  const cudaError_t error = launch(&augment_clips_forward_kernel<T>, grid_of(blocks), dim3(kThreads),
+                                   tiling.shared_bytes, stream, args, tiling, handed);
   if (error != cudaSuccess || plan.lines == nullptr) return error;
-  const dim3 grid(static_cast<unsigned>(lines));
+  const dim3 grid = grid_of(items * 3 * args.size);  // a block a line
   const size_t shared_bytes = weight_count(static_cast<int>(args.blur_kernel / 2)) * sizeof(Real);
   const cudaError_t first =
       launch(&augment_clips_blur_kernel<T, false>, grid, dim3(kThreads), shared_bytes, stream, args, handed);
