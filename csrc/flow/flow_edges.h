@@ -5,12 +5,14 @@
 //   gx = [1 2 1]ᵀ [-1 0 1] * m        3×3 Sobel, not normalised, m replicated beyond its edges
 //   gy = [-1 0 1]ᵀ [1 2 1] * m
 //   e  = min(sqrt(gx² + gy²), max_value)
-// Gradient: that of the formula; 0 through a square root of 0, and where e was clamped.
+// Gradient: that of the formula; 0 through a square root of 0, and where e was above max_value (where they are equal it
+//   passes). NaN stays NaN.
 //   P = g gx / e, Q = g gy / e, then the Sobels' adjoint. Its edges: P goes on antisymmetric in x and symmetric in y, Q the
 //   other way round (a value replicated beyond the edge adds to the one at the edge), which spares special cases.
 //
 // Shapes: flow [B, T, 2, H, W], edges [B, T, H, W] contiguous. Sizes may be 0.
-// Numerics: 16-bit types are computed in float32 and rounded once; the others in their own type.
+// Numerics: 16-bit types are computed in float32 and rounded once; the others in their own type. On CUDA the roots of
+//   float32 are the unit's (core/root.h).
 // Cost: 8 bytes read and 4 written a pixel of float32; some 20 operations and 2 square roots.
 #pragma once
 

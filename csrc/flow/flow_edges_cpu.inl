@@ -77,7 +77,7 @@ void gradient_row(const Wide<T>* __restrict tx, const Wide<T>* __restrict ty, in
                                    (tx[below * step + x] - sign_below * ty[below * step + x]);
     const Wide<T> a = widen(u[x]), b = widen(v[x]);
     const Wide<T> magnitude = std::sqrt(a * a + b * b);
-    const Wide<T> through = magnitude > 0 ? magnitude_grad / magnitude : Wide<T>{0};
+    const Wide<T> through = magnitude > 0 ? magnitude_grad / magnitude : magnitude_grad * 0;  // NaN stays NaN
     grad_u[x] = narrow<T>(through * a);
     grad_v[x] = narrow<T>(through * b);
   }

@@ -1,9 +1,7 @@
 // A thread owns a column: 16 bytes of a frame (or one element where alignment does not allow more), in all frames of one
 // clip. It carries the last frame in registers, so every byte is read once and written once; what wraps is closed at the
-// end, when the last frame is at hand. Neighbouring threads own neighbouring bytes.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
+// end, when the last frame is at hand. Neighbouring threads own neighbouring bytes. Few threads must keep memory busy, so each
+// has the loads of four frames on their way before it uses the first.
 #include "core/device_types.h"
 #include "core/launch.h"
 #include "flow/frame_difference.h"
@@ -20,11 +18,24 @@ struct Column {
   T* output;
   int64_t frame_stride, inner;
 
-  __device__ Pack<T, kWidth> load(int64_t t) const {
-    return *reinterpret_cast<const Pack<T, kWidth>*>(input + t * frame_stride);
-  }
+  __device__ Pack<T, kWidth> load(int64_t t) const { return load_pack<T, kWidth>(input + t * frame_stride); }
   __device__ void store(int64_t t, const Pack<T, kWidth>& values) const {
     *reinterpret_cast<Pack<T, kWidth>*>(output + t * inner) = values;
+  }
+
+  // use(t, frame) for frames 1 to `frames` - 1.
+  template <typename Use>
+  __device__ void each_further(int64_t frames, const Use& use) const {
+    constexpr int kInFlight = 4;
+    for (int64_t t = 1; t < frames; t += kInFlight) {
+      Pack<T, kWidth> loaded[kInFlight];
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) loaded[i] = load(min(t + i, frames - 1));
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) {
+        if (t + i < frames) use(t + i, loaded[i]);
+      }
+    }
   }
 };
 
@@ -43,14 +54,12 @@ template <typename T, int kWidth>
 __device__ void forward_column(const Column<T, kWidth>& column, int64_t frames, bool wrap) {
   const auto first = column.load(0);
   auto before = first;
-#pragma unroll 4
-  for (int64_t t = 1; t < frames; ++t) {
-    const auto frame = column.load(t);
+  column.each_further(frames, [&](int64_t t, const Pack<T, kWidth>& frame) {
     const auto change = difference(frame, before);
     column.store(t, change);
     if (t == 1 && !wrap) column.store(0, change);
     before = frame;
-  }
+  });
   if (wrap || frames == 1) column.store(0, difference(first, before));
 }
 
@@ -82,16 +91,15 @@ __device__ void backward_column(const Column<T, kWidth>& column, int64_t frames,
   const auto first = widen_all(column.load(0));
   auto current = first;  // wrap: g_0; repeat: 0, as g_0 belongs to the difference of the first two frames
   if (!wrap) current = {};
-#pragma unroll 4
-  for (int64_t t = 1; t < frames; ++t) {
-    auto next = widen_all(column.load(t));
+  column.each_further(frames, [&](int64_t t, const Pack<T, kWidth>& frame) {
+    auto next = widen_all(frame);
     if (t == 1 && !wrap) {
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) next.values[i] = first.values[i] + next.values[i];
     }
     column.store(t - 1, half_difference<T, kWidth>(current, next));
     current = next;
-  }
+  });
   column.store(frames - 1, half_difference<T, kWidth>(current, wrap ? first : Gradient<T, kWidth>{}));
 }
 
@@ -114,8 +122,8 @@ __global__ void __launch_bounds__(kThreads) frame_difference_kernel(FrameDiffere
 template <typename T, int kWidth, bool kForward>
 cudaError_t start(const FrameDifference& args, cudaStream_t stream) {
   const int64_t columns = args.outer * (args.inner / kWidth);
-  const auto blocks = static_cast<unsigned>((columns + kThreads - 1) / kThreads);
-  return launch(&frame_difference_kernel<T, kWidth, kForward>, dim3(blocks), dim3(kThreads), 0, stream, args);
+  const int64_t blocks = (columns + kThreads - 1) / kThreads;
+  return launch(&frame_difference_kernel<T, kWidth, kForward>, grid_of(blocks), dim3(kThreads), 0, stream, args);
 }
 
 template <typename T, bool kForward>
@@ -131,17 +139,7 @@ cudaError_t choose_width(const FrameDifference& args, cudaStream_t stream) {
 
 template <bool kForward>
 cudaError_t run(const FrameDifference& args, cudaStream_t stream) {
-  switch (args.dtype) {
-    case Dtype::kFloat32:
-      return choose_width<float, kForward>(args, stream);
-    case Dtype::kFloat64:
-      return choose_width<double, kForward>(args, stream);
-    case Dtype::kFloat16:
-      return choose_width<__half, kForward>(args, stream);
-    case Dtype::kBFloat16:
-      return choose_width<__nv_bfloat16, kForward>(args, stream);
-  }
-  return cudaErrorInvalidValue;
+  return for_device_dtype(args.dtype, [&]<typename T>() { return choose_width<T, kForward>(args, stream); });
 }
 
 }  // namespace

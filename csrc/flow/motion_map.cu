@@ -1,198 +1,230 @@
-// Forward, whole map: a thread owns four neighbouring columns (one where alignment does not allow more) of a strip of rows and
-// walks down it with three rows of u and v in registers, so a value is read from memory once; the columns beside its own and
-// the rows around the strip come from the caches.
+// Forward, whole map: a thread walks down its strip with three rows of u and v in registers, so a value is read from memory
+// once; the columns beside its own and the rows around the strip come from the caches.
 //
-// Forward, grid: a block owns a cell of the grid; its threads walk over the cell's pixels, whose neighbours come from the
-// first-level cache, and their sums meet in shared memory in a fixed order. The map itself is never written.
+// Forward, grid: a block owns cells side by side, so that what lies beside one cell is another's. Its threads walk the strips
+// of the cells as above, and their sums meet in shared memory in a fixed order. The map itself is never written.
 //
-// Backward: a thread owns a pixel and asks its four neighbours' slopes, all of which the caches hold.
+// Backward: the same walk, one row further on both sides and two columns. The slopes' gradients along a row are its own, those
+// along a column wait for the rows above and below.
+// The least numbers of blocks a multiprocessor are there because the compiler, where it may choose, spills a few registers.
+#include <algorithm>
+
 #include "core/device_types.h"
-#include "core/launch.h"
+#include "core/root.h"
+#include "core/rounded_product.h"
 #include "flow/flow_rows.cuh"
 #include "flow/motion_map.h"
 
 namespace motionops {
 namespace {
 
-constexpr int kThreads = 128;
-constexpr int kStripRows = 16;
+// u and v of one row.
+template <typename T, int kWidth, int kHalo>
+struct FlowRow {
+  Row<T, kWidth, kHalo> u, v;
 
-template <typename T, int kWidth>
-struct Columns {
-  DeviceWide<T> values[kWidth];
+  __device__ FlowRow(const Planes<T>& planes, int y, int x)
+      : u(planes.u + planes.row(y), x, planes.width), v(planes.v + planes.row(y), x, planes.width) {}
 };
 
-template <typename T, int kWidth>
-__device__ Columns<T, kWidth> load_columns(const T* from) {
-  const auto pack = *reinterpret_cast<const Pack<T, kWidth>*>(from);
-  Columns<T, kWidth> result;
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) result.values[i] = device_widen(pack.values[i]);
-  return result;
+// Twice the slopes at column x + i.
+template <typename T, int kWidth, int kHalo>
+__device__ DeviceWide<T> slope_x(const Row<T, kWidth, kHalo>& at, int i) {
+  return at.values[kHalo + i + 1] - at.values[kHalo + i - 1];
+}
+template <typename T, int kWidth, int kHalo>
+__device__ DeviceWide<T> slope_y(const Row<T, kWidth, kHalo>& above, const Row<T, kWidth, kHalo>& below, int i) {
+  return below.values[kHalo + i] - above.values[kHalo + i];
 }
 
-// Adds the squares of f(x+1) - f(x-1) and f(y+1) - f(y-1) of one plane to `squares`; `row` points at the row's start.
-template <typename T, int kWidth>
-__device__ void add_squares(const Columns<T, kWidth>& above, const Columns<T, kWidth>& at,
-                            const Columns<T, kWidth>& below, const T* row, int64_t x, int64_t width,
-                            DeviceWide<T> (&squares)[kWidth]) {
-  const DeviceWide<T> left = x > 0 ? device_widen(row[x - 1]) : at.values[0];
-  const DeviceWide<T> right = x + kWidth < width ? device_widen(row[x + kWidth]) : at.values[kWidth - 1];
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    const DeviceWide<T> across =
-        (i + 1 < kWidth ? at.values[(i + 1) % kWidth] : right) - (i > 0 ? at.values[(i + kWidth - 1) % kWidth] : left);
-    const DeviceWide<T> down = below.values[i] - above.values[i];
-    squares[i] += across * across + down * down;
-  }
-}
-
-template <typename T, int kWidth>
-__global__ void __launch_bounds__(kThreads) motion_map_forward_kernel(MotionMap args) {
-  const FlowImages& images = args.images;
-  const int64_t groups = images.width / kWidth, strips = (images.height + kStripRows - 1) / kStripRows;
-  const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (index >= image_count(images) * strips * groups) return;
-  const int64_t x = index % groups * kWidth, first = index / groups % strips * kStripRows;
-  const int64_t n = index / groups / strips;
-  const int64_t last = first + kStripRows < images.height ? first + kStripRows : images.height;
-  const T* u = static_cast<const T*>(images.flow) + image_offset(images, n);
-  const T* v = u + images.channel_stride;
-  T* map = static_cast<T*>(args.map) + n * images.height * images.width + x;
-  const auto row_start = [&](int64_t y) {
-    return (y < 0 ? 0 : y < images.height ? y : images.height - 1) * images.row_stride;
-  };
-  auto u_above = load_columns<T, kWidth>(u + row_start(first - 1) + x);
-  auto v_above = load_columns<T, kWidth>(v + row_start(first - 1) + x);
-  auto u_at = load_columns<T, kWidth>(u + row_start(first) + x);
-  auto v_at = load_columns<T, kWidth>(v + row_start(first) + x);
+// Calls use(values) for the strip's rows from the top, with twice the map in each.
+template <typename T, int kWidth, typename Use>
+__device__ void walk_map(const Planes<T>& planes, int x, int first, int last, const Use& use) {
+  FlowRow<T, kWidth, 1> above(planes, first - 1, x), at(planes, first, x);
 #pragma unroll 2
-  for (int64_t y = first; y < last; ++y) {
-    const auto u_below = load_columns<T, kWidth>(u + row_start(y + 1) + x);
-    const auto v_below = load_columns<T, kWidth>(v + row_start(y + 1) + x);
-    DeviceWide<T> squares[kWidth] = {};
-    add_squares<T, kWidth>(u_above, u_at, u_below, u + row_start(y), x, images.width, squares);
-    add_squares<T, kWidth>(v_above, v_at, v_below, v + row_start(y), x, images.width, squares);
-    Pack<T, kWidth> result;
+  for (int y = first; y < last; ++y) {
+    const FlowRow<T, kWidth, 1> below(planes, y + 1, x);
+    DeviceWide<T> values[kWidth];
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) result.values[i] = device_narrow<T>(sqrt(squares[i]) / 2);
-    *reinterpret_cast<Pack<T, kWidth>*>(map + y * images.width) = result;
-    u_above = u_at, u_at = u_below;
-    v_above = v_at, v_at = v_below;
+    for (int i = 0; i < kWidth; ++i) {
+      const DeviceWide<T> ux = slope_x(at.u, i), uy = slope_y(above.u, below.u, i);
+      const DeviceWide<T> vx = slope_x(at.v, i), vy = slope_y(above.v, below.v, i);
+      values[i] = root(ux * ux + uy * uy + vx * vx + vy * vy);
+    }
+    use(values);
+    above = at;
+    at = below;
   }
 }
 
-// Twice the slopes of u and v at one pixel.
-template <typename T>
-struct Slopes {
-  DeviceWide<T> ux, uy, vx, vy;
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kStripThreads) motion_map_forward_kernel(MotionMap args) {
+  Strip strip;
+  if (!take_strip<kWidth>(args.images, strip)) return;
+  const Planes<T> planes(args.images, strip.n);
+  T* map = static_cast<T*>(args.map) + (strip.n * args.images.height + strip.first) * planes.width + strip.x;
+  walk_map<T, kWidth>(planes, strip.x, strip.first, strip.last, [&](DeviceWide<T>(&values)[kWidth]) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) values[i] /= 2;
+    store_row<T, kWidth>(map, values);
+    map += planes.width;
+  });
+}
 
-  __device__ Slopes(const FlowImages& images, const T* u, int64_t y, int64_t x) {
-    const T* v = u + images.channel_stride;
-    const int64_t row = y * images.row_stride;
-    const int64_t above = y > 0 ? row - images.row_stride : row;
-    const int64_t below = y + 1 < images.height ? row + images.row_stride : row;
-    const int64_t left = x > 0 ? x - 1 : x, right = x + 1 < images.width ? x + 1 : x;
-    ux = device_widen(u[row + right]) - device_widen(u[row + left]);
-    uy = device_widen(u[below + x]) - device_widen(u[above + x]);
-    vx = device_widen(v[row + right]) - device_widen(v[row + left]);
-    vy = device_widen(v[below + x]) - device_widen(v[above + x]);
-  }
-  __device__ DeviceWide<T> norm() const { return sqrt(ux * ux + uy * uy + vx * vx + vy * vy); }
+// Sizes of the grid.
+struct Grid {
+  unsigned steps, rows, columns;
+
+  __host__ __device__ explicit Grid(const MotionMap& args)
+      : steps(static_cast<unsigned>(args.images.frames / args.block_frames)),
+        rows(static_cast<unsigned>(args.images.height / args.block_rows)),
+        columns(static_cast<unsigned>(args.images.width / args.block_columns)) {}
 };
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads) motion_map_grid_kernel(MotionMap args) {
+// A block of `cells` neighbouring cells of a row of the grid; its threads are (column groups, strips of all frames).
+template <typename T, int kWidth>
+__global__ void __launch_bounds__(kStripThreads, 4) motion_map_grid_kernel(MotionMap args, unsigned cells) {
   using Real = DeviceWide<T>;
-  __shared__ Real sums[kThreads];
-  const FlowImages& images = args.images;
-  const int64_t columns = images.width / args.block_columns, rows = images.height / args.block_rows;
-  const int64_t steps = images.frames / args.block_frames;
-  const int64_t cell = blockIdx.x;
-  const int64_t column = cell % columns, row = cell / columns % rows, step = cell / columns / rows % steps;
-  const int64_t b = cell / columns / rows / steps;
-  const int64_t pixels = args.block_rows * args.block_columns;
+  __shared__ Real sums[kStripThreads];
+  const Grid grid(args);
+  const unsigned blocks = (grid.columns + cells - 1) / cells;
+  const unsigned first_cell = blockIdx.x % blocks * cells, cell_row = blockIdx.x / blocks;
+  const unsigned row = cell_row % grid.rows, step = cell_row / grid.rows % grid.steps;
+  const unsigned b = cell_row / grid.rows / grid.steps;
+  const auto frames = static_cast<unsigned>(args.block_frames), rows = static_cast<unsigned>(args.block_rows);
+  const unsigned first_frame = b * static_cast<unsigned>(args.images.frames) + step * frames;
+  const auto cell_groups = static_cast<unsigned>(args.block_columns / kWidth);  // of kWidth columns, in a cell
+  const unsigned count = min(cells, grid.columns - first_cell);
+  const unsigned strips = (rows + kStripRows - 1) / kStripRows;
+
   Real sum = 0;
-  for (int64_t t = step * args.block_frames; t < (step + 1) * args.block_frames; ++t) {
-    const T* u = static_cast<const T*>(images.flow) + image_offset(images, b * images.frames + t);
-    for (int64_t i = threadIdx.x; i < pixels; i += kThreads) {
-      const int64_t y = row * args.block_rows + i / args.block_columns;
-      const int64_t x = column * args.block_columns + i % args.block_columns;
-      sum += Slopes<T>(images, u, y, x).norm();
+  for (unsigned item = threadIdx.y; item < frames * strips; item += blockDim.y) {
+    const Planes<T> planes(args.images, first_frame + item / strips);
+    const auto first = static_cast<int>(row * rows + item % strips * kStripRows);
+    const int last = min(first + kStripRows, static_cast<int>((row + 1) * rows));
+    for (unsigned group = threadIdx.x; group < count * cell_groups; group += blockDim.x) {
+      const auto x = static_cast<int>((first_cell * cell_groups + group) * kWidth);
+      Real strip_sum = 0;  // apart, so that the sum of a large cell is one of few terms
+      walk_map<T, kWidth>(planes, x, first, last, [&](const Real(&values)[kWidth]) {
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) strip_sum += values[i];
+      });
+      sum += strip_sum;
     }
   }
-  sums[threadIdx.x] = sum;
-  for (int half = kThreads / 2; half > 0; half /= 2) {
-    __syncthreads();  // the sums of the threads beyond `half` are there
-    if (static_cast<int>(threadIdx.x) < half) sums[threadIdx.x] += sums[threadIdx.x + half];
-  }
-  if (threadIdx.x == 0) {
-    const Real size = static_cast<Real>(args.block_frames * pixels);
-    static_cast<T*>(args.map)[cell] = device_narrow<T>(sums[0] / 2 / size);
-  }
-}
+  sums[threadIdx.y * blockDim.x + threadIdx.x] = sum;
+  __syncthreads();  // the sums of all threads are there
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads) motion_map_backward_kernel(MotionMap args) {
-  using Real = DeviceWide<T>;
-  const FlowImages& images = args.images;
-  const int64_t height = images.height, width = images.width;
-  const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (index >= image_count(images) * height * width) return;
-  const int64_t x = index % width, y = index / width % height, n = index / width / height;
-  const int64_t columns = width / args.block_columns, rows = height / args.block_rows;
-  const int64_t steps = images.frames / args.block_frames;
-  const T* u = static_cast<const T*>(images.flow) + image_offset(images, n);
-  const int64_t b = n / images.frames, step = n % images.frames / args.block_frames;
-  const T* grad = static_cast<const T*>(args.grad_map) + (b * steps + step) * rows * columns;
+  // A cell wider than the block is alone in it, and all threads' sums are its.
+  const unsigned cell = threadIdx.y * blockDim.x + threadIdx.x, across = min(cell_groups, blockDim.x);
+  if (cell >= count) return;
+  Real total = 0;
+  for (unsigned y = 0; y < blockDim.y; ++y) {
+    for (unsigned i = 0; i < across; ++i) total += sums[y * blockDim.x + cell * across + i];
+  }
   const Real size = static_cast<Real>(args.block_frames * args.block_rows * args.block_columns);
-  Real grad_u = 0, grad_v = 0;
-  // P at the pixel's neighbour on one side; beyond the edge it is that of the pixel itself, with the other sign.
-  const auto add = [&](int64_t dy, int64_t dx, Real sign) {
-    const bool beyond = y + dy < 0 || y + dy >= height || x + dx < 0 || x + dx >= width;
-    const int64_t at_y = beyond ? y : y + dy, at_x = beyond ? x : x + dx;
-    const Slopes<T> slopes(images, u, at_y, at_x);
-    const Real norm = slopes.norm();
-    if (!(norm > 0)) return;
-    const Real g = device_widen(grad[at_y / args.block_rows * columns + at_x / args.block_columns]) / size;
-    const Real through = (beyond ? -sign : sign) * g / (2 * norm);
-    grad_u += through * (dx != 0 ? slopes.ux : slopes.uy);
-    grad_v += through * (dx != 0 ? slopes.vx : slopes.vy);
-  };
-  add(0, -1, Real{1});
-  add(0, 1, Real{-1});
-  add(-1, 0, Real{1});
-  add(1, 0, Real{-1});
-  T* grad_flow = static_cast<T*>(args.grad_flow) + (2 * n * height + y) * width + x;
-  grad_flow[0] = device_narrow<T>(grad_u);
-  grad_flow[height * width] = device_narrow<T>(grad_v);
+  static_cast<T*>(args.map)[int64_t{cell_row} * grid.columns + first_cell + cell] = device_narrow<T>(total / 2 / size);
 }
-
-unsigned blocks_of(int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); }
 
 template <typename T, int kWidth>
-cudaError_t start_forward(const MotionMap& args, cudaStream_t stream) {
-  const int64_t strips = (args.images.height + kStripRows - 1) / kStripRows;
-  const int64_t threads = image_count(args.images) * strips * (args.images.width / kWidth);
-  return launch(&motion_map_forward_kernel<T, kWidth>, dim3(blocks_of(threads)), dim3(kThreads), 0, stream, args);
+__global__ void __launch_bounds__(kStripThreads, 3) motion_map_backward_kernel(MotionMap args) {
+  using Real = DeviceWide<T>;
+  Strip strip;
+  if (!take_strip<kWidth>(args.images, strip)) return;
+  const Planes<T> planes(args.images, strip.n);
+  const Grid grid(args);
+  const auto frames = static_cast<unsigned>(args.images.frames),
+             block_frames = static_cast<unsigned>(args.block_frames);
+  const auto block_rows = static_cast<unsigned>(args.block_rows),
+             block_columns = static_cast<unsigned>(args.block_columns);
+  const unsigned step = strip.n / frames * grid.steps + strip.n % frames / block_frames;
+  const T* grad_map = static_cast<const T*>(args.grad_map) + int64_t{step} * grid.rows * grid.columns;
+  // Slopes are twice theirs, the map's root twice its; of the two halves that the adjoint needs one is left.
+  const Real factor = Real{1} / (2 * static_cast<Real>(args.block_frames * args.block_rows * args.block_columns));
+  unsigned cells[kWidth + 2];  // of columns x - 1 to x + kWidth
+#pragma unroll
+  for (int i = 0; i < kWidth + 2; ++i) {
+    cells[i] = static_cast<unsigned>(mirrored(strip.x - 1 + i, planes.width)) / block_columns;
+  }
+  const int64_t plane = args.images.height * planes.width;
+  T* grad_flow = static_cast<T*>(args.grad_flow) + 2 * strip.n * plane + int64_t{strip.first} * planes.width + strip.x;
+  FlowRow<T, kWidth, 2> above(planes, strip.first - 2, strip.x), at(planes, strip.first - 1, strip.x);
+  // The gradient of a pixel is P_x of the left minus that of the right, P_y of the row above minus that of the row below.
+  Real pending_u[kWidth], pending_v[kWidth], above_u[kWidth], above_v[kWidth];
+  for (int y = strip.first - 1; y <= strip.last; ++y) {
+    const T* grad = grad_map + static_cast<unsigned>(mirrored(y, planes.height)) / block_rows * grid.columns;
+    Real gradients[kWidth + 2];
+#pragma unroll
+    for (int i = 0; i < kWidth + 2; ++i) gradients[i] = device_widen(__ldg(grad + cells[i]));
+    const FlowRow<T, kWidth, 2> below(planes, y + 1, strip.x);
+    Real ux[kWidth + 2], uy[kWidth + 2], vx[kWidth + 2], vy[kWidth + 2];  // P of both channels and axes
+#pragma unroll
+    for (int i = 0; i < kWidth + 2; ++i) {
+      const Real a = slope_x(at.u, i - 1), b = slope_y(above.u, below.u, i - 1);
+      const Real c = slope_x(at.v, i - 1), d = slope_y(above.v, below.v, i - 1);
+      const Real scale = inverse_root(a * a + b * b + c * c + d * d), gradient = gradients[i] * factor;
+      ux[i] = rounded_product(a * scale, gradient);
+      uy[i] = rounded_product(b * scale, gradient);
+      vx[i] = rounded_product(c * scale, gradient);
+      vy[i] = rounded_product(d * scale, gradient);
+    }
+    Real grad_u[kWidth], grad_v[kWidth];
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      grad_u[i] = pending_u[i] - uy[i + 1];
+      grad_v[i] = pending_v[i] - vy[i + 1];
+      pending_u[i] = (ux[i] - ux[i + 2]) + above_u[i];
+      pending_v[i] = (vx[i] - vx[i + 2]) + above_v[i];
+      above_u[i] = uy[i + 1];
+      above_v[i] = vy[i + 1];
+    }
+    if (y > strip.first) {  // row y - 1 has all it needs
+      store_row<T, kWidth>(grad_flow, grad_u);
+      store_row<T, kWidth>(grad_flow + plane, grad_v);
+      grad_flow += planes.width;
+    }
+    above = at;
+    at = below;
+  }
+}
+
+// As many cells as a block has threads for, and no fewer in its neighbours.
+template <typename T, int kWidth>
+cudaError_t launch_grid(const MotionMap& args, cudaStream_t stream) {
+  const FlowImages& images = args.images;
+  const int64_t columns = images.width / args.block_columns, groups = args.block_columns / kWidth;
+  const int64_t most = std::clamp<int64_t>(kStripThreads / groups, 1, columns);
+  const int64_t blocks = (columns + most - 1) / most, cells = (columns + blocks - 1) / blocks;
+  const int64_t strips = (args.block_rows + kStripRows - 1) / kStripRows;
+  const int64_t across = std::min<int64_t>(cells * groups, kStripThreads);
+  const int64_t down = std::min<int64_t>(args.block_frames * strips, kStripThreads / across);
+  const int64_t count = images.batch * (images.frames / args.block_frames) * (images.height / args.block_rows) * blocks;
+  if (!indices_fit(images)) return cudaErrorInvalidConfiguration;
+  return launch(&motion_map_grid_kernel<T, kWidth>, grid_of(count),
+                dim3(static_cast<unsigned>(across), static_cast<unsigned>(down)), 0, stream, args,
+                static_cast<unsigned>(cells));
 }
 
 template <typename T>
 cudaError_t forward(const MotionMap& args, cudaStream_t stream) {
   if (args.has_grid()) {
-    const FlowImages& images = args.images;
-    const int64_t cells = images.batch * (images.frames / args.block_frames) * (images.height / args.block_rows) *
-                          (images.width / args.block_columns);
-    return launch(&motion_map_grid_kernel<T>, dim3(static_cast<unsigned>(cells)), dim3(kThreads), 0, stream, args);
+    const auto fits = [&](int64_t width) {
+      return args.block_columns % width == 0 && rows_are_aligned<T>(args.images, width, nullptr);
+    };
+    return with_width<T>(fits, [&]<int kWidth>() { return launch_grid<T, kWidth>(args, stream); });
   }
-  return rows_are_aligned<T>(args.images, kWidthOf<T>, args.map) ? start_forward<T, kWidthOf<T>>(args, stream)
-                                                                 : start_forward<T, 1>(args, stream);
+  const auto fits = [&](int64_t width) { return rows_are_aligned<T>(args.images, width, args.map); };
+  return with_width<T>(fits, [&]<int kWidth>() {
+    return launch_strips<kWidth>(&motion_map_forward_kernel<T, kWidth>, args.images, stream, args);
+  });
 }
 
 template <typename T>
 cudaError_t backward(const MotionMap& args, cudaStream_t stream) {
-  const int64_t pixels = image_count(args.images) * args.images.height * args.images.width;
-  return launch(&motion_map_backward_kernel<T>, dim3(blocks_of(pixels)), dim3(kThreads), 0, stream, args);
+  const auto fits = [&](int64_t width) { return rows_are_aligned<T>(args.images, width, args.grad_flow); };
+  return with_width<T>(fits, [&]<int kWidth>() {
+    return launch_strips<kWidth>(&motion_map_backward_kernel<T, kWidth>, args.images, stream, args);
+  });
 }
 
 }  // namespace

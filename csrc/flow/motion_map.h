@@ -8,8 +8,9 @@
 //   antisymmetric (P(-1) = -P(0)).
 //
 // Shapes: flow [B, T, 2, H, W]; map [B, T, H, W] or [B, t, h, w], contiguous. Sizes may be 0, blocks may not.
-// Numerics: 16-bit types are computed in float32 and rounded once; the others in their own type. Means are summed in float64
-//   on the CPU, in float32 or float64 by a tree on CUDA.
+// Numerics: 16-bit types are computed in float32 and rounded once; the others in their own type. On CUDA the roots of
+//   float32 are the unit's (core/root.h). Means are summed in float64 on the CPU, on CUDA in float32 or float64: strips, then
+//   their sums, in an order that the sizes and the alignment of rows decide.
 // Cost: 8 bytes read a pixel of float32, 4 written (none with a grid); a dozen operations and a square root.
 #pragma once
 

@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "core/rounded_product.h"
+
 #if defined(__CUDACC__) || defined(MOTIONOPS_EMULATED)
 #include <cuda_runtime.h>
 #define MOTIONOPS_EXTENT_FUNCTION __host__ __device__ inline
@@ -30,24 +32,13 @@ struct Grid {
   }
 };
 
-// a b, rounded before anything is added to it. Fused with an addition it would not be, and an edge that two views share
-// would depend on which of them asks: mirrored cells that touch would overlap by 1e-17, and pixels at exactly the radius
-// lie within it on one machine only.
-MOTIONOPS_EXTENT_FUNCTION double rounded_product(double a, double b) {
-#ifdef __CUDA_ARCH__
-  return __dmul_rn(a, b);
-#else
-  const volatile double product = a * b;  // compilers fuse where the processor can
-  return product;
-#endif
-}
-
 struct Interval {
   double low;
   double high;
 };
 
-// Cell i of n along one axis of an extent; `axis` points at its (start, end).
+// Cell i of n along one axis of an extent; `axis` points at its (start, end). Fused, an edge that two views share would depend
+// on which of them asks: mirrored cells that touch would overlap by 1e-17.
 MOTIONOPS_EXTENT_FUNCTION Interval cell_interval(const double* axis, int64_t cells, int64_t i) {
   const double n = static_cast<double>(cells);
   const auto edge = [&](int64_t at) {

@@ -25,8 +25,8 @@ def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
         max_value: the largest edge, > 0, in the flow's unit.
 
     Returns:
-        ``[B, T, H, W]``, contiguous, dtype and device of ``flow``. Differentiable once; no gradient flows through a
-        clamped edge or a magnitude of 0.
+        ``[B, T, H, W]``, contiguous, dtype and device of ``flow``. Differentiable once; no gradient flows through an
+        edge above ``max_value`` (one that equals it lets it pass) or a magnitude of 0.
 
     Raises:
         TypeError: ``flow`` is no floating tensor or array, ``max_value`` no number.
@@ -49,7 +49,8 @@ def flow_edges_reference(flow: Tensor, *, max_value: float = 10.0) -> Tensor:
     smooth = m[..., :-2] + 2 * m[..., 1:-1] + m[..., 2:]
     gx = difference[..., :-2, :] + 2 * difference[..., 1:-1, :] + difference[..., 2:, :]
     gy = smooth[..., 2:, :] - smooth[..., :-2, :]
-    return safe_sqrt(gx.square() + gy.square()).clamp(max=max_value)
+    edges = safe_sqrt(gx.square() + gy.square())
+    return edges.masked_fill(edges > max_value, max_value)  # clamp's gradient at max_value is not every torch's alike
 
 
 def register(namespace: str) -> None:

@@ -26,7 +26,7 @@ struct Size {
   int64_t batch, frames, height, width;
   int64_t row_gap;  // unused elements between two rows, and so on
   int64_t channel_gap = 0, frame_gap = 0, batch_gap = 0;
-  int64_t offset = 0, result_offset = 0;  // elements before the field and before the result
+  int64_t offset = 0, result_offset = 0, gradient_offset = 0;  // elements before the field, the result, its gradient
 
   int64_t pixels() const { return batch * frames * height * width; }
 };
@@ -60,18 +60,23 @@ struct Field {
   }
 };
 
-// `count` values of T, weights of a result, and what they are in double.
+// `count` values of T from `weights` on, those of a result, and what they are in double.
 template <typename T>
-std::unique_ptr<T[]> weights(int64_t count, Values& exact) {
-  std::mt19937 generator(8);
-  std::uniform_real_distribution<double> uniform(-1, 1);
-  std::unique_ptr<T[]> result(new T[count]);
-  for (int64_t i = 0; i < count; ++i) {
-    result[i] = motionops::narrow<T>(static_cast<motionops::Wide<T>>(uniform(generator)));
-    exact.push_back(motionops::widen(result[i]));
+struct Weights {
+  std::unique_ptr<T[]> memory;
+  T* weights;
+  Values exact;
+
+  Weights(const Size& size, int64_t count)
+      : memory(new T[size.gradient_offset + count]), weights(memory.get() + size.gradient_offset) {
+    std::mt19937 generator(8);
+    std::uniform_real_distribution<double> uniform(-1, 1);
+    for (int64_t i = 0; i < count; ++i) {
+      weights[i] = motionops::narrow<T>(static_cast<motionops::Wide<T>>(uniform(generator)));
+      exact.push_back(motionops::widen(weights[i]));
+    }
   }
-  return result;
-}
+};
 
 inline double weighted_sum(const Values& result, const Values& weight) {
   double sum = 0;
@@ -95,6 +100,21 @@ inline Values numeric_gradient(const Formula& formula, Values field, const Value
   return gradient;
 }
 
+// The same for a formula of one video, of all `videos` in `field`: differences of all at once would cost their square.
+inline Values numeric_gradient_by_video(const Formula& formula, const Values& field, const Values& weight,
+                                        int64_t videos) {
+  const auto part = [videos](const Values& all, int64_t video) {
+    const auto size = static_cast<int64_t>(all.size()) / videos;
+    return Values(all.begin() + video * size, all.begin() + (video + 1) * size);
+  };
+  Values gradient;
+  for (int64_t video = 0; video < videos; ++video) {
+    const Values one = numeric_gradient(formula, part(field, video), part(weight, video));
+    gradient.insert(gradient.end(), one.begin(), one.end());
+  }
+  return gradient;
+}
+
 template <typename T>
 void check_values(const char* what, const T* got, const Values& expected, double tolerance) {
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -114,18 +134,19 @@ struct Results {
       : memory(new T[size.result_offset + count]), results(memory.get() + size.result_offset) {}
 };
 
-// call.template operator()<T>(dtype, tolerance) for the types; `few` takes one of them.
+// call.template operator()<T>(dtype, tolerance) for the types; `few` takes two of them.
 template <typename Call>
 void for_dtypes(bool few, const Call& call) {
   call.template operator()<float>(Dtype::kFloat32, 1e-4);
+  call.template operator()<motionops::BFloat16>(Dtype::kBFloat16, 8e-3);
   if (few) return;
   call.template operator()<double>(Dtype::kFloat64, 1e-6);
-  call.template operator()<motionops::BFloat16>(Dtype::kBFloat16, 8e-3);
   call.template operator()<motionops::Float16>(Dtype::kFloat16, 1e-3);
 }
 
-// Small images: a pixel, rows and columns, odd tails beside the vectors, the seam of two strips, the vector loads of CUDA,
-// and each of the reasons that forbid them by itself: a stride, the field's address, the result's.
+// Small images: a pixel, rows and columns, odd tails beside the vectors, the seam of two strips, every width that CUDA loads
+// at once, and each of the reasons that forbid them by itself: a stride, the field's address, the result's, its gradient's;
+// more images than a block of CUDA takes, rows wider than one.
 inline std::vector<Size> sizes(bool few) {
   std::vector<Size> sizes{{1, 1, 5, 9, 1},
                           {1, 1, 2, 8, 0},
@@ -134,7 +155,9 @@ inline std::vector<Size> sizes(bool few) {
                           {1, 2, 2, 8, 0, 0, 2},
                           {2, 1, 2, 8, 0, 0, 0, 1},
                           {1, 1, 2, 8, 0, 0, 0, 0, 1},
-                          {1, 1, 2, 8, 0, 0, 0, 0, 0, 1}};
+                          {1, 1, 2, 8, 0, 0, 0, 0, 0, 1},
+                          {1, 1, 2, 8, 0, 0, 0, 0, 0, 0, 1},
+                          {33, 1, 2, 16, 0}};
   if (!few) {
     sizes.insert(sizes.end(), {{1, 1, 1, 1, 0},
                                {1, 2, 1, 11, 3},
@@ -143,7 +166,12 @@ inline std::vector<Size> sizes(bool few) {
                                {2, 2, 4, 12, 0},
                                {1, 1, 5, 37, 1},
                                {1, 1, 70, 5, 0},
-                               {1, 1, 18, 8, 4}});
+                               {1, 1, 18, 8, 4},
+                               {66, 1, 2, 16, 8},
+                               {1, 1, 18, 16, 8},
+                               {7, 1, 18, 11, 1},
+                               {1, 1, 4, 140, 1},
+                               {1, 2, 3, 131, 0}});
   }
   return sizes;
 }

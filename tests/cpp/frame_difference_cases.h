@@ -73,9 +73,9 @@ void run_all(bool few, const Launch& launch) {
     int64_t outer_gap = 0, offset = 0, result_offset = 0;
   };
   // where 16 bytes can be loaded at once, and each of the reasons against it by itself
-  std::vector<Size> sizes{{3, 2, 16, 0},    {2, 5, 37, 0},       {2, 8, 16, 1},
+  std::vector<Size> sizes{{3, 2, 16, 0},    {2, 6, 37, 0},       {2, 8, 16, 1},
                           {2, 2, 16, 0, 1}, {2, 2, 16, 0, 0, 1}, {2, 2, 16, 0, 0, 0, 1}};
-  if (!few) sizes.insert(sizes.end(), {{1, 1, 1, 0}, {2, 1, 16, 0}, {2, 3, 64, 64}, {1, 4, 5003, 1}});
+  if (!few) sizes.insert(sizes.end(), {{1, 1, 1, 0}, {2, 1, 16, 0}, {2, 3, 64, 64}, {1, 4, 5003, 1}, {2, 10, 2112, 0}});
   for (const Size& size : sizes) {
     for (const bool wrap : {true, false}) {
       for (const bool forward : {true, false}) {

@@ -42,23 +42,24 @@ inline Values expected(const Values& field, const Size& size, const Block& block
 template <typename T, typename Launch>
 void run_case(Dtype dtype, const Size& size, const Block& block, double tolerance, const Launch& launch) {
   const Field<T> field(dtype, size);
-  const Formula formula = [&](const Values& values) { return expected(values, size, block); };
-  const Values truth = formula(field.values);
+  const Values truth = expected(field.values, size, block);
   const auto count = static_cast<int64_t>(truth.size());
   const Results<T> map(size, count);
   launch(MotionMap{field.images, block.frames, block.rows, block.columns, map.results, nullptr, nullptr}, true);
   check_values("map", map.results, truth, tolerance);
 
-  Values weight;
-  const auto grad_map = weights<T>(count, weight);
+  const Weights<T> grad_map(size, count);
   const Results<T> grad_flow(size, 2 * size.pixels());
-  launch(MotionMap{field.images, block.frames, block.rows, block.columns, nullptr, grad_map.get(), grad_flow.results},
+  launch(MotionMap{field.images, block.frames, block.rows, block.columns, nullptr, grad_map.weights, grad_flow.results},
          false);
   if (size.height * size.width == 1) {  // a root of 0, which differences cannot tell
     check_values("gradient", grad_flow.results, {0, 0}, 0);
     return;
   }
-  check_values("gradient", grad_flow.results, numeric_gradient(formula, field.values, weight), 2 * tolerance);
+  const Size video{1, size.frames, size.height, size.width, 0};
+  const Formula of_video = [&](const Values& values) { return expected(values, video, block); };
+  check_values("gradient", grad_flow.results,
+               numeric_gradient_by_video(of_video, field.values, grad_map.exact, size.batch), 2 * tolerance);
 }
 
 // launch(args, forward) starts the launcher under test; `few` is for the sanitizers, where a CUDA thread costs most.
@@ -71,8 +72,10 @@ void run_all(bool few, const Launch& launch) {
       }
       return int64_t{1};
     };
-    const std::vector<Block> blocks{
-        {1, 1, 1}, {smallest(size.frames), smallest(size.height), smallest(size.width)}, {1, size.height, size.width}};
+    const std::vector<Block> blocks{{1, 1, 1},
+                                    {smallest(size.frames), smallest(size.height), smallest(size.width)},
+                                    {1, smallest(size.height), size.width / smallest(size.width)},
+                                    {1, size.height, size.width}};
     for (const Block& block : blocks) {
       for_dtypes(
           few, [&]<typename T>(Dtype dtype, double tolerance) { run_case<T>(dtype, size, block, tolerance, launch); });
