@@ -23,8 +23,7 @@ struct RowSums {
   DeviceWide<T> difference[kCount];  // m[x+1] - m[x-1]
   DeviceWide<T> smooth[kCount];      // m[x-1] + 2 m[x] + m[x+1]
 
-  __device__ RowSums(const Planes<T>& planes, int y, int x) {
-    const int64_t row = planes.row(y);
+  __device__ RowSums(const Planes<T>& planes, int64_t row, int x) {
     const Row<T, kWidth, kHalo> u(planes.u + row, x, planes.width), v(planes.v + row, x, planes.width);
     DeviceWide<T> m[kCount + 2];
 #pragma unroll
@@ -57,10 +56,12 @@ __global__ void __launch_bounds__(kStripThreads) flow_edges_forward_kernel(FlowE
   const Planes<T> planes(args.images, strip.n);
   T* edges = static_cast<T*>(args.edges) + (strip.n * args.images.height + strip.first) * planes.width + strip.x;
   const auto max_value = static_cast<Real>(args.max_value);
-  RowSums<T, kWidth, 1> above(planes, strip.first - 1, strip.x), at(planes, strip.first, strip.x);
+  int64_t row = planes.row(strip.first);
+  RowSums<T, kWidth, 1> above(planes, planes.row(strip.first - 1), strip.x), at(planes, row, strip.x);
 #pragma unroll 2
   for (int y = strip.first; y < strip.last; ++y) {
-    const RowSums<T, kWidth, 1> below(planes, y + 1, strip.x);
+    if (y + 1 < planes.height) row += planes.row_stride;
+    const RowSums<T, kWidth, 1> below(planes, row, strip.x);
     Real result[kWidth];
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
@@ -87,11 +88,12 @@ __global__ void __launch_bounds__(kStripThreads, 4)
   const int64_t plane = args.images.height * planes.width;
   const T* grad_edges = static_cast<const T*>(args.grad_edges) + strip.n * plane;
   T* grad_flow = static_cast<T*>(args.grad_flow) + 2 * strip.n * plane + int64_t{strip.first} * planes.width + strip.x;
-  RowSums<T, kWidth, 2> above(planes, strip.first - 2, strip.x), at(planes, strip.first - 1, strip.x);
+  RowSums<T, kWidth, 2> above(planes, planes.row(strip.first - 2), strip.x),
+      at(planes, planes.row(strip.first - 1), strip.x);
   // Gradients of magnitudes are tx + ty of the row above, 2 tx of their own and tx - ty of the row below.
   Real ahead[kWidth], pending[kWidth];
   for (int y = strip.first - 1; y <= strip.last; ++y) {
-    const RowSums<T, kWidth, 2> below(planes, y + 1, strip.x);
+    const RowSums<T, kWidth, 2> below(planes, planes.row(y + 1), strip.x);
     const Row<T, kWidth, 1> grad(grad_edges + int64_t{mirrored(y, planes.height)} * planes.width, strip.x,
                                  planes.width);
     const int64_t own = planes.row(y - 1) + strip.x;

@@ -73,6 +73,7 @@ struct Planes {
     u = static_cast<const T*>(images.flow) + n / frames * images.batch_stride + n % frames * images.frame_stride;
     v = u + images.channel_stride;
   }
+  // Where row y begins.
   __device__ int64_t row(int y) const { return mirrored(y, height) * row_stride; }
 };
 

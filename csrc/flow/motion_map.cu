@@ -23,8 +23,8 @@ template <typename T, int kWidth, int kHalo>
 struct FlowRow {
   Row<T, kWidth, kHalo> u, v;
 
-  __device__ FlowRow(const Planes<T>& planes, int y, int x)
-      : u(planes.u + planes.row(y), x, planes.width), v(planes.v + planes.row(y), x, planes.width) {}
+  __device__ FlowRow(const Planes<T>& planes, int64_t row, int x)
+      : u(planes.u + row, x, planes.width), v(planes.v + row, x, planes.width) {}
 };
 
 // Twice the slopes at column x + i.
@@ -40,10 +40,12 @@ __device__ DeviceWide<T> slope_y(const Row<T, kWidth, kHalo>& above, const Row<T
 // Calls use(values) for the strip's rows from the top, with twice the map in each.
 template <typename T, int kWidth, typename Use>
 __device__ void walk_map(const Planes<T>& planes, int x, int first, int last, const Use& use) {
-  FlowRow<T, kWidth, 1> above(planes, first - 1, x), at(planes, first, x);
+  int64_t row = planes.row(first);
+  FlowRow<T, kWidth, 1> above(planes, planes.row(first - 1), x), at(planes, row, x);
 #pragma unroll 2
   for (int y = first; y < last; ++y) {
-    const FlowRow<T, kWidth, 1> below(planes, y + 1, x);
+    if (y + 1 < planes.height) row += planes.row_stride;
+    const FlowRow<T, kWidth, 1> below(planes, row, x);
     DeviceWide<T> values[kWidth];
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
@@ -148,7 +150,8 @@ __global__ void __launch_bounds__(kStripThreads, 3) motion_map_backward_kernel(M
   }
   const int64_t plane = args.images.height * planes.width;
   T* grad_flow = static_cast<T*>(args.grad_flow) + 2 * strip.n * plane + int64_t{strip.first} * planes.width + strip.x;
-  FlowRow<T, kWidth, 2> above(planes, strip.first - 2, strip.x), at(planes, strip.first - 1, strip.x);
+  FlowRow<T, kWidth, 2> above(planes, planes.row(strip.first - 2), strip.x),
+      at(planes, planes.row(strip.first - 1), strip.x);
   // The gradient of a pixel is P_x of the left minus that of the right, P_y of the row above minus that of the row below.
   Real pending_u[kWidth], pending_v[kWidth], above_u[kWidth], above_v[kWidth];
   for (int y = strip.first - 1; y <= strip.last; ++y) {
@@ -156,7 +159,7 @@ __global__ void __launch_bounds__(kStripThreads, 3) motion_map_backward_kernel(M
     Real gradients[kWidth + 2];
 #pragma unroll
     for (int i = 0; i < kWidth + 2; ++i) gradients[i] = device_widen(__ldg(grad + cells[i]));
-    const FlowRow<T, kWidth, 2> below(planes, y + 1, strip.x);
+    const FlowRow<T, kWidth, 2> below(planes, planes.row(y + 1), strip.x);
     Real ux[kWidth + 2], uy[kWidth + 2], vx[kWidth + 2], vy[kWidth + 2];  // P of both channels and axes
 #pragma unroll
     for (int i = 0; i < kWidth + 2; ++i) {
