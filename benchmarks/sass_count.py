@@ -1,11 +1,11 @@
-"""What kernels execute, counted in their machine code: registers, stack and the instructions of hot loops. Needs no GPU.
+"""What kernels execute, counted in their machine code: registers, stack, instructions of hot loops. Needs no GPU.
 
     python -m benchmarks.sass_count csrc/flow/flow_edges.cu --kernel forward
     python -m benchmarks.sass_count build/extension/cuda/csrc/flow/flow_edges.cu.o --arch sm_80
 
-A ``.cu`` is compiled first; objects and cubins are read as they are. A hot loop is an innermost one that reads or writes
-global memory; all that lies between its first and its last instruction counts, so a branch inside that is rarely taken is
-counted as if it always were. Spills are stack. ``WORK`` says what a loop makes, and so what an element costs.
+A ``.cu`` is compiled first; objects and cubins are read as they are. A hot loop is an innermost one that reads or
+writes global memory; all between its first and its last instruction counts, so what a branch inside rarely reaches is
+counted as if it always did. Spills are stack. ``WORK`` says what a loop makes, and so what an element costs.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Work:
-    """What a thread makes of `rows` rows of a strip: one `instruction` of its loop stands for `elements` of a row's width."""
+    """A thread makes `rows` rows; one `instruction` in its loop stands for `elements` rows."""
 
     instruction: str
     elements: float
@@ -104,6 +104,7 @@ def parse(sass: str, usage: str) -> Iterator[Kernel]:
 
 
 def demangled(name: str) -> str:
+    """`name` without namespaces and parameters, or as it is where nothing here can tell."""
     if shutil.which("c++filt"):
         name = subprocess.run(["c++filt", name], capture_output=True, text=True, check=True).stdout.strip()
     return re.sub(r"^void |\(anonymous namespace\)::|\w+::|\((?!anonymous).*", "", name)
@@ -117,6 +118,8 @@ def per_element(kernel: Kernel, loop: tuple[Instruction, ...]) -> float | None:
     numbers = re.findall(r"\b\d+\b", kernel.name.split("<", 1)[1])
     width = int(numbers[0]) if numbers else 1
     made = sum(re.match(work.instruction, i.opcode) is not None for i in loop) * work.elements * width
+    if made == 0:
+        return None
     outside = len(kernel.instructions) - len(loop)
     return (len(loop) / made * width * (work.rows + work.halo) + outside) / (width * work.rows)
 

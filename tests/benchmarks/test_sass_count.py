@@ -72,6 +72,7 @@ def test_an_element_costs_its_share_of_the_loop_and_of_what_is_outside(kernels):
     backward = sass_count.Kernel("flow_edges_backward_kernel<float, 4>", 56, 0, kernels[0].instructions)
     assert sass_count.per_element(backward, loop) == pytest.approx(7 / 2 * 18 / 16 + 6 / (4 * 16))
     assert sass_count.per_element(sass_count.Kernel("another<float>", 8, 0, ()), loop) is None
+    assert sass_count.per_element(first, loop[1:3]) is None  # a loop that makes nothing
 
 
 def test_the_table_gives_the_time_to_issue(kernels):

@@ -94,6 +94,27 @@ def test_a_clamped_edge_and_a_still_pixel_have_no_gradient(backend):
     assert (gradient(flow_edges, flow, weight, max_value=0.1) == 0).all()
 
 
+@pytest.mark.parametrize(("max_value", "expected"), [(8.0, 2.0), (7.99, 0.0)])
+def test_an_edge_that_equals_max_value_is_not_clamped(backend, max_value, expected):
+    flow, weight = torch.zeros(1, 1, 2, 5, 5), torch.zeros(1, 1, 5, 5)
+    flow[0, 0, 0, 2, 2], weight[0, 0, 2, 1] = 4.0, 1.0  # that edge is 2 · 4; of powers of 2 all is exact
+    for function, field in [(flow_edges, backend.tensor(flow)), (flow_edges_reference, flow)]:
+        grad = gradient(function, field, weight, max_value=max_value)
+        assert grad[0, 0, :, 2, 2].tolist() == [expected, 0.0]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [(0, 4, 5), (1, 0, 10)], ids=["u inside", "v in a corner"])
+def test_gradients_are_nan_where_the_definitions_are(backend, place, value):
+    flow = flow_sample(1, 1, 2, 9, 11)
+    flow[0, 0, place[0], place[1], place[2]] = value
+    weight = torch.ones(1, 1, 9, 11)
+    ours = gradient(flow_edges, backend.tensor(flow), weight, max_value=UNCLAMPED).cpu()
+    reference = gradient(flow_edges_reference, flow, weight, max_value=UNCLAMPED)
+    assert reference[0, 0, :, place[1], place[2]].isnan().all()
+    torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", FLOW_LAYOUTS)
 def test_any_strides(backend, layout, dtype):
