@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ["contrast", "flow", "geometry", "codec", "views", "test_backward_arguments.py", "test_forward_mode.py"]
-NEEDED = ["numpy", "pytest", "pytest-timeout", "pytest-xdist"]
+NEEDED = ["numpy", "pytest", "pytest-timeout", "pytest-xdist", "torchvision"]
 
 
 def main() -> int:

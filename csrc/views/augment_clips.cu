@@ -593,20 +593,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <typename Function>
-auto for_device_dtype(Dtype dtype, Function&& function) {
-  switch (dtype) {
-    case Dtype::kFloat64:
-      return function.template operator()<double>();
-    case Dtype::kFloat16:
-      return function.template operator()<__half>();
-    case Dtype::kBFloat16:
-      return function.template operator()<__nv_bfloat16>();
-    default:
-      return function.template operator()<float>();
-  }
-}
-
 // The tiles for which the fewest pixels are cropped, halos included, of those whose blur fits shared memory; without
 // any (`fits`) those of a picture that is not blurred there.
 template <typename Real>
