@@ -1,9 +1,9 @@
 // Square roots of the device.
 //   root(x)          of 0 exactly 0, of infinity infinity, of NaN NaN.
-//   inverse_root(x)  1 / root(x), of infinity 0; that of 0 is finite, and so is that of NaN: times it, a vector of square x
-//                    is its direction, and has none where it is 0, and keeps its NaN.
-// Those of float are the unit's own, within one unit in the last place: IEEE's would be a branch each. Subnormal x count.
-// Those of double are IEEE's. The host twin errs as far as the unit may, so that what does not bear it is seen there.
+//   inverse_root(x)  1 / root(x), of infinity 0; that of 0 is finite, and so is that of NaN: times it, a vector of
+//                    square x is its direction, and has none where it is 0, and keeps its NaN.
+// Those of float are the unit's own, within one unit in the last place: IEEE's would be a branch each. Subnormal x
+// count. Those of double are IEEE's. The host twin errs as far as the unit may, so that what does not bear it is seen.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,5 +1,5 @@
-// a b, rounded before anything is added to it. Compilers fuse where the processor can, and which products they fuse would
-// depend on what else a kernel or a loop computes, and the last bit with it.
+// a b, rounded before anything is added to it. Compilers fuse where the processor can, and which products they fuse
+// would depend on what else a kernel or a loop computes, and the last bit with it.
 #pragma once
 
 #include <type_traits>

@@ -1,9 +1,8 @@
-// Forward: a thread keeps the Sobels' sums of two rows of magnitudes in registers and adds a row at each step, so a value is
-// read from memory once; the columns beside its own and the rows around the strip come from the caches.
-//
-// Backward: the same walk, one row further on both sides and two columns. From three rows of sums come P and Q of one row,
-// and what three rows of those give is the gradient of the magnitudes between them. Magnitudes and P, Q of the columns
-// beside a thread's own are computed by its neighbours too: cheaper than handing them over.
+// Forward: a thread keeps the Sobels' sums of two rows of magnitudes in registers and adds a row at each step, so a
+// value is read from memory once; the columns beside its own and the rows around the strip come from the caches.
+//  Backward: the same walk, one row further on both sides and two columns. From three rows of sums come P and Q of one
+// row, and what three rows of those give is the gradient of the magnitudes between them. Magnitudes and P, Q of the
+// columns beside a thread's own are computed by its neighbours too: cheaper than handing them over.
 #include <cmath>
 #include <limits>
 
@@ -76,8 +75,8 @@ __global__ void __launch_bounds__(kStripThreads) flow_edges_forward_kernel(FlowE
   }
 }
 
-// An edge is let through where its square is at most `largest_square`. Four blocks a multiprocessor: where it may choose, the
-// compiler saves registers by spilling a few.
+// An edge is let through where its square is at most `largest_square`. Four blocks a multiprocessor: where it may
+// choose, the compiler saves registers by spilling a few.
 template <typename T, int kWidth>
 __global__ void __launch_bounds__(kStripThreads, 4)
     flow_edges_backward_kernel(FlowEdges args, DeviceWide<T> largest_square) {

@@ -7,8 +7,8 @@
 //   e  = min(sqrt(gx² + gy²), max_value)
 // Gradient: that of the formula; 0 through a square root of 0, and where e was above max_value (where they are equal it
 //   passes). NaN stays NaN.
-//   P = g gx / e, Q = g gy / e, then the Sobels' adjoint. Its edges: P goes on antisymmetric in x and symmetric in y, Q the
-//   other way round (a value replicated beyond the edge adds to the one at the edge), which spares special cases.
+//   P = g gx / e, Q = g gy / e, then the Sobels' adjoint. Its edges: P goes on antisymmetric in x and symmetric in y, Q
+//   the other way round (a value replicated beyond the edge adds to the one at the edge), which spares special cases.
 //
 // Shapes: flow [B, T, 2, H, W], edges [B, T, H, W] contiguous. Sizes may be 0.
 // Numerics: 16-bit types are computed in float32 and rounded once; the others in their own type. On CUDA the roots of

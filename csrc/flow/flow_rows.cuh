@@ -1,8 +1,9 @@
-// What the CUDA stencils on flow fields share: a thread owns kWidth neighbouring columns of a strip of rows, and walks down it.
-//
-// Beyond its edges an image goes on as its mirror image, edge included (2 1 0 | 0 1 2 …). For forward that is the replicated
-// edge. For backward it gives what is derived from it the signs that the adjoint of the replicated edge has there (what is
-// antisymmetric in x, as a slope along x, is minus that at the edge), so that no pixel is a special case.
+// What the CUDA stencils on flow fields share: a thread owns kWidth neighbouring columns of a strip of rows, and walks
+// down it.
+//  Beyond its edges an image goes on as its mirror image, edge included (2 1 0 | 0 1 2 …). For forward that is the
+// replicated edge. For backward it gives what is derived from it the signs that the adjoint of the replicated edge has
+// there (what is antisymmetric in x, as a slope along x, is minus that at the edge), so that no pixel is a special
+// case.
 #pragma once
 
 #include <cstdint>
@@ -115,7 +116,8 @@ cudaError_t launch_strips(void (*kernel)(Parameters...), const FlowImages& image
   return launch(kernel, grid_of(blocks), dim3(kStripThreads), 0, stream, arguments...);
 }
 
-// Whether every row of u, v and of the contiguous `result`, or its gradient, may be read or written `width` elements at a time.
+// Whether every row of u, v and of the contiguous `result`, or its gradient, may be read or written `width` elements at
+// a time.
 template <typename T>
 bool rows_are_aligned(const FlowImages& images, int64_t width, const void* result) {
   const auto fits = [width](int64_t elements) { return elements % width == 0; };

@@ -1,7 +1,7 @@
-// A thread owns a column: 16 bytes of a frame (or one element where alignment does not allow more), in all frames of one
-// clip. It carries the last frame in registers, so every byte is read once and written once; what wraps is closed at the
-// end, when the last frame is at hand. Neighbouring threads own neighbouring bytes. Few threads must keep memory busy, so each
-// has the loads of four frames on their way before it uses the first.
+// A thread owns a column: 16 bytes of a frame (or one element where alignment does not allow more), in all frames of
+// one clip. It carries the last frame in registers, so every byte is read once and written once; what wraps is closed
+// at the end, when the last frame is at hand. Neighbouring threads own neighbouring bytes. Few threads must keep memory
+// busy, so each has the loads of four frames on their way before it uses the first.
 #include "core/device_types.h"
 #include "core/launch.h"
 #include "flow/frame_difference.h"

@@ -1,12 +1,10 @@
-// Forward, whole map: a thread walks down its strip with three rows of u and v in registers, so a value is read from memory
-// once; the columns beside its own and the rows around the strip come from the caches.
-//
-// Forward, grid: a block owns cells side by side, so that what lies beside one cell is another's. Its threads walk the strips
-// of the cells as above, and their sums meet in shared memory in a fixed order. The map itself is never written.
-//
-// Backward: the same walk, one row further on both sides and two columns. The slopes' gradients along a row are its own, those
-// along a column wait for the rows above and below.
-// The least numbers of blocks a multiprocessor are there because the compiler, where it may choose, spills a few registers.
+// Forward, whole map: a thread walks down its strip with three rows of u and v in registers, so a value is read from
+// memory once; the columns beside its own and the rows around the strip come from the caches.
+//  Forward, grid: a block owns cells side by side, so that what lies beside one cell is another's. Its threads walk the
+// strips of the cells as above, and their sums meet in shared memory in a fixed order. The map itself is never written.
+//  Backward: the same walk, one row further on both sides and two columns. The slopes' gradients along a row are its
+// own, those along a column wait for the rows above and below. The least numbers of blocks a multiprocessor are there
+// because the compiler, where it may choose, spills a few registers.
 #include <algorithm>
 
 #include "core/device_types.h"
@@ -152,7 +150,8 @@ __global__ void __launch_bounds__(kStripThreads, 3) motion_map_backward_kernel(M
   T* grad_flow = static_cast<T*>(args.grad_flow) + 2 * strip.n * plane + int64_t{strip.first} * planes.width + strip.x;
   FlowRow<T, kWidth, 2> above(planes, planes.row(strip.first - 2), strip.x),
       at(planes, planes.row(strip.first - 1), strip.x);
-  // The gradient of a pixel is P_x of the left minus that of the right, P_y of the row above minus that of the row below.
+  // The gradient of a pixel is P_x of the left minus that of the right, P_y of the row above minus that of the row
+  // below.
   Real pending_u[kWidth], pending_v[kWidth], above_u[kWidth], above_v[kWidth];
   for (int y = strip.first - 1; y <= strip.last; ++y) {
     const T* grad = grad_map + static_cast<unsigned>(mirrored(y, planes.height)) / block_rows * grid.columns;

@@ -1,4 +1,5 @@
-// motion_map: how strongly a flow field changes from place to place (MCL Eq. 1): motion boundaries, without the camera's pan.
+// motion_map: how strongly a flow field changes from place to place (MCL Eq. 1): motion boundaries, without the
+// camera's pan.
 //
 // Formula, for one image of u and v, f_x = (f(x+1) - f(x-1)) / 2 with f replicated beyond its edges, likewise f_y:
 //   m = sqrt(u_x² + u_y² + v_x² + v_y²)
@@ -9,8 +10,8 @@
 //
 // Shapes: flow [B, T, 2, H, W]; map [B, T, H, W] or [B, t, h, w], contiguous. Sizes may be 0, blocks may not.
 // Numerics: 16-bit types are computed in float32 and rounded once; the others in their own type. On CUDA the roots of
-//   float32 are the unit's (core/root.h). Means are summed in float64 on the CPU, on CUDA in float32 or float64: strips, then
-//   their sums, in an order that the sizes and the alignment of rows decide.
+//   float32 are the unit's (core/root.h). Means are summed in float64 on the CPU, on CUDA in float32 or float64:
+//   strips, then their sums, in an order that the sizes and the alignment of rows decide.
 // Cost: 8 bytes read a pixel of float32, 4 written (none with a grid); a dozen operations and a square root.
 #pragma once
 

@@ -37,8 +37,8 @@ struct Interval {
   double high;
 };
 
-// Cell i of n along one axis of an extent; `axis` points at its (start, end). Fused, an edge that two views share would depend
-// on which of them asks: mirrored cells that touch would overlap by 1e-17.
+// Cell i of n along one axis of an extent; `axis` points at its (start, end). Fused, an edge that two views share would
+// depend on which of them asks: mirrored cells that touch would overlap by 1e-17.
 MOTIONOPS_EXTENT_FUNCTION Interval cell_interval(const double* axis, int64_t cells, int64_t i) {
   const double n = static_cast<double>(cells);
   const auto edge = [&](int64_t at) {

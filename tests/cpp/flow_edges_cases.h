@@ -58,7 +58,8 @@ void run_case(Dtype dtype, const Size& size, double tolerance, const Launch& lau
                numeric_gradient_by_video(formula, field.values, grad_edges.exact, size.batch), 2 * tolerance);
 }
 
-// The gradient at the middle of a still field of 5 × 5, where (u, v) is `middle`, of the edge left of it: that is 2 |u|.
+// The gradient at the middle of a still field of 5 × 5, where (u, v) is `middle`, of the edge left of
+// it, which is 2 |u|.
 template <typename Launch>
 void check_middle(const float (&middle)[2], double max_value, const double (&gradient)[2], const Launch& launch) {
   constexpr int64_t kSide = 5, kPlane = kSide * kSide, kMiddle = kPlane / 2;

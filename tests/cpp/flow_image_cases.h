@@ -144,9 +144,9 @@ void for_dtypes(bool few, const Call& call) {
   call.template operator()<motionops::Float16>(Dtype::kFloat16, 1e-3);
 }
 
-// Small images: a pixel, rows and columns, odd tails beside the vectors, the seam of two strips, every width that CUDA loads
-// at once, and each of the reasons that forbid them by itself: a stride, the field's address, the result's, its gradient's;
-// more images than a block of CUDA takes, rows wider than one.
+// Small images: a pixel, rows and columns, odd tails beside the vectors, the seam of two strips, every width that CUDA
+// loads at once, and each of the reasons that forbid them by itself: a stride, the field's address, the result's, its
+// gradient's; more images than a block of CUDA takes, rows wider than one.
 inline std::vector<Size> sizes(bool few) {
   std::vector<Size> sizes{{1, 1, 5, 9, 1},
                           {1, 1, 2, 8, 0},
