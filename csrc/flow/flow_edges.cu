@@ -1,6 +1,7 @@
 // Forward: a thread keeps the Sobels' sums of two rows of magnitudes in registers and adds a row at each step, so a
 // value is read from memory once; the columns beside its own and the rows around the strip come from the caches.
-//  Backward: the same walk, one row further on both sides and two columns. From three rows of sums come P and Q of one
+//
+// Backward: the same walk, one row further on both sides and two columns. From three rows of sums come P and Q of one
 // row, and what three rows of those give is the gradient of the magnitudes between them. Magnitudes and P, Q of the
 // columns beside a thread's own are computed by its neighbours too: cheaper than handing them over.
 #include <cmath>

@@ -1,6 +1,7 @@
 // What the CUDA stencils on flow fields share: a thread owns kWidth neighbouring columns of a strip of rows, and walks
 // down it.
-//  Beyond its edges an image goes on as its mirror image, edge included (2 1 0 | 0 1 2 …). For forward that is the
+//
+// Beyond its edges an image goes on as its mirror image, edge included (2 1 0 | 0 1 2 …). For forward that is the
 // replicated edge. For backward it gives what is derived from it the signs that the adjoint of the replicated edge has
 // there (what is antisymmetric in x, as a slope along x, is minus that at the edge), so that no pixel is a special
 // case.

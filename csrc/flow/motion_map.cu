@@ -1,8 +1,10 @@
 // Forward, whole map: a thread walks down its strip with three rows of u and v in registers, so a value is read from
 // memory once; the columns beside its own and the rows around the strip come from the caches.
-//  Forward, grid: a block owns cells side by side, so that what lies beside one cell is another's. Its threads walk the
+//
+// Forward, grid: a block owns cells side by side, so that what lies beside one cell is another's. Its threads walk the
 // strips of the cells as above, and their sums meet in shared memory in a fixed order. The map itself is never written.
-//  Backward: the same walk, one row further on both sides and two columns. The slopes' gradients along a row are its
+//
+// Backward: the same walk, one row further on both sides and two columns. The slopes' gradients along a row are its
 // own, those along a column wait for the rows above and below. The least numbers of blocks a multiprocessor are there
 // because the compiler, where it may choose, spills a few registers.
 #include <algorithm>
