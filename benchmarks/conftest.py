@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -61,6 +63,7 @@ class Comparison:
         targets: dict[str, float] | None = None,
         aims: dict[str, float] | None = None,
         portions: dict[str, float] | None = None,
+        bounds: Mapping[str, float] | None = None,
         seconds: float = 2.0,
     ) -> dict[str, Timing]:
         """Check, then time ``ours`` and ``peers`` in turns.
@@ -78,14 +81,16 @@ class Comparison:
             aims: what the operator is meant to reach by itself, by the names in ``AIMS``.
             portions: peer -> the portion of the work that it does, where all of it would take minutes; what it returns
                 is as large as the others', by repetition, and its times are divided by the portion.
+            bounds: peer -> the rtol of one that rounds more than its inputs' type does; in the record where it is used.
             seconds: about how long each candidate is timed. With MOTIONOPS_BENCH_SECONDS=0 nothing is timed or written:
                 the candidates are compiled and checked.
         """
         expected = reference()
         candidates, left_out = {}, {}
+        bounds = {name: bound for name, bound in (bounds or {}).items() if name in peers}
         for name, work in {OURS: ours, **peers}.items():
             try:
-                wrong = difference(work(), expected, rtol, atol)
+                wrong = difference(work(), expected, bounds.get(name, rtol), atol)
             except Exception as error:
                 if name == OURS:
                     raise
@@ -108,6 +113,8 @@ class Comparison:
                 timings[name] = timings[name].of_portion(portion)
         self.benchmark.pedantic(ours, rounds=3)
         record = self._record(case, timings, moved_bytes, operations, products, targets or {}, aims or {})
+        if bounds := {name: bound for name, bound in bounds.items() if name in candidates}:
+            record["bounds"] = bounds
         if left_out:
             record["left_out"] = left_out
         self._print(record)
@@ -211,7 +218,8 @@ def _tensors(value: object) -> list[torch.Tensor]:
 
 def save(op: str, record: dict) -> None:
     """Put a record into the op's file for this machine, in place of the last one of the same case."""
-    file = FOLDER / "results" / machine_name() / f"{op}.json"
+    folder = os.environ.get("MOTIONOPS_BENCH_RESULTS") or FOLDER / "results"
+    file = Path(folder) / machine_name() / f"{op}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(file.read_text())["results"] if file.exists() else []
     same = (record["case"], record["device"])
@@ -255,9 +263,31 @@ def _commit() -> str:
     return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Curves last: a run that is out of time has the cases that aims are set for."""
-    items.sort(key=lambda item: "growth" in item.name)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=("cpu", "cuda"), help="measure on this device alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Those of --device; a run that is out of time has something of everything."""
+    wanted = config.getoption("--device")
+    others = [item for item in items if wanted and _device_of(item) not in (None, wanted)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = in_order_of_worth([item for item in items if item not in others])
+
+
+def in_order_of_worth(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The first case of every file on every device, then the second ones, and so on; points of curves last."""
+    before: Counter = Counter()
+    worth = {}
+    for item in items:
+        kind = ("growth" in item.name, item.path, _device_of(item))
+        worth[item] = (kind[0], before[kind])
+        before[kind] += 1
+    return sorted(items, key=worth.__getitem__)
+
+
+def _device_of(item: pytest.Item) -> str | None:
+    return item.callspec.params.get("device") if hasattr(item, "callspec") else None
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

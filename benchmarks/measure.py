@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -115,9 +116,9 @@ def _time_on_cpu(work: Work, calls: int) -> float:
 
 def _time_on_gpu(work: Work, calls: int) -> float:
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    total = 0.0
+    device, total = torch.device("cuda", torch.cuda.current_device()), 0.0
     for _ in range(calls):
-        _flush_l2()
+        flush_l2(device)
         start.record()
         work()
         end.record()
@@ -126,9 +127,15 @@ def _time_on_gpu(work: Work, calls: int) -> float:
     return total / calls / 1e3
 
 
-def _flush_l2() -> None:
-    size = 2 * torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-    torch.empty(size, dtype=torch.uint8, device="cuda").zero_()
+def flush_l2(device: torch.device) -> None:
+    """Fill the cache with other data by reading them: written ones would go to memory while the next call is timed."""
+    _twice_the_cache(device).amax()
+
+
+@cache
+def _twice_the_cache(device: torch.device) -> torch.Tensor:
+    size = 2 * torch.cuda.get_device_properties(device).L2_cache_size
+    return torch.zeros(size // 4, dtype=torch.int32, device=device)
 
 
 def _status_mib(field: str) -> float:

@@ -30,7 +30,8 @@ reference (a peer that does is named with its difference), operator and peers ru
 what was taken before a call.
 
 **×** is how many times longer the peer takes than the operator: below 1, in bold, the peer is faster. Times are
-medians; compare the ratios of one row, not the times of different machines. *share* is of the bandwidth of a plain copy
+medians; compare the ratios of one row, not the times of different machines. *within 10%*: a peer that rounds more than
+its inputs' type does may differ by so much of the largest value. *share* is of the bandwidth of a plain copy
 (above 100 % where data stay in a cache) or of the rate of a large matrix product, in float32 where no other type is
 named, both measured in the same run.
 """
@@ -131,7 +132,9 @@ def beside(record: dict, peer: str) -> str:
         return record.get("left_out", {}).get(peer, "").replace("|", "\\|")
     times = record["times_faster_than"][peer]
     ratio = f"**{times:.2f} ×**" if times < 1 else f"{times:.2f} ×" if times < 10 else f"{times:.0f} ×"
-    return f"{number(timing['median_ms'])}, {ratio}, {memory(timing)}"
+    bound = record.get("bounds", {}).get(peer)
+    rounds = f", within {bound:.0%}" if bound else ""
+    return f"{number(timing['median_ms'])}, {ratio}, {memory(timing)}{rounds}"
 
 
 def targets(record: dict) -> str:

@@ -61,6 +61,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+    parser.addoption("--backend", default="", help="leave out the other backends: cpu, emulated, cuda, with commas")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,10 +74,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--backend")
+    if wanted:
+        others = [item for item in items if backend_of(item) not in (None, *wanted.split(","))]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+def backend_of(item: pytest.Item) -> str | None:
+    """What the fixture `backend` gives a test; None where it has none."""
+    return item.callspec.params.get("backend") if hasattr(item, "callspec") else None
 
 
 @cache

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.peers import linear_cross_entropies
+from benchmarks.peers import BOUNDS, linear_cross_entropies
 from motionops.contrast import pairwise_infonce, pairwise_infonce_reference
 from tests.contrast.samples import pairwise_sample
 
@@ -45,6 +45,7 @@ def bench_forward_and_backward(comparison, rows, dtype):
             **linear_cross_entropies(query, key, temperature=0.1),
         },
         rtol=1e-4 if dtype == torch.float32 else 3e-2,
+        bounds=BOUNDS,
         operations=6 * rows * rows * dim,
         products=dtype,
     )

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks.peers import logsumexps
+from benchmarks.peers import BOUNDS, logsumexps
 from motionops.contrast import region_contrast, region_contrast_reference
 from motionops.geometry import soft_correspondence
 from tests.contrast.test_region_contrast import region_sample
@@ -86,6 +86,7 @@ def bench_paper_setting(comparison):
             **{name: partial(step, with_logsumexp(of_cells)) for name, of_cells in sums.items()},
         },
         rtol=3e-2,
+        bounds=BOUNDS,
         operations=operations,
         products=torch.bfloat16,
         targets={"eager": 3.0},

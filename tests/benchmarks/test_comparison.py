@@ -1,6 +1,9 @@
 """What a benchmark records: a peer that differs costs its own time alone, shares are of the operator's type."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +13,7 @@ from benchmarks import conftest
 from benchmarks.conftest import Comparison
 from benchmarks.measure import Timing
 
+ROOT = Path(__file__).parents[2]
 RATES = {torch.float32: 200.0, torch.bfloat16: 800.0}
 
 
@@ -120,8 +124,41 @@ def test_no_seconds_only_check(compare, monkeypatch):
         compare(ours=lambda: 2 * ones())
 
 
-def test_curves_come_last():
-    names = ["bench_growth_with_queue[4]", "bench_forward[cpu]", "bench_growth_with_batch[2]", "bench_graph[cpu]"]
-    items = [SimpleNamespace(name=name) for name in names]
-    conftest.pytest_collection_modifyitems(items)
-    assert [item.name for item in items] == [names[1], names[3], names[0], names[2]]
+class Item(SimpleNamespace):
+    """What is asked of pytest's items."""
+
+    def __init__(self, file, name, device):
+        super().__init__(path=file, name=name, callspec=SimpleNamespace(params={"device": device}))
+
+    __hash__ = object.__hash__
+
+
+def test_something_of_everything_comes_first_and_curves_last():
+    items = [
+        Item("bench_a.py", "bench_growth", "cpu"),
+        Item("bench_a.py", "bench_forward", "cpu"),
+        Item("bench_a.py", "bench_forward", "cuda"),
+        Item("bench_a.py", "bench_backward", "cpu"),
+        Item("bench_b.py", "bench_forward", "cpu"),
+    ]
+    assert conftest.in_order_of_worth(items) == [items[1], items[2], items[4], items[3], items[0]]
+
+
+def test_one_device_alone(tmp_path):
+    command = [sys.executable, "-m", "pytest", "benchmarks/contrast", "--collect-only", "-q", "--device"]
+    for device, other in (("cpu", "cuda"), ("cuda", "cpu")):
+        shown = subprocess.run([*command, device], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        cases = [line for line in shown.splitlines() if "::" in line]
+        # by what a case runs on, not by a word in its name
+        assert any("bench_inside_a_cuda_graph" in case for case in cases)
+        assert not any(f"[{other}" in case or f"-{other}]" in case or f"-{other}-" in case for case in cases)
+
+
+def test_a_peer_that_rounds_more_has_a_bound_of_its_own(compare):
+    bounds = {"rounded": 0.01, "absent": 0.1}
+    record = compare(peers={"rounded": lambda: ones() * 1.001}, bounds=bounds)
+    assert record["bounds"] == {"rounded": 0.01}
+    assert "left_out" not in record
+    assert "rounded" in compare(peers={"rounded": lambda: ones() * 1.02}, bounds=bounds)["left_out"]
+    with pytest.raises(pytest.fail.Exception):
+        compare(ours=lambda: ones() * 1.001, bounds=bounds)

@@ -72,7 +72,7 @@ def released_pixel_loss(sample: dict[str, Tensor], **settings: float) -> Tensor:
 
     def mask(name: str) -> Tensor:
         given = sample.get(name)
-        return torch.ones(query.shape[1], *query.shape[3:]) if given is None else given
+        return query.new_ones(query.shape[1], *query.shape[3:]) if given is None else given
 
     queue = sample["negatives"].T if "negatives" in sample else None
     losses = []

@@ -13,6 +13,7 @@ from motionops.library import ops
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
 from tests.contrast.memory import extra_mebibytes
 from tests.contrast.samples import pairwise_sample
+from tests.streams import check_side_stream_and_graph
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # N, M, D: nothing, one, odd tails, hard negatives, more rows and columns than a tile.
@@ -362,27 +363,9 @@ def test_threads_do_not_change_the_result(backend):
 
 
 def test_side_stream_and_graph(backend):
-    if backend.name != "cuda":
-        pytest.skip("needs a GPU")
-    sample = {name: value.cuda().requires_grad_() for name, value in pairwise_sample(80, 600, 64).items()}
-
-    def step():
-        loss = pairwise_infonce(**sample).loss
-        return loss, *torch.autograd.grad(loss, tuple(sample.values()))
-
-    wanted = step()
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        aside = step()
-    stream.synchronize()
-    torch.testing.assert_close(aside, wanted)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    graph.replay()
-    torch.cuda.synchronize()
-    torch.testing.assert_close(captured, wanted)
+    sample = pairwise_sample(80, 600, 64)
+    sample = {name: value.to(backend.device) for name, value in sample.items()}
+    check_side_stream_and_graph(lambda: loss_and_gradients(pairwise_infonce, sample, ("query", "key")), backend.device)
 
 
 def test_cuda_equals_cpu(backend):

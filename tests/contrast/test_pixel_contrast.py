@@ -12,6 +12,7 @@ from motionops.library import ops
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
 from tests.contrast.released_fima import released_pixel_loss
 from tests.contrast.samples import pixel_sample
+from tests.streams import check_side_stream_and_graph
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # B, T, H, W, D, K: nothing, one, odd tails, more rows and columns than a tile.
@@ -474,28 +475,9 @@ def test_narrower_vector_targets(target, monkeypatch):
 
 
 def test_side_stream_and_graph(backend):
-    if backend.name != "cuda":
-        pytest.skip("needs a GPU")
-    sample = {name: value.cuda() for name, value in pixel_sample(4, 2, 7, 7, 64, negative_rows=99, masks=True).items()}
-    query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
-    wanted = pixel_contrast(query, key, **sample)
-    wanted_gradients = torch.autograd.grad(wanted, (query, key))
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        loss = pixel_contrast(query, key, **sample)
-        gradients = torch.autograd.grad(loss, (query, key))
-    stream.synchronize()
-    torch.testing.assert_close(loss, wanted)
-    torch.testing.assert_close(gradients, wanted_gradients)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = pixel_contrast(query, key, **sample)
-        gradients = torch.autograd.grad(loss, (query, key))
-    graph.replay()
-    torch.cuda.synchronize()
-    torch.testing.assert_close(loss, wanted)
-    torch.testing.assert_close(gradients, wanted_gradients)
+    sample = pixel_sample(4, 2, 7, 7, 64, negative_rows=99, masks=True)
+    sample = {name: value.to(backend.device) for name, value in sample.items()}
+    check_side_stream_and_graph(lambda: loss_and_gradients(pixel_contrast, sample, ("query", "key")), backend.device)
 
 
 def test_cuda_equals_cpu(backend):

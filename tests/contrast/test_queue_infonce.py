@@ -16,6 +16,7 @@ from motionops.library import ops
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
 from tests.contrast.samples import queue_sample, unit_rows
 from tests.emulator.machine import multiprocessors
+from tests.streams import check_side_stream_and_graph
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # B, K, D, E: nothing, one, odd tails, more rows and columns than a tile, more rows than threads in a merge.
@@ -464,28 +465,9 @@ def test_the_first_call_is_captured(backend):
 
 
 def test_side_stream_and_graph(backend):
-    if backend.name != "cuda":
-        pytest.skip("needs a GPU")
-    sample = {name: value.cuda() for name, value in queue_sample(16, 600, 64, ids=True).items()}
-    query = sample.pop("query").requires_grad_()
-    wanted = queue_infonce(query, **sample).loss
-    (wanted_gradient,) = torch.autograd.grad(wanted, query)
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        loss = queue_infonce(query, **sample).loss
-        (gradient,) = torch.autograd.grad(loss, query)
-    stream.synchronize()
-    torch.testing.assert_close(loss, wanted)
-    torch.testing.assert_close(gradient, wanted_gradient)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = queue_infonce(query, **sample).loss
-        (gradient,) = torch.autograd.grad(loss, query)
-    graph.replay()
-    torch.cuda.synchronize()
-    torch.testing.assert_close(loss, wanted)
-    torch.testing.assert_close(gradient, wanted_gradient)
+    sample = queue_sample(16, 600, 64, ids=True)
+    sample = {name: value.to(backend.device) for name, value in sample.items()}
+    check_side_stream_and_graph(lambda: loss_and_gradients(queue_infonce, sample, ("query",)), backend.device)
 
 
 def test_cuda_equals_cpu(backend):

@@ -13,6 +13,7 @@ from motionops.library import ops
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
 from tests.contrast.memory import extra_mebibytes
 from tests.contrast.samples import random_extents, unit_rows
+from tests.streams import check_side_stream_and_graph
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
@@ -206,7 +207,7 @@ def test_a_key_that_cannot_be_costs_those_nothing_that_do_not_want_it(backend):
     loss = region_contrast(**sample)
     assert loss.isfinite()
     torch.testing.assert_close(loss, region_contrast_reference(**sample))
-    sample["query_extent"] = half.flip(0).expand(2, 1, 3, 2)  # across both cells of x
+    sample["query_extent"] = half.flip(0).expand(2, 1, 3, 2).to(backend.device)  # across both cells of x
     assert not region_contrast(**sample).isfinite()
 
 
@@ -407,28 +408,9 @@ def test_narrower_vector_targets(target, monkeypatch):
 
 
 def test_side_stream_and_graph(backend):
-    if backend.name != "cuda":
-        pytest.skip("needs a GPU")
-    sample = {name: value.cuda() for name, value in region_sample(4, 2, (2, 4, 4), (4, 4, 4), 64).items()}
-    query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
-
-    def step():
-        loss = region_contrast(query, key, **sample)
-        return loss, *torch.autograd.grad(loss, (query, key))
-
-    wanted = step()
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        aside = step()
-    stream.synchronize()
-    torch.testing.assert_close(aside, wanted)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    graph.replay()
-    torch.cuda.synchronize()
-    torch.testing.assert_close(captured, wanted)
+    sample = region_sample(4, 2, (2, 4, 4), (4, 4, 4), 64)
+    sample = {name: value.to(backend.device) for name, value in sample.items()}
+    check_side_stream_and_graph(lambda: loss_and_gradients(region_contrast, sample, ("query", "key")), backend.device)
 
 
 def test_cuda_equals_cpu(backend):
