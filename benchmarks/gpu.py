@@ -1,31 +1,41 @@
-"""make gpu: build, tests, compute-sanitizer and benchmarks on a CUDA machine, in eight minutes and without a network.
+"""make gpu: what a CUDA machine is asked in a few minutes and without a network, in order of worth and in pieces.
 
-Needs torch, a CUDA toolkit, ninja, pytest and pytest-benchmark; every other package that is missing is named, and what
-needs it is left out. Writes benchmarks/results/<gpu>/*.json, proof.md beside them, and docs/performance.md.
+    python -m benchmarks.gpu                                         # what make gpu runs
+    python -m benchmarks.gpu --parts tests,sanitizers --minutes 4    # some of it, in that time
+    python -m benchmarks.gpu --device cpu                            # the same on the CPU, without the sanitizers
+    python -m benchmarks.gpu --dry-run                               # only print the commands
 
-    python -m benchmarks.gpu                        # what make gpu runs
-    python -m benchmarks.gpu --device cpu           # the same parts on the CPU, without the sanitizers
-    python -m benchmarks.gpu --dry-run              # only print the commands
+Needs torch, pytest and pytest-benchmark, and to build a CUDA toolkit and ninja; every other package that is missing is
+named, and what needs it is left out. Each part has its share of the minutes; what one does not use is the next one's.
+One that is out of time keeps what it has: results are written case by case, a failing test is printed when it fails,
+and proof.md grows part by part. Writes benchmarks/results/<gpu>/*.json, proof.md beside them, and docs/performance.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.in_time import OUT_OF_TIME
 from benchmarks.peers import installed, missing
+from benchmarks.report import PAGE, RESULTS
 
 ROOT = Path(__file__).resolve().parent.parent
+# What can be asked for, in the order in which it is run.
+PARTS = ("build", "tests", "sanitizers", "step", "benchmarks")
+MINUTES = 10.0
+# Of the time that is left, in proportion to those of the groups that are still to come.
+SHARES = {"build": 3.0, "tests": 4.0, "step": 4.0, "benchmarks": 4.0, "report": 0.5}
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
 # Packages of the test list, beside those that are peers.
 TEST_PARTS = (
@@ -44,19 +54,30 @@ TEST_PARTS += ("jax", "xdist", "nvidia.dali")
 LAST_LINES = 15
 # It only fills the caches of compilers; what it finds, the benchmarks find again.
 WARM_UP = "warm-up"
+# A test that has begun may end, and a run that is interrupted may tell what it has.
+GRACE = 8.0
+# Below this, a CPU's minutes would go to compilers.
+COMPILED_FROM = 300.0
 
 
 @dataclass
 class Part:
-    """A command with its share of the eight minutes; `skipped` says why it is not meant for this device, `missing` what
-    it needs and is not here: then the run is incomplete."""
+    """A command; `skipped` says why it is not meant for this device, `missing` what it needs and is not here: then the
+    run is incomplete. `{seconds}` in the command is the time that it has."""
 
     name: str
     command: list[str]
-    seconds: float
     environment: dict[str, str] = field(default_factory=dict)
     skipped: str = ""
     missing: str = ""
+
+
+@dataclass
+class Group:
+    """Parts that run at once, and their share of the time."""
+
+    parts: list[Part]
+    share: float
 
 
 @dataclass
@@ -69,12 +90,17 @@ class Outcome:
     text: str
 
 
-def plan(device: str, architecture: str) -> list[list[Part]]:
-    """The parts: groups one after another, the parts of a group at once; 480 seconds at most.
+def plan(
+    device: str, architecture: str, parts: Sequence[str] = PARTS, minutes: float = MINUTES, results: Path = RESULTS
+) -> list[Group]:
+    """The groups one after another.
 
     Args:
         device: cuda or cpu.
         architecture: compute capability to build for, "9.0"; empty: the build's own list.
+        parts: some of :data:`PARTS`.
+        minutes: what all of them may take.
+        results: folder of the machines' results.
     """
     python = sys.executable
     on_gpu = device == "cuda"
@@ -82,38 +108,68 @@ def plan(device: str, architecture: str) -> list[list[Part]]:
     if architecture:
         build["TORCH_CUDA_ARCH_LIST"] = architecture
     cores = os.cpu_count() or 1
+    in_time = ["-p", "no:cacheprovider", "-p", "benchmarks.in_time", "--in-seconds", "{seconds}"]
+    # Kernels that are compiled for the host need no GPU: they are tested where there is none.
+    backends = ["--backend", "cpu,cuda"] if on_gpu else []
     tests = Part(
         "tests",
         [
-            *(python, "-m", "pytest", "tests", "-q", "-p", "no:cacheprovider", "-rf"),
-            # Kernels that are compiled for the host need no GPU: they are tested where there is none.
-            *([*workers(max(1, cores - 2)), "-k", "not emulated"] if on_gpu else workers(cores)),
+            *(python, "-m", "pytest", "tests", "-q", *in_time, *backends),
+            *workers(max(1, cores - 2) if on_gpu else cores),
         ],
-        160,
         {"MOTIONOPS_REQUIRE": f"cpu,{device}" if on_gpu else "cpu", "OMP_NUM_THREADS": "1", **build},
     )
-    measured = [python, "-m", "pytest", "benchmarks", "-q", "-k", device, "-p", "no:cacheprovider"]
+    measured = [python, "-m", "pytest", "benchmarks", "-q", "--device", device, *in_time]
     benchmarks_miss = "" if installed("pytest_benchmark") else "no pytest-benchmark here"
     warm_up = Part(
         WARM_UP,
         [*measured, *workers(3), "--benchmark-disable"],
-        160,
         {"MOTIONOPS_BENCH_SECONDS": "0", "TORCHINDUCTOR_COMPILE_THREADS": "2", "OMP_NUM_THREADS": "2"},
         "" if on_gpu else "for a GPU",
         benchmarks_miss,
     )
+    where = {"MOTIONOPS_BENCH_RESULTS": str(results)}
+    hurried = {"MOTIONOPS_BENCH_COMPILE": "0"} if not on_gpu and 60 * minutes < COMPILED_FROM else {}
     benchmarks = Part(
-        "benchmarks", [*measured, "--benchmark-only"], 160, {"MOTIONOPS_BENCH_SECONDS": "0.25"}, "", benchmarks_miss
+        "benchmarks",
+        [*measured, "--benchmark-only"],
+        {"MOTIONOPS_BENCH_SECONDS": "0.25", **where, **hurried},
+        "",
+        benchmarks_miss,
+    )
+    no_trainers = [name for name in ("lightning", "tyro", "av", "torchvision") if not installed(name)]
+    step = Part(
+        "step",
+        [python, "-m", "benchmarks.step", "--device", device, "--seconds", "{seconds}", "--results", str(results)],
+        {},
+        "",
+        f"no {', '.join(no_trainers)} here" if no_trainers else "",
     )
     no_matplotlib = "" if installed("matplotlib") else "no matplotlib here"
-    report = Part("report", [python, "-m", "benchmarks.report"], 20, missing=no_matplotlib)
-    build_emulated = [python, "-m", "build_support.ninja_build", "emulated"]
-    emulator = Part("emulator", build_emulated, 140, build, "for a machine without a GPU" if on_gpu else "")
+    page = PAGE if results == RESULTS else results / PAGE.name
+    report = Part(
+        "report",
+        [python, "-m", "benchmarks.report", "--results", str(results), "--page", str(page)],
+        missing=no_matplotlib,
+    )
+    emulated = "" if not on_gpu and "tests" in parts else "for the tests on a machine without a GPU"
+    emulator = Part("emulator", [python, "-m", "build_support.ninja_build", "emulated"], build, emulated)
+    groups = {
+        "build": [Part("build", [python, "-m", "build_support.ninja_build", "extension"], build), emulator],
+        "tests": [
+            *([tests] if "tests" in parts else []),
+            *(sanitizers(on_gpu) if "sanitizers" in parts else []),
+            *([warm_up] if "benchmarks" in parts and {"tests", "sanitizers"} & set(parts) else []),
+        ],
+        "step": [step],
+        "benchmarks": [benchmarks],
+        "report": [report],
+    }
+    asked = {"build": "build", "step": "step", "benchmarks": "benchmarks", "report": "benchmarks"}
     return [
-        [Part("build", [python, "-m", "build_support.ninja_build", "extension"], 140, build), emulator],
-        [tests, *sanitizers(on_gpu), warm_up],
-        [benchmarks],
-        [report],
+        Group(members, SHARES[name])
+        for name, members in groups.items()
+        if members and (name not in asked or asked[name] in parts)
     ]
 
 
@@ -141,7 +197,6 @@ def sanitizers(on_gpu: bool) -> list[Part]:
             Part(
                 name,
                 command,
-                160,
                 # Memory of a kernel's own allocation: a cache would hide what lies beside it.
                 {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
                 "" if on_gpu else "for a GPU",
@@ -160,51 +215,58 @@ def kernel_filter(sanitizer: str | None) -> list[str]:
     return ["--kernel-regex" if "--kernel-regex " in text else "--kernel-name", "kns=motionops"]
 
 
-def run_together(parts: Sequence[Part]) -> list[Outcome]:
-    """Run the parts of a group at once; each has its own time, and is ended with its children when that is over."""
-    with tempfile.TemporaryDirectory() as folder:
-        started = []
-        for part in parts:
-            if part.skipped or part.missing:
-                continue
-            log = open(Path(folder) / part.name, "w+")  # noqa: SIM115 - open while its process runs
-            process = subprocess.Popen(
-                part.command,
-                cwd=ROOT,
-                env={**os.environ, **part.environment},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            started.append((part, process, log, time.monotonic()))
-        outcomes = {}
-        for part in parts:
-            if part.skipped or part.missing:
-                status = "skipped" if part.skipped else "missing"
-                outcomes[part.name] = Outcome(part.name, status, 0.0, part.skipped or part.missing)
-        for part, process, log, start in started:
-            try:
-                code = process.wait(max(0.0, start + part.seconds - time.monotonic()))
-                status = "passed" if code == 0 else "failed"
-            except subprocess.TimeoutExpired:
-                status = "out of time"
-            except BaseException:
-                end(other for _, other, _, _ in started)
-                raise
-            if status == "out of time":
-                end([process])
-            seconds = time.monotonic() - start
-            log.flush()
-            log.seek(0)
-            with log:
-                outcomes[part.name] = Outcome(part.name, status, seconds, last_lines(log.read()))
+def seconds_of(group: Group, coming: Sequence[Group], left: float) -> float:
+    """Its part of the time that is left, by the shares of those that are still to come."""
+    return max(0.0, left) * group.share / (group.share + sum(other.share for other in coming))
+
+
+def run_together(parts: Sequence[Part], seconds: float, logs: Path) -> list[Outcome]:
+    """Run the parts of a group at once, each for so many seconds at most; all that they print is in `logs`."""
+    logs.mkdir(parents=True, exist_ok=True)
+    outcomes, started = {}, []
+    for part in parts:
+        if part.skipped or part.missing:
+            status = "skipped" if part.skipped else "missing"
+            outcomes[part.name] = Outcome(part.name, status, 0.0, part.skipped or part.missing)
+            continue
+        own = f"{max(1.0, seconds - GRACE):.0f}"
+        log = open(logs / f"{part.name}.log", "w+")  # noqa: SIM115 - open while its process runs
+        process = subprocess.Popen(
+            [word.replace("{seconds}", own) for word in part.command],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **part.environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        started.append((part, process, log, time.monotonic()))
+    for part, process, log, start in started:
+        try:
+            code = process.wait(max(0.0, start + seconds - time.monotonic()))
+            status = {0: "passed", OUT_OF_TIME: "out of time"}.get(code, "failed")
+        except subprocess.TimeoutExpired:
+            status = "out of time"
+            end([process])
+        except BaseException:
+            end([other for _, other, _, _ in started])
+            raise
+        log.flush()
+        log.seek(0)
+        with log:
+            outcomes[part.name] = Outcome(part.name, status, time.monotonic() - start, last_lines(log.read()))
     return [outcomes[part.name] for part in parts]
 
 
-def end(processes) -> None:
-    """Kill processes with all that they started."""
+def end(processes: Sequence[subprocess.Popen]) -> None:
+    """Interrupt processes, which lets pytest tell what it has, and kill what remains of them and of their children."""
     for process in processes:
         if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    until = time.monotonic() + GRACE / 2
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
+        with contextlib.suppress(ProcessLookupError):  # none of its group is left
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -235,9 +297,10 @@ def incomplete(outcomes: Sequence[Outcome]) -> str:
 
 
 def exit_status(outcomes: Sequence[Outcome]) -> int:
-    """0 where all that is meant for this device passed, 1 where a part did not, 2 where one could not be run."""
+    """0 where all that is meant for this device passed; 1 where a part failed, 3 where one was out of time, 2 where one
+    could not be run."""
     statuses = {outcome.status for outcome in outcomes if outcome.name != WARM_UP}
-    return 1 if statuses & {"failed", "out of time"} else 2 if "missing" in statuses else 0
+    return next((code for code, name in ((1, "failed"), (3, "out of time"), (2, "missing")) if name in statuses), 0)
 
 
 def relative(text: str) -> str:
@@ -252,52 +315,73 @@ def architecture_here() -> str:
     return ".".join(map(str, torch.cuda.get_device_capability())) if torch.cuda.is_available() else ""
 
 
+def chosen(text: str) -> tuple[str, ...]:
+    """--parts, in the order in which they run."""
+    asked = text.split(",")
+    unknown = [name for name in asked if name not in PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return tuple(name for name in PARTS if name in asked)
+
+
+def print_plan(groups: Sequence[Group], seconds: float) -> None:
+    """The commands, with the time that each has where those before it use up theirs."""
+    for index, group in enumerate(groups):
+        own = seconds_of(group, groups[index + 1 :], seconds)
+        seconds -= own
+        for part in group.parts:
+            variables = [f"{name}={value}" for name, value in part.environment.items()]
+            reasons = [("skipped", part.skipped), ("missing", part.missing)]
+            words = [f"{own:.0f} s", *(f"{kind}: {reason}" for kind, reason in reasons if reason)]
+            print(f"# {part.name}: {', '.join(words)}")
+            command = [word.replace("{seconds}", f"{max(1.0, own - GRACE):.0f}") for word in part.command]
+            print(shlex.join([*variables, *command]))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the parts; :func:`exit_status`."""
     parser = argparse.ArgumentParser(description="Build, test, sanitize and measure on this machine's GPU.")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--parts", type=chosen, default=PARTS, help=f"some of {','.join(PARTS)}; default: all")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"for all of them; default: {MINUTES:g}")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the machines' results")
+    parser.add_argument("--logs", type=Path, default=ROOT / "build" / "gpu", help="folder for all that the parts print")
     parser.add_argument("--dry-run", action="store_true", help="print the commands")
     options = parser.parse_args(arguments)
+    options.results, options.logs = options.results.resolve(), options.logs.resolve()
     architecture = architecture_here() if options.device == "cuda" else ""
-    groups = plan(options.device, architecture)
+    groups = plan(options.device, architecture, options.parts, options.minutes, options.results)
     if options.dry_run:
-        for part in (part for group in groups for part in group):
-            variables = [f"{name}={value}" for name, value in part.environment.items()]
-            reasons = [("skipped", part.skipped), ("missing", part.missing)]
-            words = [f"{part.seconds:.0f} s at most", *(f"{kind}: {reason}" for kind, reason in reasons if reason)]
-            print(f"# {part.name}: {', '.join(words)}")
-            print(shlex.join([*variables, *part.command]))
+        print_plan(groups, 60 * options.minutes)
         return 0
     if options.device == "cuda" and not architecture:
         print("make gpu: torch finds no GPU here; python -m benchmarks.gpu --device cpu runs what needs none")
         return 1
     absent = [*missing(), *(name for name in TEST_PARTS if not installed(name))]
     start, outcomes = time.monotonic(), []
-    for group in groups:
-        print(f"== {', '.join(part.name for part in group)}", flush=True)
-        outcomes += run_together(group)
-        for outcome in outcomes[-len(group) :]:
+    for index, group in enumerate(groups):
+        seconds = seconds_of(group, groups[index + 1 :], 60 * options.minutes - (time.monotonic() - start))
+        print(f"== {', '.join(part.name for part in group.parts)}: {seconds:.0f} s", flush=True)
+        outcomes += run_together(group.parts, seconds, options.logs)
+        for outcome in outcomes[-len(group.parts) :]:
             print(f"{outcome.name}: {outcome.status}, {outcome.seconds:.0f} s\n{outcome.text}\n", flush=True)
-        if outcomes[0].status != "passed":
-            break  # without a build there is nothing to test
-    write_proof(outcomes, absent, time.monotonic() - start)
+        if outcomes[0].name == "build" and outcomes[0].status != "passed":
+            return exit_status(outcomes)  # without a build there is nothing to test, and no place for a proof
+        write_proof(options.results, outcomes, absent, time.monotonic() - start)
     if incomplete(outcomes):
         print(incomplete(outcomes))
     return exit_status(outcomes)
 
 
-def write_proof(outcomes: Sequence[Outcome], absent: Sequence[str], seconds: float) -> None:
-    """proof.md beside the machine's results; without a build there is no such place, and it is printed alone."""
-    if outcomes[0].status != "passed":
-        return
+def write_proof(results: Path, outcomes: Sequence[Outcome], absent: Sequence[str], seconds: float) -> None:
+    """proof.md beside the machine's results, anew after each group."""
     from benchmarks.machine import machine_name
     from motionops.info import machine_info
 
-    folder = ROOT / "benchmarks" / "results" / machine_name()
+    folder = results / machine_name()
     folder.mkdir(parents=True, exist_ok=True)
-    text = proof(machine_info(), outcomes, absent, seconds)
-    (folder / "proof.md").write_text(text)
-    print(f"written: {folder.relative_to(ROOT)}/proof.md")
+    (folder / "proof.md").write_text(proof(machine_info(), outcomes, absent, seconds))
+    print(f"written: {folder / 'proof.md'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -69,13 +69,14 @@ def call(function, args: tuple, kwargs: dict[str, Any]) -> Any:
         raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda:0 and cpu ({function})")
     place = GPU if any(tensor.device == GPU for tensor in tensors) else CPU
     wanted = kwargs.get("device")
-    if wanted is not None and wanted != META:  # torch's own C++ takes the tensor's, and so names the meta device
+    placed = [tensor for tensor in tensors if isinstance(tensor, Placed)]
+    if wanted == META and not placed:
+        place = GPU  # torch's own C++ asked another tensor for its device
+    elif wanted not in (None, META):
         place = wanted
-    abstract = any(isinstance(tensor, Placed) and tensor.values.is_meta for tensor in tensors)
-    if place == CPU and not abstract and not any(isinstance(tensor, Placed) for tensor in tensors):
+    abstract = any(tensor.values.is_meta for tensor in placed)
+    if place == CPU and not placed:
         size = args[0] if args and isinstance(args[0], list) else []
-        if wanted == META:  # a number that is set into a tensor
-            kwargs = {**kwargs, "device": CPU}
         if tensors or not all(isinstance(n, int) for n in size) or math.prod(size) <= large:
             return function(*args, **kwargs)
         abstract = True

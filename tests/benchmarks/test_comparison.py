@@ -28,7 +28,7 @@ class Benchmark:
 def compare(tmp_path, monkeypatch):
     """Call a comparison of 10 ms for the operator and 20 ms for each peer; returns its record, or None."""
     monkeypatch.setattr(conftest, "FOLDER", tmp_path)
-    monkeypatch.setattr(conftest, "_commit", lambda: "abc1234")
+    monkeypatch.setattr(conftest, "commit", lambda: "abc1234")
     monkeypatch.setattr(conftest, "_lines", [])
     monkeypatch.setattr(conftest, "_matrix_rate", lambda device, dtype: RATES[dtype])
     monkeypatch.setattr(conftest, "_copy_bandwidth", lambda device: 4.0)
@@ -115,6 +115,19 @@ def test_a_peer_that_does_a_portion_is_given_all_of_its_time(compare):
     record = compare(peers={"a tenth": ones}, portions={"a tenth": 0.1}, targets={"a tenth": 15.0})
     assert record["timings"]["a tenth"]["median_ms"] == 200
     assert record["targets"] == {"a tenth": {"wanted": 15.0, "reached": True}}
+
+
+def test_a_hurried_run_compiles_no_peer(compare, monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_BENCH_COMPILE", "0")
+    record = compare(peers={"eager": ones, "torch.compile": raises})
+    assert record["left_out"] == {"torch.compile": "no time to compile it"}
+    assert list(record["timings"]) == ["motionops", "eager"]
+
+
+def test_results_go_where_they_are_asked_to(compare, monkeypatch, tmp_path):
+    monkeypatch.setenv("MOTIONOPS_BENCH_RESULTS", str(tmp_path / "elsewhere"))
+    assert compare() is None  # not in the usual folder
+    assert list((tmp_path / "elsewhere").glob("*/some_op.json"))
 
 
 def test_no_seconds_only_check(compare, monkeypatch):
