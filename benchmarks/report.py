@@ -56,6 +56,8 @@ def page(results: Path, pictures: Path) -> str:
         )
     for folder, contents in machines:
         parts.append(machine_head(contents))
+        parts += [file.read_text() for file in [folder / "notes.md"] if file.exists()]
+        parts += [steps_table(rows) for rows in [load_steps(folder)] if rows]
         for content in contents:
             parts.append(f"### {content['op']}\n")
             for device in sorted({record["device"] for record in content["results"]}):
@@ -68,6 +70,33 @@ def page(results: Path, pictures: Path) -> str:
                     parts.append(f"![{content['op']}: time and memory against {axis}]({pictures.name}/{name})\n")
                     parts.append(f"{template}: {growth(axis, points)}\n")
     return "\n".join(parts)
+
+
+def load_steps(folder: Path) -> dict[str, dict]:
+    """name -> what --profile said of a training step, from the files of benchmarks/step.py."""
+    rows = {file.stem: json.loads(file.read_text()) for file in sorted((folder / "step").glob("*.json"))}
+    return {name: row for name, row in rows.items() if "steps" in row}
+
+
+def steps_table(rows: dict[str, dict]) -> str:
+    """Where the steps go: a column a run, a line a part."""
+    lines = ["### A training step\n", "| ms | " + " | ".join(rows) + " |", "|---|" + "---:|" * len(rows)]
+    runs = [row["run"] for row in rows.values()]
+    facts = {
+        "network": lambda run: run["backbone"],
+        "clip": lambda run: f"{run['frames']}×{run['size']}²",
+        "videos": lambda run: run["batch_size"],
+        "arithmetic": lambda run: run["precision"],
+    }
+    lines += [f"| {name} | " + " | ".join(str(fact(run)) for run in runs) + " |" for name, fact in facts.items()]
+    times = [row["milliseconds"] for row in rows.values()]
+    for part in dict.fromkeys(part for of_run in times for part in of_run):
+        lines.append(f"| {part} | " + " | ".join(number(of_run.get(part, 0)) for of_run in times) + " |")
+    lines.append("| **all** | " + " | ".join(number(sum(of_run.values())) for of_run in times) + " |")
+    decoding = [number(row["decoding"]["milliseconds"]) for row in rows.values()]
+    lines.append("| beside it, of a core: reading | " + " | ".join(decoding) + " |")
+    lines.append("| commit | " + " | ".join(row["commit"] for row in rows.values()) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def machine_head(contents: list[dict]) -> str:

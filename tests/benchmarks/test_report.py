@@ -54,6 +54,23 @@ def test_losses_and_missed_targets_are_shown(written):
     assert "No GPU has been measured yet" in text
 
 
+def test_steps_and_notes_of_a_machine(tmp_path):
+    folder = tmp_path / "results" / "cpu"
+    write(folder, "flow_edges", [record("8×2", 2.0, eager=3.0)])
+    (folder / "notes.md").write_text("Measured on a Tuesday.\n")
+    (folder / "step").mkdir()
+    run = {"backbone": "r3d_small", "frames": 8, "size": 32, "batch_size": 4, "precision": "32"}
+    step = {"steps": 3, "milliseconds": {"networks": 2.0, "backward": 3.5}, "decoding": {"milliseconds": 44.0}}
+    (folder / "step" / "fima-pyav.json").write_text(json.dumps({**step, "run": run, "commit": "abc1234"}))
+    (folder / "step" / "networks.json").write_text(json.dumps({"milliseconds": {"online": 1.0}}))  # of no whole step
+    text = report.page(tmp_path / "results", tmp_path / "pictures")
+    assert "Measured on a Tuesday." in text
+    assert "| ms | fima-pyav |\n" in text
+    assert "| clip | 8×32² |" in text
+    assert "| networks | 2 |\n| backward | 3.5 |\n| **all** | 5.5 |" in text
+    assert "| commit | abc1234 |" in text
+
+
 def test_a_varied_axis_is_plotted(written):
     text, folder = written
     plots = list((folder / "docs" / "performance").glob("*.svg"))
