@@ -14,8 +14,8 @@ from benchmarks.contrast import bench_queue_infonce
 from benchmarks.flow import bench_tvl1_flow
 from motionops import library
 from motionops.flow.tvl1_flow import tvl1_flow_reference
-from tests.benchmarks.pretended_gpu import GPU, PretendedGPU
 from tests.benchmarks.test_peers import PLAYED
+from tests.pretended_gpu import GPU, PretendedGPU
 from tests.streams import leaves_of_its_own
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.measure import flush_l2
-from tests.benchmarks.pretended_gpu import GPU, PretendedGPU
+from tests.pretended_gpu import GPU, PretendedGPU
 
 CACHE = 2**16  # bytes
 

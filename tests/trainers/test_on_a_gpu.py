@@ -1,4 +1,7 @@
-"""The five trainers on a GPU: whole runs in both precisions, beside the CPU, compiled, and steps without a wait."""
+"""The five trainers on a GPU: runs in both precisions, beside the CPU, compiled, and steps without a wait.
+
+A test is one run on the GPU, of two steps, beside one step on the CPU: what fails is known within seconds.
+"""
 
 import math
 from importlib.util import find_spec
@@ -17,18 +20,14 @@ pytestmark = pytest.mark.cuda
 
 DEVICE = torch.device("cuda")
 
+STEPS = 2
+
 # Float32 on both sides, with sums in another order. On the CPU, between two layouts of the weights, first losses differ
 # by 3e-7 of them at most; a GPU's exponentials and roots are others too.
 OTHER_ORDER = 1e-3
-
-
-@pytest.fixture(autouse=True)
-def without_tf32():
-    """cuDNN otherwise rounds what a convolution multiplies to 11 bits; products of matrices are exact by default."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
+# Half the distance from a number near 1 to the next one that TF32 knows: to it cuDNN rounds what float32 convolutions
+# multiply, unless it is told otherwise. A loss goes with its logits as in test_precision.py.
+TF32_ROUNDING = 2.0**-11
 
 
 @pytest.fixture(autouse=True)
@@ -44,23 +43,33 @@ def losses(method, shapes, output, **changes):
     return [float(row["loss"]) for row in logged(output, ("loss",))]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_runs_in_both_precisions_begin_as_on_the_cpu(shapes, tmp_path, monkeypatch, method):
-    with monkeypatch.context() as patch:
+def first_loss_on_the_cpu(method, shapes, output, **changes):
+    with pytest.MonkeyPatch.context() as patch:
         hide_gpus(patch)
-        (expected,) = losses(method, shapes, tmp_path / "cpu", max_steps=1)
+        (expected,) = losses(method, shapes, output, max_steps=1, **changes)
+    return expected
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("32", TF32_ROUNDING), ("bf16-mixed", ROUNDING)])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_begins_as_on_the_cpu(shapes, tmp_path, method, precision, rounding):
+    """As users run it, which is with TF32 in convolutions."""
+    expected = first_loss_on_the_cpu(method, shapes, tmp_path / "cpu")
     held = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    full = losses(method, shapes, tmp_path / "full")
+    found = losses(method, shapes, tmp_path / "gpu", max_steps=STEPS, precision=precision)
     assert torch.cuda.max_memory_allocated() > held
-    assert len(full) == 8
-    assert all(map(math.isfinite, full))
-    assert full[0] == pytest.approx(expected, rel=OTHER_ORDER)
-    mixed = losses(method, shapes, tmp_path / "mixed", precision="bf16-mixed")
-    assert len(mixed) == 8
-    assert all(map(math.isfinite, mixed))
+    assert len(found) == STEPS
+    assert all(map(math.isfinite, found))
     _, config = small_run(method, shapes, tmp_path)
-    assert mixed[0] == pytest.approx(full[0], abs=ROUNDING / config.temperature)  # as on the CPU, test_precision.py
+    assert found[0] == pytest.approx(expected, abs=rounding / config.temperature)
+
+
+def test_without_tf32_only_the_order_of_sums_differs(shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    expected = first_loss_on_the_cpu("fima", shapes, tmp_path / "cpu")
+    found = losses("fima", shapes, tmp_path / "gpu", max_steps=1)
+    assert found == [pytest.approx(expected, rel=OTHER_ORDER)]
 
 
 @pytest.mark.parametrize(
@@ -72,17 +81,18 @@ def test_runs_in_both_precisions_begin_as_on_the_cpu(shapes, tmp_path, monkeypat
     ],
 )
 def test_flow_while_training(shapes, tmp_path, method, flags):
-    found = losses(method, shapes, tmp_path / "run", max_steps=2, **flags)
-    assert len(found) == 2
+    found = losses(method, shapes, tmp_path / "run", max_steps=STEPS, **flags)
+    assert len(found) == STEPS
     assert all(map(math.isfinite, found))
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="torch.compile needs Triton on a GPU")
 def test_a_compiled_run_begins_as_one_that_is_not(shapes, tmp_path):
     torch._dynamo.reset()
-    eager = losses("fima", shapes, tmp_path / "eager", max_steps=2)
-    compiled = losses("fima", shapes, tmp_path / "compiled", max_steps=2, compile=True)
-    assert compiled[0] == pytest.approx(eager[0], rel=OTHER_ORDER)
+    eager = losses("fima", shapes, tmp_path / "eager", max_steps=1)
+    compiled = losses("fima", shapes, tmp_path / "compiled", max_steps=STEPS, compile=True)
+    _, config = small_run("fima", shapes, tmp_path)
+    assert compiled[0] == pytest.approx(eager[0], abs=TF32_ROUNDING / config.temperature)
     assert math.isfinite(compiled[1])
 
 

@@ -52,8 +52,8 @@ class Placed(Tensor):
     def __repr__(self) -> str:
         return f"Placed({list(self.shape)}, {self.dtype}, {self.place})"
 
-    def new_tensor(self, data: Any) -> Tensor:
-        return torch.tensor(data, dtype=self.dtype, device=self.place)
+    def new_tensor(self, data: Any, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.tensor(data, dtype=dtype or self.dtype, device=self.place)
 
     def tolist(self) -> Any:
         return self.values.tolist()
@@ -135,6 +135,7 @@ class PretendedGPU(TorchDispatchMode):
         self._nonzero.__enter__()
         torch._C._ensureCUDADeviceGuardSet()
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=GPU) is then a copy to it
+        self._patches.setattr(Tensor, "pin_memory", lambda tensor: tensor)
         self._patches.setattr(torch.cuda, "_lazy_init", lambda: None)
         self._patches.setattr(torch.cuda, "synchronize", lambda: None)
         return super().__enter__()
