@@ -65,6 +65,7 @@ class Comparison:
         portions: dict[str, float] | None = None,
         bounds: Mapping[str, float] | None = None,
         seconds: float = 2.0,
+        clock: Callable[..., dict[str, Timing]] | None = None,
     ) -> dict[str, Timing]:
         """Check, then time ``ours`` and ``peers`` in turns.
 
@@ -84,6 +85,7 @@ class Comparison:
             bounds: peer -> the rtol of one that rounds more than its inputs' type does; in the record where it is used.
             seconds: about how long each candidate is timed. With MOTIONOPS_BENCH_SECONDS=0 nothing is timed or written:
                 the candidates are compiled and checked.
+            clock: times the candidates in place of :func:`benchmarks.measure.measure`.
         """
         expected = reference()
         candidates, left_out = {}, {}
@@ -110,7 +112,7 @@ class Comparison:
             self.benchmark.pedantic(ours, rounds=1)
             return {}
         del expected
-        timings = measure(candidates, self.device, seconds=seconds)
+        timings = (clock or measure)(candidates, self.device, seconds=seconds)
         for name, portion in (portions or {}).items():
             if name in timings:
                 timings[name] = timings[name].of_portion(portion)

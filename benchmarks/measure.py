@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import torch
 Work = Callable[[], object]
 
 MEBIBYTE = 2**20
+# Of the host's time: calls in a round, and rounds at least. Some 20 launches a call, of 1024 that may wait for a GPU.
+HOST_CALLS, HOST_ROUNDS = 20, 20
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,23 @@ def measure(
     return {name: _summary(values, memory[name]) for name, values in samples.items()}
 
 
+def host_times(candidates: dict[str, Work], device: torch.device, *, seconds: float = 2.0) -> dict[str, Timing]:
+    """What the host spends on a call of each: the least of many rounds in turns stands for the median.
+
+    A GPU is waited for between the rounds, and not in them: a round is shorter than what it lets the host launch ahead.
+    """
+    seconds = min(seconds, float(os.environ.get("MOTIONOPS_BENCH_SECONDS", seconds)))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    for work in candidates.values():
+        _time_on_host(work, device)
+    until = time.perf_counter() + seconds * len(candidates)
+    while time.perf_counter() < until or len(samples[min(samples)]) < HOST_ROUNDS:
+        for name, work in candidates.items():
+            samples[name].append(_time_on_host(work, device))
+    timings = {name: _summary(values, None) for name, values in samples.items()}
+    return {name: replace(timings[name], median_ms=1e3 * min(values)) for name, values in samples.items()}
+
+
 def peak_memory(work: Work, device: torch.device) -> float | None:
     """MiB that a call of `work` takes at its peak, results included, over what is taken before it."""
     work()
@@ -112,6 +131,12 @@ def _time_on_cpu(work: Work, calls: int) -> float:
     for _ in range(calls):
         work()
     return (time.perf_counter() - start) / calls
+
+
+def _time_on_host(work: Work, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return _time_on_cpu(work, HOST_CALLS)
 
 
 def _time_on_gpu(work: Work, calls: int) -> float:

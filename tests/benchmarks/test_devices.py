@@ -19,7 +19,7 @@ from tests.pretended_gpu import GPU, PretendedGPU
 from tests.streams import leaves_of_its_own
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = ("codec", "contrast", "flow", "geometry", "views")
+FAMILIES = ("codec", "contrast", "flow", "geometry", "host", "views")
 # What a test is about that wants a real GPU, or torch.compile, which does not look into a played one.
 OF_A_GPU = ("compile", "opcheck", "stream", "graph", "equals_cpu", "equals_the_cpu", "float64_is_refused")
 
@@ -37,6 +37,8 @@ def parameters(function):
     """The arguments of each of its calls, from its marks; of a curve the first point."""
     axes = []
     for mark in getattr(function, "pytestmark", []):
+        if mark.name != "parametrize":
+            continue
         names, values = mark.args
         names = [names] if isinstance(names, str) else names
         rows = [dict(zip(names, value if len(names) > 1 else [value], strict=True)) for value in values]

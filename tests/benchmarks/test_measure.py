@@ -6,6 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import measure
 from benchmarks.measure import flush_l2
 from tests.pretended_gpu import GPU, PretendedGPU
 
@@ -35,3 +36,17 @@ def test_the_flush_reads_twice_the_cache_and_leaves_nothing_to_write_back(monkey
             flush_l2(GPU)
     assert traffic.read >= 2 * CACHE
     assert traffic.written <= 8
+
+
+def test_the_hosts_time_is_the_least_round_of_those_in_turns(monkeypatch):
+    order, clock = [], iter([9.0, 9.0] + [5.0, 2.0, 3.0, 4.0] * measure.HOST_ROUNDS)
+
+    def time_of(work, device):
+        order.append(work)
+        return next(clock)
+
+    monkeypatch.setattr(measure, "_time_on_host", time_of)
+    found = measure.host_times({"ours": "a", "eager": "b"}, torch.device("cpu"), seconds=0.0)
+    assert {name: timing.median_ms for name, timing in found.items()} == {"ours": 3000.0, "eager": 2000.0}
+    assert order == ["a", "b"] * (1 + measure.HOST_ROUNDS)
+    assert found["ours"].samples == measure.HOST_ROUNDS  # the first call is not counted
