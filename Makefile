@@ -64,8 +64,8 @@ performance: $(STAMP)  ## docs/performance.md from benchmarks/results
 	$(PY) -m benchmarks.report
 
 # No set-up: the Python that has torch is used as it is, PYTHON=… chooses it.
-gpu:  ## on a CUDA machine: build, tests, compute-sanitizer and benchmarks in 8 minutes, without a network
-	$(PYTHON) -m benchmarks.gpu
+gpu:  ## on a CUDA machine, without a network: build, tests, compute-sanitizer, a training step, benchmarks in MINUTES
+	$(PYTHON) -m benchmarks.gpu --minutes $(or $(MINUTES),10) $(if $(PARTS),--parts $(PARTS))
 
 clean:  ## remove what was built; the environment stays
 	rm -rf build motionops/*.so tests/emulator/*.so

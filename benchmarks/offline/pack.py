@@ -1,7 +1,7 @@
 """The project for a GPU machine without a network: python -m benchmarks.offline.pack FOLDER
 
-The committed tree and the operators' library as it is built here, which needs no compiler there, nor this Python or torch,
-in one archive; beside it wheels of what may be missing there. There, in bash:
+The committed tree and the operators' library as it is built here, which needs no compiler there, nor this Python or
+torch, in one archive; beside it wheels of what may be missing there. There, in bash:
 
     . FOLDER/unpack.sh                                   # stands in the tree; FOLDER/unpack.sh says what can be chosen
     python3 -m benchmarks.gpu --parts tests,sanitizers,step,benchmarks --minutes 8
