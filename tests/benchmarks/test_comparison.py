@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,10 +118,15 @@ def test_a_peer_that_does_a_portion_is_given_all_of_its_time(compare):
     assert record["targets"] == {"a tenth": {"wanted": 15.0, "reached": True}}
 
 
-def test_a_hurried_run_compiles_no_peer(compare, monkeypatch):
-    monkeypatch.setenv("MOTIONOPS_BENCH_COMPILE", "0")
-    record = compare(peers={"eager": ones, "torch.compile": raises})
-    assert record["left_out"] == {"torch.compile": "no time to compile it"}
+def test_a_hurried_run_compiles_no_peer_and_leaves_slow_ones_out(compare, monkeypatch):
+    def slow():
+        time.sleep(0.6)
+        return ones()
+
+    monkeypatch.setenv("MOTIONOPS_BENCH_HURRY", "1")
+    record = compare(peers={"eager": ones, "torch.compile": raises, "slow": slow})
+    assert record["left_out"]["torch.compile"] == "no time to compile it"
+    assert record["left_out"]["slow"].startswith("no time for it: a call took 0.")
     assert list(record["timings"]) == ["motionops", "eager"]
 
 

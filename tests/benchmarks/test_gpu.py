@@ -73,10 +73,10 @@ def test_the_tests_take_the_cores_and_leave_out_what_needs_no_gpu(monkeypatch):
     assert "-n" not in parts("cuda")["tests"].command
 
 
-def test_a_short_run_on_a_cpu_compiles_no_peers():
-    assert "MOTIONOPS_BENCH_COMPILE" in parts("cpu", minutes=3)["benchmarks"].environment
+def test_a_short_run_on_a_cpu_is_hurried():
+    assert "MOTIONOPS_BENCH_HURRY" in parts("cpu", minutes=3)["benchmarks"].environment
     for device, minutes in (("cpu", 10), ("cuda", 3)):
-        assert "MOTIONOPS_BENCH_COMPILE" not in parts(device, minutes=minutes)["benchmarks"].environment
+        assert "MOTIONOPS_BENCH_HURRY" not in parts(device, minutes=minutes)["benchmarks"].environment
 
 
 def test_results_elsewhere_leave_the_page_alone(tmp_path):
