@@ -158,9 +158,10 @@ def test_something_of_everything_comes_first_and_curves_last():
         Item("bench_a.py", "bench_forward", "cpu"),
         Item("bench_a.py", "bench_forward", "cuda"),
         Item("bench_a.py", "bench_backward", "cpu"),
-        Item("bench_b.py", "bench_forward", "cpu"),
+        Item("video/bench_b.py", "bench_forward", "cpu"),
+        Item("views/bench_c.py", "bench_forward", "cpu"),
     ]
-    assert conftest.in_order_of_worth(items) == [items[1], items[2], items[4], items[3], items[0]]
+    assert conftest.in_order_of_worth(items) == [items[1], items[2], items[5], items[4], items[3], items[0]]
 
 
 def test_one_device_alone(tmp_path):
