@@ -21,7 +21,7 @@ from tests.streams import leaves_of_its_own
 ROOT = Path(__file__).parents[2]
 FAMILIES = ("codec", "contrast", "flow", "geometry", "host", "views")
 # What a test is about that wants a real GPU, or torch.compile, which does not look into a played one.
-OF_A_GPU = ("compile", "opcheck", "stream", "graph", "equals_cpu", "equals_the_cpu", "float64_is_refused")
+OF_A_GPU = ("compile", "opcheck", "stream", "graph", "captured", "equals_cpu", "equals_the_cpu", "float64_is_refused")
 
 
 def functions(folder, prefix):
