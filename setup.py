@@ -12,8 +12,8 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from build_support.ninja_build import build_operators
-from build_support.toolchain import BuildError
+from build_support.ninja_build import build_operators  # noqa: E402
+from build_support.toolchain import BuildError  # noqa: E402
 
 
 def version() -> str:

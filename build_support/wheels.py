@@ -1,4 +1,4 @@
-"""The wheels, as `make wheel` makes them: one of the CPU operators, one of CPU and CUDA, each for every Python and torch.
+"""The wheels, as `make wheel` makes them: one of the CPU operators, one of CPU and CUDA, for every Python and torch.
 
 The version says which: `0.1.0+cpu`, or `0.1.0+cu130` for a build with CUDA 13.0, which needs a driver for CUDA 13 and
 nothing else of CUDA's. Where auditwheel is installed it says how old a Linux a wheel runs on, and the name tells it.
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from build_support.toolchain import BuildError, find_cuda  # noqa: E402: the script is started by its path
+from build_support.toolchain import BuildError, find_cuda  # noqa: E402
 
 # Ampere, Hopper, Blackwell (data centre and desktop), and code for what comes after them.
 ARCHITECTURES = "8.0 9.0 10.0 12.0+PTX"

@@ -116,6 +116,7 @@ def test_no_videos(backend):
     assert soft_correspondence(empty, empty, (1, 2, 3), (2, 2, 2)).shape == (0, 6, 8)
 
 
+UNCOUNTABLE = r"query_grid and key_grid must make a result of less than 2\^63 bytes, got .* for B=2"
 BAD = [
     ({"query_extent": torch.ones(2, 3)}, ValueError, r"query_extent must be \[B, 3, 2\], got \[2, 3\]"),
     ({"key_extent": torch.ones(1, 3, 2)}, ValueError, r"key_extent must be \[B=2, 3, 2\], got \[1, 3, 2\]"),
@@ -124,9 +125,9 @@ BAD = [
     ({"query_grid": (1, 0, 2)}, ValueError, r"query_grid must be \(t, h, w\), each at least 1, got \[1, 0, 2\]"),
     ({"key_grid": (1, 2)}, ValueError, r"key_grid must be three whole numbers \(t, h, w\), got \(1, 2\)"),
     # 2513055 · 2468295 · 2973861 = 2^64 + 1918109: counted in 64 bits it would be a small grid
-    ({"query_grid": (2513055, 2468295, 2973861)}, ValueError, r"query_grid and key_grid must make a result of less than"),
-    ({"query_grid": (1, 2**32, 2**32)}, ValueError, r"query_grid and key_grid must make a result of less than 2\^63 bytes"),
-    ({"key_grid": (1, 7, 0x6DB6DB6DB6DB6DB7)}, ValueError, r"query_grid and key_grid must make a result of less than"),
+    ({"query_grid": (2513055, 2468295, 2973861)}, ValueError, UNCOUNTABLE),
+    ({"query_grid": (1, 2**32, 2**32)}, ValueError, UNCOUNTABLE),
+    ({"key_grid": (1, 7, 0x6DB6DB6DB6DB6DB7)}, ValueError, UNCOUNTABLE),
     ({"key_grid": 3}, TypeError, r"key_grid must be three whole numbers \(t, h, w\), got 3"),
     ({"query_grid": (1, 2.5, 2)}, TypeError, r"query_grid must be three whole numbers \(t, h, w\), got \(1, 2.5, 2\)"),
 ]
