@@ -1,6 +1,6 @@
 """The operators' tests on another torch, with the very library that is built here: `make test-torch TORCH=2.11.0`.
 
-One file is to serve every torch from 2.11 on, so nothing is compiled: the environment holds that torch and pytest alone.
+One file is to serve every torch from 2.11 on, so nothing is compiled: the environment holds that torch and pytest.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -33,6 +34,7 @@ def build(label: str, folder: Path, environment: dict[str, str]) -> Path:
     before = set(folder.glob("*.whl"))
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "-w", folder, ROOT]
     done = subprocess.run(command, env={**os.environ, "MOTIONOPS_VERSION_LABEL": label, **environment})
+    shutil.rmtree(ROOT / "motionops.egg-info", ignore_errors=True)  # with the label, it would name the source tree so
     if done.returncode != 0:
         raise WheelError(f"building the {label} wheel failed; its messages are above")
     made = set(folder.glob("*.whl")) - before

@@ -35,7 +35,7 @@ def build_info() -> dict[str, str]:
     facts = BUILD_FACTS
     cuda = f"{facts['cuda_compiler']}, architectures {facts['cuda_architectures']}"
     return {
-        "motionops": motionops.__version__,
+        "motionops": _installed("motionops") or motionops.__version__,  # a wheel's version says which one it is
         "built with torch": f"{facts['torch']} (runs with 2.11 and newer)",
         "compiler": facts["compiler"],
         "CUDA operators": cuda if facts["has_cuda"] else f"no ({facts['cuda_reason']})",
@@ -62,13 +62,14 @@ def machine_info() -> dict[str, str]:
 
 def parts_info() -> dict[str, str]:
     """The optional parts and their versions."""
-    found = {}
-    for name, purpose in OPTIONAL_PARTS.items():
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = f"- ({purpose})"
-    return found
+    return {name: _installed(name) or f"- ({purpose})" for name, purpose in OPTIONAL_PARTS.items()}
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:
