@@ -1,14 +1,13 @@
 // Square roots of the device.
 //   root(x)          of 0 exactly 0, of infinity infinity, of NaN NaN.
-//   inverse_root(x)  1 / root(x), of infinity 0; that of 0 is finite, and so is that of NaN: times it, a vector of
-//                    square x is its direction, and has none where it is 0, and keeps its NaN.
+//   inverse_root(x)  1 / root(x), of infinity 0, and of 0 and NaN 0 too: times it, a vector of square x is its
+//                    direction, has none where it is 0, and keeps its NaN without handing it to its other components.
 // Those of float are the unit's own, within one unit in the last place: IEEE's would be a branch each. Subnormal x
 // count. Those of double are IEEE's. The host twin errs as far as the unit may, so that what does not bear it is seen.
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include <cfloat>
 #include <cmath>
 
 namespace motionops {
@@ -23,8 +22,8 @@ __device__ __forceinline__ float root(float x) {
 
 __device__ __forceinline__ float inverse_root(float x) {
   float result;
-  asm("rsqrt.approx.f32 %0, %1;" : "=f"(result) : "f"(fmaxf(x, FLT_TRUE_MIN)));
-  return result;
+  asm("rsqrt.approx.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return x > 0.0f ? result : 0.0f;
 }
 
 #else
@@ -37,11 +36,11 @@ inline float second_nearest(double exact) {
 }
 
 inline float root(float x) { return second_nearest(std::sqrt(double{x})); }
-inline float inverse_root(float x) { return second_nearest(1 / std::sqrt(std::fmax(double{x}, double{FLT_TRUE_MIN}))); }
+inline float inverse_root(float x) { return x > 0.0f ? second_nearest(1 / std::sqrt(double{x})) : 0.0f; }
 
 #endif
 
 __device__ __forceinline__ double root(double x) { return sqrt(x); }
-__device__ __forceinline__ double inverse_root(double x) { return 1 / sqrt(fmax(x, DBL_TRUE_MIN)); }
+__device__ __forceinline__ double inverse_root(double x) { return x > 0 ? 1 / sqrt(x) : 0.0; }
 
 }  // namespace motionops
