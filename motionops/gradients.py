@@ -23,7 +23,13 @@ _without: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
 def register_gradient(
-    namespace: str, op: str, save: Callable[..., None], backward: Callable[..., tuple[Any, ...]], *, results: int = 1
+    namespace: str,
+    op: str,
+    save: Callable[..., None],
+    backward: Callable[..., tuple[Any, ...]],
+    *,
+    differentiable: int = 1,
+    results: int = 1,
 ) -> None:
     """Register the gradient of ``<op>``, by ``<op>_backward``, which cannot be differentiated again.
 
@@ -31,7 +37,9 @@ def register_gradient(
         namespace: of the operators.
         op: the operator's name. Of its outputs the first is differentiable.
         save: ``save(ctx, inputs, output)`` keeps what the backward pass needs.
-        backward: ``backward(ctx, gradient, backward_operator)`` returns a gradient or None for every input.
+        backward: ``backward(ctx, gradient, backward_operator)`` returns a gradient or None for every differentiable
+            input.
+        differentiable: how many of the inputs, the first ones, may have a gradient.
         results: how many of the outputs the caller is given; the others are there for ``save``.
     """
     operator = _without[namespace, op] = _plain(_operator(namespace, op))
@@ -39,30 +47,39 @@ def register_gradient(
     plain_backward_operator = _plain(backward_operator)
 
     def forward(ctx: Any, *inputs: Any) -> Any:
+        inputs = (*inputs[:-1], *inputs[-1])
         with torch._C._AutoDispatchBelowAutograd():
             output = operator(*inputs)
         ctx.set_materialize_grads(False)
         save(ctx, inputs, output)
         return output if isinstance(output, Tensor) else output[:results]
 
-    def step_back(ctx: Any, gradient: Tensor | None, *others: None) -> Any:
-        if gradient is None:  # of a result that nothing was made of
-            return (None,) * len(ctx.needs_input_grad)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return backward(ctx, gradient, backward_operator)  # to differentiate it again is refused there
-        with torch._C._AutoDispatchBelowAutograd():
-            return backward(ctx, gradient, plain_backward_operator)
+    def going_back(others: int) -> Callable[..., tuple[Any, ...]]:
+        """The backward pass of a function with so many inputs beside the differentiable ones."""
+        rest = (None,) * others
 
-    # the type's name is the graph's: queue_infonceBackward
-    functions = {"forward": staticmethod(forward), "backward": staticmethod(step_back)}
-    _with_gradient[namespace, op] = type(op, (torch.autograd.Function,), functions).apply
+        def step_back(ctx: Any, gradient: Tensor | None, *of_other_results: None) -> tuple[Any, ...]:
+            if gradient is None:  # of a result that nothing was made of
+                return (None,) * (differentiable + others)
+            if torch.is_grad_enabled() or torch.compiler.is_compiling():
+                return *backward(ctx, gradient, backward_operator), *rest  # to go back again is refused there
+            with torch._C._AutoDispatchBelowAutograd():
+                return *backward(ctx, gradient, plain_backward_operator), *rest
+
+        return step_back
+
+    # The type's name is the graph's: queue_infonceBackward. What is not differentiable is one input: torch looks at each.
+    functions = {"forward": staticmethod(forward), "backward": staticmethod(going_back(1))}
+    function = type(op, (torch.autograd.Function,), functions).apply
+    _with_gradient[namespace, op] = lambda *inputs: function(*inputs[:differentiable], inputs[differentiable:])
 
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         if not isinstance(output, Tensor):
             ctx.mark_non_differentiable(*output[1:])
         save(ctx, inputs, output)
 
-    torch.library.register_autograd(f"{namespace}::{op}", step_back, setup_context=setup_context)
+    others = len(_operator(namespace, op)._schema.arguments) - differentiable
+    torch.library.register_autograd(f"{namespace}::{op}", going_back(others), setup_context=setup_context)
 
     def refuse(ctx: Any, *gradients: Any) -> Any:
         raise RuntimeError(f"{op}: its gradient cannot be differentiated again (there is no backward of the backward)")

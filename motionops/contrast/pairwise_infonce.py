@@ -90,7 +90,7 @@ def register(namespace: str) -> None:
         ctx.save_for_backward(query, key, *output[2:])
 
     def backward(ctx, grad_loss, backward_operator):
-        query_wants, key_wants, *_ = ctx.needs_input_grad
+        query_wants, key_wants = ctx.needs_input_grad[:2]
         if query_wants and not ctx.query_gradient:
             refuse_missing("pairwise_infonce", "query")
         if key_wants and not ctx.key_gradient:
@@ -98,11 +98,11 @@ def register(namespace: str) -> None:
         grad_query, grad_key = backward_operator(
             grad_loss, *ctx.saved_tensors, ctx.temperature, query_wants, key_wants, ctx.tf32
         )
-        return (grad_query if query_wants else None, grad_key if key_wants else None, *[None] * 4)
+        return grad_query if query_wants else None, grad_key if key_wants else None
 
     register_shapes(namespace, "pairwise_infonce", shapes)
     register_shapes(namespace, "pairwise_infonce_backward", backward_shapes)
-    register_gradient(namespace, "pairwise_infonce", save, backward, results=2)
+    register_gradient(namespace, "pairwise_infonce", save, backward, differentiable=2, results=2)
 
 
 register(NAMESPACE)

@@ -187,17 +187,17 @@ def register(namespace: str) -> None:
         ctx.numbers = radius, temperature, tensors[1].dtype if negatives is None else negatives.dtype
 
     def backward(ctx, grad_loss, backward_operator):
-        query_wants, key_wants, *_ = ctx.needs_input_grad
+        query_wants, key_wants = ctx.needs_input_grad[:2]
         if query_wants and not ctx.query_gradient:
             refuse_missing("pixel_contrast", "query")
         grad_query, grad_key = backward_operator(
             grad_loss, *ctx.saved_tensors, *ctx.numbers, query_wants, key_wants, ctx.tf32
         )
-        return (grad_query if query_wants else None, grad_key if key_wants else None, *[None] * 9)
+        return grad_query if query_wants else None, grad_key if key_wants else None
 
     register_shapes(namespace, "pixel_contrast", shapes)
     register_shapes(namespace, "pixel_contrast_backward", backward_shapes)
-    register_gradient(namespace, "pixel_contrast", save, backward)
+    register_gradient(namespace, "pixel_contrast", save, backward, differentiable=2)
 
 
 register(NAMESPACE)

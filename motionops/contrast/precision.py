@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from motionops.library import current_namespace, runs_on_cpu
+from motionops.library import NAMESPACE, current_namespace
 
 
 def tf32_allowed(features: Tensor) -> bool:
@@ -12,7 +12,7 @@ def tf32_allowed(features: Tensor) -> bool:
     What torch's own matrix products may do is asked (``torch.set_float32_matmul_precision``, ``torch.backends``' old
     and new settings), and only where it matters: the CPU's kernels and those of 16-bit types have no such choice.
     """
-    if features.dtype != torch.float32 or runs_on_cpu(current_namespace(), features):
+    if features.dtype != torch.float32 or (features.is_cpu and current_namespace() == NAMESPACE):
         return False
     return _tf32_matmul()
 

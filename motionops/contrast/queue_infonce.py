@@ -150,17 +150,17 @@ def register(namespace: str) -> None:
         ctx.products = queue.dtype
 
     def backward(ctx, grad_loss, backward_operator):
-        query_wants, key_wants, *_ = ctx.needs_input_grad
+        query_wants, key_wants = ctx.needs_input_grad[:2]
         if query_wants and not ctx.query_gradient:
             refuse_missing("queue_infonce", "query")
         grad_query, grad_key = backward_operator(
             grad_loss, *ctx.saved_tensors, ctx.temperature, ctx.products, query_wants, key_wants
         )
-        return (grad_query if query_wants else None, grad_key if key_wants else None, *[None] * 7)
+        return grad_query if query_wants else None, grad_key if key_wants else None
 
     register_shapes(namespace, "queue_infonce", shapes)
     register_shapes(namespace, "queue_infonce_backward", backward_shapes)
-    register_gradient(namespace, "queue_infonce", save, backward, results=2)
+    register_gradient(namespace, "queue_infonce", save, backward, differentiable=2, results=2)
 
 
 register(NAMESPACE)

@@ -66,9 +66,9 @@ def register(namespace: str) -> None:
         flow, ctx.max_value = inputs
         ctx.save_for_backward(flow)
 
-    def backward(ctx: Any, grad_edges: Tensor, backward_operator: Any) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_edges: Tensor, backward_operator: Any) -> tuple[Tensor]:
         (flow,) = ctx.saved_tensors
-        return backward_operator(grad_edges, flow, ctx.max_value), None
+        return (backward_operator(grad_edges, flow, ctx.max_value),)
 
     register_shapes(namespace, "flow_edges", shapes)
     register_shapes(namespace, "flow_edges_backward", backward_shapes)

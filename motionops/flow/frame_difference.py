@@ -59,8 +59,8 @@ def register(namespace: str) -> None:
     def save(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
         _, ctx.first = inputs
 
-    def backward(ctx: Any, grad_difference: Tensor, backward_operator: Any) -> tuple[Tensor, None]:
-        return backward_operator(grad_difference, ctx.first), None
+    def backward(ctx: Any, grad_difference: Tensor, backward_operator: Any) -> tuple[Tensor]:
+        return (backward_operator(grad_difference, ctx.first),)
 
     register_shapes(namespace, "frame_difference", shapes)
     register_shapes(namespace, "frame_difference_backward", backward_shapes)

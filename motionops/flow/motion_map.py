@@ -69,9 +69,9 @@ def register(namespace: str) -> None:
         flow, ctx.grid = inputs
         ctx.save_for_backward(flow)
 
-    def backward(ctx: Any, grad_map: Tensor, backward_operator: Any) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_map: Tensor, backward_operator: Any) -> tuple[Tensor]:
         (flow,) = ctx.saved_tensors
-        return backward_operator(grad_map, flow, ctx.grid), None
+        return (backward_operator(grad_map, flow, ctx.grid),)
 
     register_shapes(namespace, "motion_map", shapes)
     register_shapes(namespace, "motion_map_backward", backward_shapes)
