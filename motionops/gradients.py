@@ -68,7 +68,7 @@ def register_gradient(
 
         return step_back
 
-    # The type's name is the graph's: queue_infonceBackward. What is not differentiable is one input: torch looks at each.
+    # The type's name is the graph's: queue_infonceBackward. What has no gradient is one input, as torch looks at each.
     functions = {"forward": staticmethod(forward), "backward": staticmethod(going_back(1))}
     function = type(op, (torch.autograd.Function,), functions).apply
     _with_gradient[namespace, op] = lambda *inputs: function(*inputs[:differentiable], inputs[differentiable:])
