@@ -238,6 +238,7 @@ def run_together(parts: Sequence[Part], seconds: float, logs: Path) -> list[Outc
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_take_interrupts,
         )
         started.append((part, process, log, time.monotonic()))
     for part, process, log, start in started:
@@ -255,6 +256,11 @@ def run_together(parts: Sequence[Part], seconds: float, logs: Path) -> list[Outc
         with log:
             outcomes[part.name] = Outcome(part.name, status, time.monotonic() - start, last_lines(log.read()))
     return [outcomes[part.name] for part in parts]
+
+
+def _take_interrupts() -> None:
+    """A shell that starts this in the background lets its children ignore the signal by which a part is asked to end."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(processes: Sequence[subprocess.Popen]) -> None:

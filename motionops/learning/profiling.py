@@ -124,7 +124,7 @@ class StepProfile(Callback):
         own, timed = getattr(torch.ops, NAMESPACE), SimpleNamespace()
         for op in (schema.name.split("::")[1] for schema in _schemas()):
             part = AUGMENT if op in AUGMENT_OPS else FLOW if op in FLOW_OPS else LOSSES
-            setattr(timed, op, self._timed(part, getattr(own, op)))
+            setattr(timed, op, SimpleNamespace(default=self._timed(part, getattr(own, op))))
         setattr(torch.ops, TIMED_NAMESPACE, timed)
         self._patches.callback(delattr, torch.ops, TIMED_NAMESPACE)
         self._patches.enter_context(use_namespace(TIMED_NAMESPACE))
