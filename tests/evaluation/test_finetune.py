@@ -19,8 +19,10 @@ from motionops.errors import UserError
 from motionops.evaluation import extract_features
 from motionops.evaluation.backbones import named_backbone
 from motionops.evaluation.commands.lowshot import few_videos
-from motionops.evaluation.finetune import ClipProbabilities, SupervisedClassifier, finetune
+from motionops.evaluation.finetune import ClipProbabilities, SupervisedClassifier, classify, finetune
 from motionops.evaluation.finetune_config import FinetuneConfig
+from motionops.evaluation.labelled_features import LabelledFeatures
+from motionops.learning.data import TrainingVideos
 from motionops.models import build_backbone, load_backbone, save_backbone
 from motionops.video import Video
 from motionops.video.encoding import write_video
@@ -212,6 +214,22 @@ def test_parts_of_the_training_videos_lie_within_each_other():
     again = few_videos(videos[::-1], 20, seed=0)
     assert set(again) == set(parts[20])
     assert set(few_videos(videos, 20, seed=1)) != set(parts[20])
+
+
+def test_a_class_without_usable_videos_is_no_candidate(monkeypatch):
+    """Its column lies between those of two others, and holds the highest score of every test video."""
+    test = [Video(f"{n}.mp4", label) for n, label in enumerate("acca")]
+    scores = torch.tensor([[0.3, 0.6, 0.1], [0.1, 0.5, 0.4], [0.3, 0.5, 0.2], [0.2, 0.7, 0.1]])
+    monkeypatch.setattr(
+        "motionops.evaluation.finetune.labelled_features", lambda *_, **__: LabelledFeatures(scores, test, [])
+    )
+    settings = config(Path("x"), classes=("a", "b", "c"))
+    usable = [Video("t0.mp4", "a"), Video("t1.mp4", "c")]
+    result, *_ = classify(settings, SupervisedClassifier(settings), TrainingVideos(usable, [], test))
+    assert result.classes == ["a", "c"]
+    assert [row["predicted"] for row in result.predictions] == ["a", "c", "a", "a"]
+    assert [row["score"] for row in result.predictions] == pytest.approx([0.3, 0.4, 0.3, 0.2])
+    assert result.metrics["top1"] == 75.0
 
 
 def test_the_network_is_the_named_backbone():

@@ -1,11 +1,11 @@
-"""RAFT's flow from a file of weights: what torchvision's network and transforms say of the same pair."""
+"""The direction of the flow; RAFT's from a file of weights: what torchvision's network says of the same pair."""
 
 import pytest
 import torch
 from torchvision.models.optical_flow import Raft_Large_Weights, raft_large
 
 from motionops.errors import UserError
-from motionops.learning.motion_input import RAFTPairs, motion_of_pairs, raft_file
+from motionops.learning.motion_input import RAFTPairs, motion_of_pairs, raft_file, tvl1_pairs
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,17 @@ def test_flow_goes_from_the_later_to_the_earlier_frame(network, weights, monkeyp
     torch.testing.assert_close(flow, expected, rtol=1e-4, atol=1e-3)
     edges = motion_of_pairs(pictures[None], "flow-edges", lambda flat: expected)
     assert edges.shape == (1, 1, pairs, 128, 128)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_tvl1_goes_from_the_later_to_the_earlier_frame(axis):
+    """What moved by +2 pixels is found 2 pixels back, along the axis that it moved along."""
+    pairs = torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8)
+    pairs[0, 0, 10:20, 10:20] = 200
+    pairs[0, 1] = pairs[0, 0].roll(2, dims=1 - axis)
+    inside = tvl1_pairs(pairs)[0, :, 12:18, 12:18].mean(dim=(1, 2))
+    assert inside[axis].item() == pytest.approx(-2, abs=0.5)
+    assert inside[1 - axis].item() == pytest.approx(0, abs=0.5)
 
 
 def test_the_hub_cache_is_looked_into(weights, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The losses of a step against dense formulas in float64; which clips, orders and levels a step draws."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -48,18 +49,19 @@ def grid(extent, shape):
 
 
 def test_region_loss_is_the_dense_formula():
-    """Eqs. 1, 3 and 4, a row at a time, from maps with heads of their own."""
+    """Eqs. 1, 3 and 4, a row at a time, and their gradients: to both maps and, through queries and keys, the head."""
     controllable_ = module()
-    local_map = torch.randn(BATCH, 2, 2, 2, 2, 128)
-    view_map = torch.randn(BATCH, 4, 2, 2, 128)
+    local_map = torch.randn(BATCH, 2, 2, 2, 2, 128, requires_grad=True)
+    view_map = torch.randn(BATCH, 4, 2, 2, 128, requires_grad=True)
     extents = torch.empty(BATCH, 3, 3, 2)
     extents[:, 0] = torch.tensor([[0.0, 24.0], [0.0, 1.0], [1.0, 0.0]])  # the global view, mirrored
     for b in range(BATCH):
         extents[b, 1] = torch.tensor([[2.0 + b, 10.0 + b], [0.1, 0.6], [0.2, 0.9]])
         extents[b, 2] = torch.tensor([[12.0, 20.0], [0.3, 1.0], [0.8, 0.1 * b]])
     loss = controllable_.region_loss(local_map, view_map, extents)
-    query = controllable_.head(local_map).double().reshape(BATCH, 2, 8, 8)
-    key = controllable_.head(view_map).double().reshape(BATCH * 16, 8)
+    head = copy.deepcopy(controllable_.head).double()
+    wide = [a_map.detach().double().requires_grad_() for a_map in (local_map, view_map)]
+    query, key = head(wide[0]).reshape(BATCH, 2, 8, 8), head(wide[1]).reshape(BATCH * 16, 8)
     total = 0.0
     for b in range(BATCH):
         key_cells = grid(extents[b, 0].double(), (4, 2, 2))
@@ -69,8 +71,12 @@ def test_region_loss_is_the_dense_formula():
                 log_p = logits - logits.logsumexp(0)
                 shares = [share(cell, other) for other in key_cells]
                 assert sum(shares) == pytest.approx(1, abs=1e-6)
-                total -= sum(s * log_p[b * 16 + j].item() for j, s in enumerate(shares))
-    assert loss.item() == pytest.approx(total / (BATCH * 2 * 8), rel=1e-5)
+                total -= sum(s * log_p[b * 16 + j] for j, s in enumerate(shares))
+    expected = total / (BATCH * 2 * 8)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = torch.autograd.grad(loss, [local_map, view_map, *controllable_.head.parameters()])
+    for got, wanted in zip(gradients, torch.autograd.grad(expected, [*wide, *head.parameters()]), strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=1e-3, atol=1e-5 * wanted.abs().max().item())
 
 
 def test_without_a_head_cells_are_compared_themselves():
