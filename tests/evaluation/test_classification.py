@@ -68,6 +68,23 @@ def test_a_class_that_was_not_learnt_is_wrong_and_lowers_chance():
     assert result.per_class[1]["top1"] is None
 
 
+def test_of_three_classes_all_are_among_the_first_five():
+    scores = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]])
+    metrics = classified(scores, videos("aa"), videos("abc")).metrics
+    assert (metrics["top1"], metrics["top5"]) == (50.0, 100.0)
+    assert metrics["chance"] == pytest.approx(100 / 3)
+    assert metrics["chance_at"]["top5"] == 100.0
+
+
+def test_a_class_without_test_videos_is_not_in_the_mean_of_the_classes():
+    scores = torch.tensor([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 1.0, 2.0]])
+    result = classified(scores, videos("aac"), videos("abc"))
+    assert result.metrics["mean_class"] == 75.0  # of a 1/2, of c 1; b has no say
+    low, high = result.metrics["interval"]["mean_class"]
+    assert (low, high) == (50.0, 100.0)  # a's half is 0, 1/2 or 1, c's always 1
+    assert [row["top1"] for row in result.per_class] == [50.0, None, 100.0]
+
+
 def test_random_scores_are_at_chance_within_the_interval():
     generator = torch.Generator().manual_seed(3)
     labels = torch.randint(8, (600,), generator=generator).tolist()

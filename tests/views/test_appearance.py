@@ -28,6 +28,42 @@ def test_draws_have_their_probabilities_and_ranges():
     assert len(torch.unique(codes)) == 24
 
 
+def test_everything_about_a_clip_is_drawn_by_itself():
+    """No draw says anything of another one, of the same clip or of the next; uniform values have their deviation."""
+    count, strengths = 20_000, torch.tensor([0.4, 0.3, 0.2, 0.1])
+    drawn = Appearance.sample(
+        count,
+        jitter=tuple(strengths.tolist()),
+        jitter_probability=0.9,
+        grayscale_probability=0.5,
+        blur_probability=0.5,
+        blur_sigma=(0.5, 1.5),
+        generator=torch.Generator().manual_seed(0),
+    )
+    used = drawn.jitter[:, 0] != 1
+    torch.testing.assert_close(drawn.jitter[used].std(dim=0), strengths / 3**0.5, rtol=0.03, atol=0)
+    blurred = drawn.blur_sigma > 0
+    assert drawn.blur_sigma[blurred].std().item() == pytest.approx(1 / 12**0.5, rel=0.03)
+    places = drawn.order.argsort(dim=1)[:, :3]  # when brightness, contrast and saturation take their turn
+    numbers = [drawn.jitter, drawn.jitter.square(), used[:, None], drawn.grayscale[:, None], blurred[:, None]]
+    numbers = torch.cat([part.double() for part in (*numbers, drawn.blur_sigma[:, None], places)], dim=1)
+    # Next to itself each clip has the one after it: 5 deviations of a correlation of independent draws are 0.035.
+    table = torch.corrcoef(torch.cat([numbers[:-1], numbers[1:]], dim=1).T)
+    width = numbers.shape[1]
+    allowed = torch.eye(2 * width, dtype=torch.bool)
+    for half in (0, width):
+        factors, square, flag, blur, order = (
+            torch.arange(*ends) + half for ends in ((0, 4), (4, 8), (8, 9), (10, 12), (12, 15))
+        )
+        allowed[factors, square] = allowed[square, factors] = True  # a value and its square
+        allowed[square[3], flag] = allowed[flag, square[3]] = True  # the hue is 0 where no jitter is drawn
+        allowed[blur[:, None], blur] = True
+        allowed[order[:, None], order] = True  # no two take the same turn
+        allowed[square[:, None], square] = allowed[square[:, None], flag] = allowed[flag, square[:, None]] = True
+        allowed[factors[:, None], flag] = allowed[flag, factors[:, None]] = True
+    assert table[~allowed].abs().max() < 0.035
+
+
 def test_same_generator_same_draw_and_a_prefix_stays():
     def draw(batch):
         return Appearance.sample(batch, jitter_probability=0.5, generator=torch.Generator().manual_seed(3))
