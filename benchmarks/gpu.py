@@ -259,7 +259,7 @@ def run_together(parts: Sequence[Part], seconds: float, logs: Path) -> list[Outc
 
 
 def _take_interrupts() -> None:
-    """A shell that starts this in the background lets its children ignore the signal by which a part is asked to end."""
+    """A shell that starts this in the background lets its children ignore the signal that asks a part to end."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
