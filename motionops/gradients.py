@@ -54,6 +54,14 @@ def register_gradient(
         save(ctx, inputs, output)
         return output if isinstance(output, Tensor) else output[:results]
 
+    def backward_below_autograd(*arguments: Any) -> Any:
+        # Around the operator alone: what unpacks saved tensors, as checkpointing does, may record a graph of its own.
+        try:
+            with torch._C._AutoDispatchBelowAutograd():
+                return plain_backward_operator(*arguments)
+        except RuntimeError as error:
+            raise translated(error) from None
+
     def going_back(others: int) -> Callable[..., tuple[Any, ...]]:
         """The backward pass of a function with so many inputs beside the differentiable ones."""
         rest = (None,) * others
@@ -63,8 +71,7 @@ def register_gradient(
                 return (None,) * (differentiable + others)
             if torch.is_grad_enabled() or torch.compiler.is_compiling():
                 return *backward(ctx, gradient, backward_operator), *rest  # to go back again is refused there
-            with torch._C._AutoDispatchBelowAutograd():
-                return *backward(ctx, gradient, plain_backward_operator), *rest
+            return *backward(ctx, gradient, backward_below_autograd), *rest
 
         return step_back
 
@@ -99,7 +106,7 @@ def call(op: str, *arguments: Any, wanted: bool) -> Any:
         RuntimeError: an argument has a tangent: there are no forward-mode derivatives.
     """
     namespace = current_namespace()
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
         return _operator(namespace, op)(*arguments)
     if forward_ad._current_level >= 0:
         _refuse_tangents(op, arguments)
