@@ -101,6 +101,7 @@ def register_shapes(namespace: str, op: str, shapes: Callable[..., Any]) -> None
     packet = getattr(getattr(torch.ops, namespace), op)
     for called in (packet, packet.default):
         called._op = with_type_errors(called._op)
+    torch.jit._builtins._register_builtin(packet._op, f"{namespace}::{op}")  # torch.jit.script knows it by its function
 
 
 def with_type_errors(function: Callable[..., Any]) -> Callable[..., Any]:

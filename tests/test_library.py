@@ -181,6 +181,18 @@ def test_no_arrays(value, message):
         as_tensor("op", "x", value)
 
 
+def test_scripts_of_torch_call_the_operators():
+    program = (
+        "import torch, motionops\n"
+        "script = torch.jit.CompilationUnit('def f(x):\\n    return torch.ops.motionops.flow_edges(x, 10.0)\\n')\n"
+        "flow = torch.randn(1, 1, 2, 4, 4)\n"
+        "assert torch.equal(script.f(flow), motionops.flow_edges(flow))\n"
+        "print(torch.jit._builtins._find_builtin(torch.ops.motionops.flow_edges._op))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "motionops::flow_edges", done.stderr
+
+
 def test_info_prints_build_machine_and_parts(capsys):
     assert info.main() == 0
     printed = capsys.readouterr().out

@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(kStripThreads, 3) motion_map_backward_kernel(M
   // below.
   Real pending_u[kWidth], pending_v[kWidth], above_u[kWidth], above_v[kWidth];
   for (int y = strip.first - 1; y <= strip.last; ++y) {
-    const T* grad = grad_map + static_cast<unsigned>(mirrored(y, planes.height)) / block_rows * grid.columns;
+    const T* grad = grad_map + int64_t{static_cast<unsigned>(mirrored(y, planes.height)) / block_rows} * grid.columns;
     Real gradients[kWidth + 2];
 #pragma unroll
     for (int i = 0; i < kWidth + 2; ++i) gradients[i] = device_widen(__ldg(grad + cells[i]));
