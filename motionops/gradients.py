@@ -8,14 +8,16 @@ Both take it from the same two functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from motionops.library import current_namespace, translated
+from motionops.forward_mode import without_tangents
+from motionops.library import change_calls, current_namespace, translated
 
 # What a plain eager call goes through, by namespace and operator: to look it up each time would be a tenth of the call.
 _with_gradient: dict[tuple[str, str], Callable[..., Any]] = {}
@@ -69,7 +71,7 @@ def register_gradient(
         def step_back(ctx: Any, gradient: Tensor | None, *of_other_results: None) -> tuple[Any, ...]:
             if gradient is None:  # of a result that nothing was made of
                 return (None,) * (differentiable + others)
-            if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            if torch.is_grad_enabled() or torch.compiler.is_compiling() or forward_ad._current_level >= 0:
                 return *backward(ctx, gradient, backward_operator), *rest  # to go back again is refused there
             return *backward(ctx, gradient, backward_below_autograd), *rest
 
@@ -92,6 +94,8 @@ def register_gradient(
         raise RuntimeError(f"{op}: its gradient cannot be differentiated again (there is no backward of the backward)")
 
     torch.library.register_autograd(f"{namespace}::{op}_backward", refuse)
+    for name in (op, f"{op}_backward"):
+        change_calls(namespace, name, partial(without_tangents, name))
 
 
 def call(op: str, *arguments: Any, wanted: bool) -> Any:
@@ -106,12 +110,14 @@ def call(op: str, *arguments: Any, wanted: bool) -> Any:
         RuntimeError: an argument has a tangent: there are no forward-mode derivatives.
     """
     namespace = current_namespace()
-    if torch.compiler.is_compiling() or torch._C._is_tracing():
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0  # the operator refuses tangents
+        or (namespace, op) not in _without  # a profile's stand-in for another namespace
+    ):
         return _operator(namespace, op)(*arguments)
-    if forward_ad._current_level >= 0:
-        _refuse_tangents(op, arguments)
-    if torch._C._are_functorch_transforms_active() or (namespace, op) not in _without:
-        return _operator(namespace, op)(*arguments)  # not registered here: a profile's stand-in for another namespace
     try:
         if wanted and torch.is_grad_enabled():
             return _with_gradient[namespace, op](*arguments)
@@ -133,11 +139,3 @@ def _plain(operator: Any) -> Callable[..., Any]:
 def refuse_missing(op: str, argument: str) -> None:
     """Raise: the backward pass wants a gradient, of query or of key, that the forward pass did not prepare."""
     raise RuntimeError(f"{op}: {argument}_gradient must be True where {argument} requires a gradient, got False")
-
-
-def _refuse_tangents(op: str, arguments: Sequence[Any]) -> None:
-    for value in arguments:
-        if isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None:
-            raise RuntimeError(
-                f"{op}: it has no forward-mode derivative (torch.func.jvp, dual numbers): take the backward pass"
-            )

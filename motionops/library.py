@@ -98,9 +98,14 @@ def register_shapes(namespace: str, op: str, shapes: Callable[..., Any]) -> None
         return shapes(*arguments)
 
     torch.library.register_fake(f"{namespace}::{op}")(fake)
+    change_calls(namespace, op, with_type_errors)
+
+
+def change_calls(namespace: str, op: str, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Let ``change(function)`` be what a call of the operator in Python runs, where ``function`` was it."""
     packet = getattr(getattr(torch.ops, namespace), op)
     for called in (packet, packet.default):
-        called._op = with_type_errors(called._op)
+        called._op = change(called._op)
     torch.jit._builtins._register_builtin(packet._op, f"{namespace}::{op}")  # torch.jit.script knows it by its function
 
 

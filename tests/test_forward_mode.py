@@ -40,6 +40,59 @@ def test_a_tangent_is_refused(op):
 
 
 @pytest.mark.parametrize("op", CALLS)
+def test_a_tangent_inside_other_transforms_is_refused(op):
+    call, x = CALLS[op]
+    ones = torch.ones_like(x)
+    nested = {
+        "vmap in jvp": lambda: torch.func.jvp(torch.func.vmap(call), (x[None],), (ones[None],)),
+        "jvp in vmap": lambda: torch.func.vmap(lambda y: torch.func.jvp(call, (y,), (ones,))[1])(x[None]),
+        # the inner one differentiates by something else; the outer one's tangent is inside its wrapper
+        "jvp in jvp": lambda: torch.func.jvp(
+            lambda y: torch.func.jvp(lambda z: call(y) + 0 * z.sum(), (y,), (ones,))[0], (x,), (ones,)
+        ),
+    }
+    for name, run in nested.items():
+        with pytest.raises(RuntimeError) as raised:
+            run()
+        assert f"{op}: it has no forward-mode derivative" in str(raised.value), name
+
+
+def test_the_operator_itself_and_compiled_calls_refuse_a_tangent():
+    flow, ones = torch.randn(1, 1, 2, 4, 4), torch.ones(1, 1, 2, 4, 4)
+
+    def raw(x):
+        return torch.ops.motionops.flow_edges(x, 10.0)
+
+    def compiled(x):
+        return torch.compile(lambda y: torch.func.jvp(raw, (y,), (ones,))[1], backend="aot_eager")(x)
+
+    for run in (lambda: torch.func.jvp(raw, (flow,), (ones,)), lambda: compiled(flow)):
+        with pytest.raises(Exception, match="flow_edges: it has no forward-mode derivative"):
+            run()
+
+
+def test_a_tangent_of_the_gradient_is_refused():
+    flow = torch.randn(1, 1, 2, 4, 4, requires_grad=True)
+    edges = motionops.flow_edges(flow)
+    with forward_ad.dual_level():
+        gradient = forward_ad.make_dual(torch.ones_like(edges), torch.ones_like(edges))
+        with pytest.raises(RuntimeError, match="flow_edges_backward: it has no forward-mode derivative"):
+            torch.autograd.grad(edges, flow, gradient)
+
+
+def test_a_constant_inside_forward_mode_is_taken():
+    flow = torch.randn(3, 1, 1, 2, 4, 4)
+    edges = torch.stack([motionops.flow_edges(one).sum() for one in flow])
+    value, tangent = torch.func.jvp(
+        lambda x: x * torch.func.vmap(lambda one: motionops.flow_edges(one).sum())(flow),
+        (torch.ones(3),),
+        (torch.ones(3),),
+    )
+    torch.testing.assert_close(value, edges)
+    torch.testing.assert_close(tangent, edges)
+
+
+@pytest.mark.parametrize("op", CALLS)
 def test_without_a_tangent_forward_mode_is_nothing_to_it(op):
     call, x = CALLS[op]
     with forward_ad.dual_level():
