@@ -24,7 +24,8 @@ def without_tangents(op: str, function: Callable[..., Any]) -> Callable[..., Any
             for value in (*arguments, *named.values()):
                 if isinstance(value, Tensor) and _has_tangent(value):
                     raise RuntimeError(
-                        f"{op}: it has no forward-mode derivative (torch.func.jvp, dual numbers): take the backward pass"
+                        f"{op}: it has no forward-mode derivative, as torch.func.jvp and dual numbers ask for:"
+                        " take the backward pass"
                     )
         return function(*arguments, **named)
 

@@ -11,6 +11,7 @@ from motionops.arrays import as_tensor
 from motionops.flow.checks import safe_sqrt
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE, register_shapes
+from motionops.scalars import check_scalars
 
 
 def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
@@ -34,6 +35,7 @@ def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
     """
     if not hasattr(max_value, "__float__"):
         raise TypeError(f"flow_edges: max_value must be a number > 0, got {max_value!r}")
+    check_scalars("flow_edges", real={"max_value": max_value})
     flow = as_tensor("flow_edges", "flow", flow)
     return call("flow_edges", flow, float(max_value), wanted=flow.requires_grad)
 
