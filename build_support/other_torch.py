@@ -12,7 +12,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ["contrast", "flow", "geometry", "codec", "views", "test_backward_arguments.py", "test_forward_mode.py"]
+TESTS = [
+    "contrast",
+    "flow",
+    "geometry",
+    "codec",
+    "views",
+    "test_backward_arguments.py",
+    "test_forward_mode.py",
+    "test_fake_tensors.py",
+]
 NEEDED = ["numpy", "pytest", "pytest-timeout", "pytest-xdist", "torchvision"]
 
 
