@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._guards import TracingContext
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 NAMESPACE = "motionops"
@@ -95,7 +96,8 @@ def register_shapes(namespace: str, op: str, shapes: Callable[..., Any]) -> None
 
     def fake(*arguments: Any) -> Any:
         # A compiled call makes its checks when it runs: its errors are then themselves, and not wrapped in dynamo's.
-        if not (torch.compiler.is_compiling() and not torch.compiler.is_exporting()) and not _has_symbols(arguments):
+        compiling = TracingContext.try_get() is not None and not torch.compiler.is_exporting()
+        if not compiling and not _has_symbols(arguments):
             _check_on_meta(namespace, op, arguments)
         try:
             return shapes(*arguments)
