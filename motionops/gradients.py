@@ -21,7 +21,7 @@ from motionops.library import change_calls, current_namespace, translated
 
 # What a plain eager call goes through, by namespace and operator: to look it up each time would be a tenth of the call.
 _with_gradient: dict[tuple[str, str], Callable[..., Any]] = {}
-_without: dict[tuple[str, str], Callable[..., Any]] = {}
+_without_gradient: dict[tuple[str, str], Callable[..., Any]] = {}
 
 
 def register_gradient(
@@ -44,7 +44,7 @@ def register_gradient(
         differentiable: how many of the inputs, the first ones, may have a gradient.
         results: how many of the outputs the caller is given; the others are there for ``save``.
     """
-    operator = _without[namespace, op] = _plain(_operator(namespace, op))
+    operator = _without_gradient[namespace, op] = _plain(_operator(namespace, op))
     backward_operator = _operator(namespace, f"{op}_backward")
     plain_backward_operator = _plain(backward_operator)
 
@@ -115,14 +115,14 @@ def call(op: str, *arguments: Any, wanted: bool) -> Any:
         or torch._C._is_tracing()
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0  # the operator refuses tangents
-        or (namespace, op) not in _without  # a profile's stand-in for another namespace
+        or (namespace, op) not in _without_gradient  # a profile's stand-in for another namespace
     ):
         return _operator(namespace, op)(*arguments)
     try:
         if wanted and torch.is_grad_enabled():
             return _with_gradient[namespace, op](*arguments)
         with torch._C._AutoDispatchBelowAutograd():
-            return _without[namespace, op](*arguments)
+            return _without_gradient[namespace, op](*arguments)
     except RuntimeError as error:
         raise translated(error) from None
 
@@ -134,8 +134,3 @@ def _operator(namespace: str, op: str) -> Callable[..., Any]:
 def _plain(operator: Any) -> Callable[..., Any]:
     """The operator as torch has it; its errors are still to be translated."""
     return getattr(operator._op, "__wrapped__", operator)
-
-
-def refuse_missing(op: str, argument: str) -> None:
-    """Raise: the backward pass wants a gradient, of query or of key, that the forward pass did not prepare."""
-    raise RuntimeError(f"{op}: {argument}_gradient must be True where {argument} requires a gradient, got False")

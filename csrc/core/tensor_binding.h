@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "core/parallel.h"
 
 namespace motionops {
 
@@ -185,19 +184,5 @@ template <typename T>
 const T* data_or_null(const OptionalTensor& tensor) {
   return static_cast<const T*>(data_or_null(tensor));
 }
-
-// ---- threads -------------------------------------------------------------------------------------------------------
-
-// PyTorch's own threads.
-class TorchParallel final : public Parallel {
- public:
-  int threads() const override { return static_cast<int>(torch::stable::get_num_threads()); }
-
- protected:
-  void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context) const override {
-    torch::stable::parallel_for(begin, end, grain,
-                                [&](int64_t first, int64_t last) { function(context, first, last); });
-  }
-};
 
 }  // namespace motionops

@@ -20,6 +20,7 @@
 #include <string>
 
 #include "core/check_binding.h"
+#include "core/parallel.h"
 #include "core/tensor_binding.h"
 
 #if defined(MOTIONOPS_EMULATED) || defined(MOTIONOPS_WITH_CUDA)
@@ -66,6 +67,18 @@
 #endif
 
 namespace motionops {
+
+// PyTorch's own threads.
+class TorchParallel final : public Parallel {
+ public:
+  int threads() const override { return static_cast<int>(torch::stable::get_num_threads()); }
+
+ protected:
+  void run_ranges(int64_t begin, int64_t end, int64_t grain, RangeFunction function, void* context) const override {
+    torch::stable::parallel_for(begin, end, grain,
+                                [&](int64_t first, int64_t last) { function(context, first, last); });
+  }
+};
 
 [[noreturn]] inline void refuse_cuda(const char* op, const Tensor& tensor) {
   throw std::runtime_error(text_of(op, ": got a tensor on ", device_text(tensor),

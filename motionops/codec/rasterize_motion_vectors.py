@@ -11,7 +11,8 @@ from torch import Tensor
 
 from motionops.arrays import as_tensor
 from motionops.codec.records import COLUMNS, PAST, pack_records
-from motionops.library import NAMESPACE, ops, register_shapes
+from motionops.fake_kernels import register_shapes
+from motionops.library import NAMESPACE, ops
 from motionops.scalars import check_scalars
 
 

@@ -7,10 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_tensor
+from motionops.contrast.feature_gradients import feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import InfoNCE, accumulation_dtype
-from motionops.gradients import call, refuse_missing, register_gradient
-from motionops.library import NAMESPACE, register_shapes, runs_on_cpu
+from motionops.fake_kernels import register_shapes
+from motionops.gradients import call, register_gradient
+from motionops.library import NAMESPACE, runs_on_cpu
 from motionops.scalars import check_scalars
 
 
@@ -86,23 +88,12 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        query, key, ctx.temperature, ctx.query_gradient, ctx.key_gradient, ctx.tf32 = inputs
-        ctx.save_for_backward(query, key, *output[2:])
-
-    def backward(ctx, grad_loss, backward_operator):
-        query_wants, key_wants = ctx.needs_input_grad[:2]
-        if query_wants and not ctx.query_gradient:
-            refuse_missing("pairwise_infonce", "query")
-        if key_wants and not ctx.key_gradient:
-            refuse_missing("pairwise_infonce", "key")
-        grad_query, grad_key = backward_operator(
-            grad_loss, *ctx.saved_tensors, ctx.temperature, query_wants, key_wants, ctx.tf32
-        )
-        return grad_query if query_wants else None, grad_key if key_wants else None
+        query, key, temperature, *prepared, tf32 = inputs
+        keep(ctx, "pairwise_infonce", (query, key, *output[2:]), prepared, (temperature,), (tf32,))
 
     register_shapes(namespace, "pairwise_infonce", shapes)
     register_shapes(namespace, "pairwise_infonce_backward", backward_shapes)
-    register_gradient(namespace, "pairwise_infonce", save, backward, differentiable=2, results=2)
+    register_gradient(namespace, "pairwise_infonce", save, feature_gradients, differentiable=2, results=2)
 
 
 register(NAMESPACE)

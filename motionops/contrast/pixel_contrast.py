@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
+from motionops.contrast.feature_gradients import feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import accumulation_dtype
-from motionops.gradients import call, refuse_missing, register_gradient
-from motionops.library import NAMESPACE, register_shapes
+from motionops.fake_kernels import register_shapes
+from motionops.gradients import call, register_gradient
+from motionops.library import NAMESPACE
 from motionops.scalars import check_scalars
 
 
@@ -182,22 +184,20 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        *tensors, negatives, radius, temperature, ctx.query_gradient, ctx.tf32 = inputs
-        ctx.save_for_backward(*tensors, *output[1:])
-        ctx.numbers = radius, temperature, tensors[1].dtype if negatives is None else negatives.dtype
-
-    def backward(ctx, grad_loss, backward_operator):
-        query_wants, key_wants = ctx.needs_input_grad[:2]
-        if query_wants and not ctx.query_gradient:
-            refuse_missing("pixel_contrast", "query")
-        grad_query, grad_key = backward_operator(
-            grad_loss, *ctx.saved_tensors, *ctx.numbers, query_wants, key_wants, ctx.tf32
+        *tensors, negatives, radius, temperature, query_gradient, tf32 = inputs
+        products = tensors[1].dtype if negatives is None else negatives.dtype
+        keep(
+            ctx,
+            "pixel_contrast",
+            (*tensors, *output[1:]),
+            (query_gradient, True),
+            (radius, temperature, products),
+            (tf32,),
         )
-        return grad_query if query_wants else None, grad_key if key_wants else None
 
     register_shapes(namespace, "pixel_contrast", shapes)
     register_shapes(namespace, "pixel_contrast_backward", backward_shapes)
-    register_gradient(namespace, "pixel_contrast", save, backward, differentiable=2)
+    register_gradient(namespace, "pixel_contrast", save, feature_gradients, differentiable=2)
 
 
 register(NAMESPACE)

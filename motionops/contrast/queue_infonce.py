@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
+from motionops.contrast.feature_gradients import feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
-from motionops.gradients import call, refuse_missing, register_gradient
-from motionops.library import NAMESPACE, register_shapes
+from motionops.fake_kernels import register_shapes
+from motionops.gradients import call, register_gradient
+from motionops.library import NAMESPACE
 from motionops.scalars import check_scalars
 
 
@@ -145,22 +147,12 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        query, key, queue, _, _, _, ctx.temperature, ctx.query_gradient, _ = inputs
-        ctx.save_for_backward(query, key, *output[2:])
-        ctx.products = queue.dtype
-
-    def backward(ctx, grad_loss, backward_operator):
-        query_wants, key_wants = ctx.needs_input_grad[:2]
-        if query_wants and not ctx.query_gradient:
-            refuse_missing("queue_infonce", "query")
-        grad_query, grad_key = backward_operator(
-            grad_loss, *ctx.saved_tensors, ctx.temperature, ctx.products, query_wants, key_wants
-        )
-        return grad_query if query_wants else None, grad_key if key_wants else None
+        query, key, queue, _, _, _, temperature, query_gradient, _ = inputs
+        keep(ctx, "queue_infonce", (query, key, *output[2:]), (query_gradient, True), (temperature, queue.dtype))
 
     register_shapes(namespace, "queue_infonce", shapes)
     register_shapes(namespace, "queue_infonce_backward", backward_shapes)
-    register_gradient(namespace, "queue_infonce", save, backward, differentiable=2, results=2)
+    register_gradient(namespace, "queue_infonce", save, feature_gradients, differentiable=2, results=2)
 
 
 register(NAMESPACE)

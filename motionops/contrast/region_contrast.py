@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_tensor
+from motionops.contrast.feature_gradients import feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import accumulation_dtype
+from motionops.fake_kernels import register_shapes
 from motionops.geometry.soft_correspondence import soft_correspondence_reference
-from motionops.gradients import call, refuse_missing, register_gradient
-from motionops.library import NAMESPACE, register_shapes, runs_on_cpu
+from motionops.gradients import call, register_gradient
+from motionops.library import NAMESPACE, runs_on_cpu
 from motionops.scalars import check_scalars
 
 
@@ -86,23 +88,12 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        *tensors, ctx.temperature, ctx.query_gradient, ctx.key_gradient, ctx.tf32 = inputs
-        ctx.save_for_backward(*tensors, *output[1:])
-
-    def backward(ctx, grad_loss, backward_operator):
-        query_wants, key_wants = ctx.needs_input_grad[:2]
-        if query_wants and not ctx.query_gradient:
-            refuse_missing("region_contrast", "query")
-        if key_wants and not ctx.key_gradient:
-            refuse_missing("region_contrast", "key")
-        grad_query, grad_key = backward_operator(
-            grad_loss, *ctx.saved_tensors, ctx.temperature, query_wants, key_wants, ctx.tf32
-        )
-        return grad_query if query_wants else None, grad_key if key_wants else None
+        *tensors, temperature, query_gradient, key_gradient, tf32 = inputs
+        keep(ctx, "region_contrast", (*tensors, *output[1:]), (query_gradient, key_gradient), (temperature,), (tf32,))
 
     register_shapes(namespace, "region_contrast", shapes)
     register_shapes(namespace, "region_contrast_backward", backward_shapes)
-    register_gradient(namespace, "region_contrast", save, backward, differentiable=2)
+    register_gradient(namespace, "region_contrast", save, feature_gradients, differentiable=2)
 
 
 register(NAMESPACE)

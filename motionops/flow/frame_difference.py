@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_tensor
+from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
-from motionops.library import NAMESPACE, register_shapes
+from motionops.library import NAMESPACE
 
 FIRST_FRAMES = ("wrap", "repeat")
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_tensor
+from motionops.fake_kernels import register_shapes
 from motionops.flow.checks import safe_sqrt
 from motionops.gradients import call, register_gradient
-from motionops.library import NAMESPACE, register_shapes
+from motionops.library import NAMESPACE
 from motionops.scalars import grid_sizes
 
 

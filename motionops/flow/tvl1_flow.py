@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from motionops.arrays import as_tensor
-from motionops.library import NAMESPACE, ops, register_shapes
+from motionops.fake_kernels import register_shapes
+from motionops.library import NAMESPACE, ops
 from motionops.scalars import check_scalars
 
 MEDIANS = (1, 3, 5)

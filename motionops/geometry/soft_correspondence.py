@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_tensor
-from motionops.library import NAMESPACE, ops, register_shapes
+from motionops.fake_kernels import register_shapes
+from motionops.library import NAMESPACE, ops
 from motionops.scalars import grid_sizes
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from motionops.library import NAMESPACE, ops, register_shapes
+from motionops.fake_kernels import register_shapes
+from motionops.library import NAMESPACE, ops
 from motionops.views import colour
 from motionops.views.appearance import BRIGHTNESS, CONTRAST, HUE, NEUTRAL, SATURATION, Appearance
 
