@@ -16,6 +16,7 @@ import motionops
 from tests.codec.samples import covering_vectors
 from tests.contrast.samples import pairwise_sample, pixel_sample, queue_sample, random_extents, unit_rows
 from tests.flow.samples import clip_sample, flow_sample, image_pair
+from tests.layers.samples import features_sample
 
 Case = Callable[[torch.device], None]
 
@@ -30,7 +31,7 @@ def with_gradients(operator: Callable, sample: dict[str, Tensor], wanted: tuple[
     for name in wanted:
         sample[name].requires_grad_()
     result = operator(**sample, **arguments)
-    result = getattr(result, "loss", result)
+    result = getattr(result, "loss", getattr(result, "output", result))
     torch.autograd.grad(result.sum(), [sample[name] for name in wanted])
 
 
@@ -66,6 +67,16 @@ def soft_correspondence(device: torch.device) -> None:
     generator = torch.Generator().manual_seed(0)
     query, key = (random_extents(3, generator).float().to(device) for _ in range(2))
     motionops.soft_correspondence(query, key, (2, 3, 3), (1, 5, 3))
+
+
+def ghost_batch_norm(device: torch.device) -> None:
+    for channels, relu in ((5, False), (16, True), (1160, True)):
+        sample = {"input": features_sample(5, channels, 2, 3, 3), "residual": features_sample(5, channels, 2, 3, 3)}
+        sample |= {"weight": torch.rand(channels), "bias": torch.rand(channels)}
+        names = tuple(sample)
+        with_gradients(motionops.ghost_batch_norm, moved(sample, device), names, groups=[2, 3], relu=relu)
+        del sample["residual"]
+        with_gradients(motionops.ghost_batch_norm, moved(sample, device), names[:1], groups=[2, 3], relu=relu)
 
 
 def flow_edges(device: torch.device) -> None:
@@ -110,6 +121,7 @@ CASES: dict[str, Case] = {
         pixel_contrast,
         region_contrast,
         soft_correspondence,
+        ghost_batch_norm,
         flow_edges,
         motion_map,
         frame_difference,

@@ -13,6 +13,7 @@ from motionops.flow.frame_difference import frame_difference
 from motionops.flow.motion_map import motion_map
 from motionops.flow.tvl1_flow import tvl1_flow
 from motionops.geometry.soft_correspondence import soft_correspondence
+from motionops.layers.ghost_batch_norm import GhostBatchNorm, ghost_batch_norm
 from motionops.learning.feature_queue import FeatureQueue
 from motionops.library import has_cuda
 from motionops.views.appearance import Appearance
@@ -25,10 +26,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Appearance",
     "FeatureQueue",
+    "GhostBatchNorm",
     "InfoNCE",
     "augment_clips",
     "flow_edges",
     "frame_difference",
+    "ghost_batch_norm",
     "has_cuda",
     "motion_extents",
     "motion_map",

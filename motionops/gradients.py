@@ -54,7 +54,12 @@ def register_gradient(
             output = operator(*inputs)
         ctx.set_materialize_grads(False)
         save(ctx, inputs, output)
-        return output if isinstance(output, Tensor) else output[:results]
+        if isinstance(output, Tensor):
+            return output
+        floating = [other for other in output[1:results] if other.is_floating_point()]
+        if floating:  # integers have no gradient as it is
+            ctx.mark_non_differentiable(*floating)
+        return output[:results]
 
     def backward_below_autograd(*arguments: Any) -> Any:
         # Around the operator alone: what unpacks saved tensors, as checkpointing does, may record a graph of its own.

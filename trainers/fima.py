@@ -30,7 +30,7 @@ from motionops.learning.distributed import gather_others
 from motionops.learning.foreground import above_quantile, activation_map
 from motionops.learning.losses import margin_loss, pixel_contrast_per_video, rank_weight, squared_distance
 from motionops.learning.module import SelfSupervisedModule
-from motionops.learning.momentum import Shuffle, draw_shuffle, forward_each, forward_in_groups
+from motionops.learning.momentum import Shuffle, draw_shuffle, forward_each, forward_together
 from motionops.learning.training import check_numbers, flag, map_shape, train
 from motionops.models import ProjectionHead, build_backbone
 from motionops.video import VideoDataset
@@ -240,7 +240,7 @@ class FIMA(SelfSupervisedModule):
     def losses(self, clips: Clips, shuffles: list[Shuffle | None], extents: Tensor) -> tuple[dict, dict]:
         """From the clips, cut out at `extents [B, views, 3, 2]`, to the losses by their names, and the accuracy."""
         c = self.config
-        maps = [forward_in_groups(self.backbone, clip, c.group) for clip in clips.rgb]  # F^q, both views
+        maps = forward_together(self.backbone, clips.rgb, c.group)  # F^q, both views
         every_clip = [clip for same in clips.kinds() for clip in same]
         every_map = iter(forward_each(self.key_backbone, every_clip, shuffles, c.group))
         key_maps, motion_maps, *part_maps = [[next(every_map) for _ in same] for same in clips.kinds()]  # M^k

@@ -239,7 +239,7 @@ class MCL(SelfSupervisedModule):
             before: `[B]` bool, whether the query comes before the other clips of its video, for SeCo's order.
         """
         c = self.config
-        with recorded(self.backbone.last_convolution) if c.aligns() else nullcontext() as outputs:
+        with recorded(self.backbone) if c.aligns() else nullcontext() as outputs:
             query = pooled(forward_in_groups(self.backbone, query_clip, c.group))
         # The key heads have no BatchNorm: one call for the keys of all clips, [K B, C].
         keys = torch.cat([pooled(m) for m in forward_each(self.key_backbone, key_clips, shuffles, c.group)])
@@ -342,7 +342,7 @@ class MCL(SelfSupervisedModule):
             for view, frames in enumerate((query, key))
         ]
         mean, std = (clips[0].new_tensor(values).view(3, 1, 1, 1) for values in (c.mean, c.std))
-        with torch.enable_grad(), recorded(self.backbone.last_convolution) as outputs:
+        with torch.enable_grad(), recorded(self.backbone) as outputs:
             q, k = (self.heads["inter"](pooled(self.backbone((clip - mean) / std))) for clip in clips)
             (gradient,) = torch.autograd.grad((q * k.detach()).sum(), outputs[:1])
         aligned = aligned_map(gradient, outputs[0].detach(), c.alignment_variant, c.alignment_form)

@@ -23,12 +23,9 @@ def backbones(module: nn.Module) -> dict[str, nn.Module]:
 def compiles_whole(module: SelfSupervisedModule, processes: int = 1) -> bool:
     """Whether --compile makes one graph of a step's `losses`; else it makes one of each backbone.
 
-    Several processes speak to each other inside the step, and --profile times networks and operators one by one. With
-    --group the graph would hold a copy of a network for each group of each clip, and take hours to compile.
+    Several processes speak to each other inside the step, and --profile times networks and operators one by one.
     """
-    config = module.config
-    grouped = 0 < getattr(config, "group", 0) < config.batch_size // config.accumulate
-    return module.one_graph() and processes == 1 and not grouped and not config.profile
+    return module.one_graph() and processes == 1 and not module.config.profile
 
 
 @contextmanager

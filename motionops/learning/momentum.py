@@ -12,6 +12,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from motionops.arrays import to_device
 from motionops.learning.distributed import exchange, world
+from motionops.models.batch_norm import in_groups, takes_groups
+
+# Values of the clips of one call, on a CPU and on a GPU. There many clips fill the multiprocessors of a network's last
+# stages, up to what its activations take of the memory (the first stage of R(2+1)D-18: 4 GiB of 192 clips of 112 x 112).
+# A CPU gains nothing, and its caches lose.
+LARGEST_CALL = (0, 2**27)
 
 
 class MomentumEncoder(nn.Module):
@@ -46,18 +52,64 @@ class MomentumEncoder(nn.Module):
         return self.network(*args, **kwargs)
 
 
-def forward_in_groups(network: nn.Module, clips: Tensor, group: int = 0) -> Tensor:
-    """Run `network` on `clips [B, ...]` in groups of `group` samples, each with its own BatchNorm statistics.
+def group_sizes(count: int, group: int) -> list[int]:
+    """How `count` samples are cut into groups of `group`; 0 is one group.
 
-    One process then normalises as several small GPUs did: FIMA was released with 8 clips a GPU. 0 is one group. A last
-    group that would hold one sample joins the one before (the statistics of one sample make all keys alike).
+    A last group that would hold one sample joins the one before (the statistics of one sample make all keys alike).
     """
-    if group <= 0 or len(clips) <= group:
-        return network(clips)
-    groups = list(clips.split(group))
-    if len(groups[-1]) == 1:
-        groups[-2:] = [clips[-(group + 1) :]]
-    return torch.cat([network(part) for part in groups])
+    if group <= 0 or count <= group:
+        return [count]
+    sizes = [group] * (count // group) + [count % group] * (count % group > 0)
+    if sizes[-1] == 1:
+        sizes[-2:] = [group + 1]
+    return sizes
+
+
+def forward_in_groups(network: nn.Module, clips: Tensor, group: int = 0) -> Tensor:
+    """Run `network` on `clips [B, ...]` in groups of `group` samples (`group_sizes`), each with its own BatchNorm
+    statistics.
+
+    One process then normalises as several small GPUs did: FIMA was released with 8 clips a GPU.
+    """
+    return forward_together(network, [clips], group)[0]
+
+
+def forward_together(network: nn.Module, clips: Sequence[Tensor], group: int = 0) -> list[Tensor]:
+    """Run `network` on several clips `[B, ...]`, each normalised by itself, in as few calls as memory bears.
+
+    A call computes all groups of all its clips where the network's BatchNorm layers take them apart (those of
+    `motionops.models` do); another network is called for each group.
+
+    Args:
+        network: `[B, ...] -> [B, ...]`.
+        clips: of one shape, or each of its own.
+        group: samples that share statistics; 0: all of a clip.
+    """
+    if not uses_batch_statistics(network):
+        return list(network(torch.cat(list(clips))).split([len(clip) for clip in clips]))
+    if not takes_groups(network):
+        groups = [clip.split(group_sizes(len(clip), group)) for clip in clips]
+        return [torch.cat([network(part) for part in parts]) for parts in groups]
+    outputs: list[Tensor] = []
+    for some in _calls(clips):
+        sizes = [size for clip in some for size in group_sizes(len(clip), group)]
+        together = some[0] if len(some) == 1 else torch.cat(some)
+        output = in_groups(network, together, sizes) if len(sizes) > 1 else network(together)
+        outputs += output.split([len(clip) for clip in some])
+    return outputs
+
+
+def _calls(clips: Sequence[Tensor]) -> list[list[Tensor]]:
+    """The clips, dealt out to calls of the network in order."""
+    calls: list[list[Tensor]] = []
+    for clip in clips:
+        largest = LARGEST_CALL[clip.device.type == "cuda"]
+        fits = calls and calls[-1][0].shape[1:] == clip.shape[1:]
+        if fits and sum(other.numel() for other in calls[-1]) + clip.numel() <= largest:
+            calls[-1].append(clip)
+        else:
+            calls.append([clip])
+    return calls
 
 
 class Shuffle(NamedTuple):
@@ -113,16 +165,7 @@ def forward_shuffled(network: nn.Module, clips: Tensor, shuffle: Shuffle | None,
         shuffle: `draw_shuffle`'s, of the same permutation on all ranks.
         group: samples that share statistics; 0: all of a rank.
     """
-    if shuffle is None:
-        return network(clips)
-    several = len(shuffle.sent) > 1
-    clips = clips[shuffle.own]
-    if several:
-        clips = exchange(clips, shuffle.sent, shuffle.received)[shuffle.dealt.argsort()]
-    outputs = forward_in_groups(network, clips, group)
-    if several:
-        outputs = exchange(outputs[shuffle.dealt], shuffle.received, shuffle.sent)
-    return outputs[shuffle.own.argsort()]
+    return forward_each(network, [clips], [shuffle], group)[0]
 
 
 @torch.no_grad()
@@ -131,8 +174,7 @@ def forward_each(
 ) -> list[Tensor]:
     """Run a key network on several clips `[B, ...]` of the same samples, each normalised by itself and shuffled.
 
-    A BatchNorm layer in training mode normalises a clip by statistics of that clip's own batch: then there is a call of
-    the network for each clip. Without one all clips pass through it in one call, and nothing has to be shuffled.
+    Without a BatchNorm layer that normalises by its batch nothing has to be shuffled.
 
     Args:
         network: `[B, ...] -> [B, ...]`.
@@ -142,9 +184,30 @@ def forward_each(
     """
     if not clips:
         return []
-    if uses_batch_statistics(network):
-        return [forward_shuffled(network, *both, group) for both in zip(clips, shuffles, strict=True)]
-    return list(network(torch.cat(list(clips))).split([len(clip) for clip in clips]))
+    if not uses_batch_statistics(network):
+        return forward_together(network, clips)
+    dealt = [_dealt(*both) for both in zip(clips, shuffles, strict=True)]
+    outputs = forward_together(network, dealt, group)
+    return [_put_back(*both) for both in zip(outputs, shuffles, strict=True)]
+
+
+def _dealt(clips: Tensor, shuffle: Shuffle | None) -> Tensor:
+    """The samples of all ranks that this one computes, in the order of their places."""
+    if shuffle is None:
+        return clips
+    clips = clips[shuffle.own]
+    if len(shuffle.sent) > 1:
+        clips = exchange(clips, shuffle.sent, shuffle.received)[shuffle.dealt.argsort()]
+    return clips
+
+
+def _put_back(outputs: Tensor, shuffle: Shuffle | None) -> Tensor:
+    """What became of this rank's own samples, in their order."""
+    if shuffle is None:
+        return outputs
+    if len(shuffle.sent) > 1:
+        outputs = exchange(outputs[shuffle.dealt], shuffle.received, shuffle.sent)
+    return outputs[shuffle.own.argsort()]
 
 
 def uses_batch_statistics(network: nn.Module) -> bool:

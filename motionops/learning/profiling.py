@@ -49,6 +49,7 @@ PARTS = {
 }
 COUNTED = ("videos", "key_clip_bytes", "key_map_bytes", "key_bytes")
 AUGMENT_OPS = ("augment_clips",)
+NETWORK_OPS = ("ghost_batch_norm", "ghost_batch_norm_backward")  # timed with the backbones that call them
 FLOW_OPS = ("tvl1_flow", "flow_edges", "motion_map", "frame_difference", "rasterize_motion_vectors")
 
 TIMED_NAMESPACE = f"{NAMESPACE}_timed"
@@ -124,7 +125,9 @@ class StepProfile(Callback):
         own, timed = getattr(torch.ops, NAMESPACE), SimpleNamespace()
         for op in (schema.name.split("::")[1] for schema in _schemas()):
             part = AUGMENT if op in AUGMENT_OPS else FLOW if op in FLOW_OPS else LOSSES
-            setattr(timed, op, SimpleNamespace(default=self._timed(part, getattr(own, op))))
+            operator = getattr(own, op)
+            operator = operator.default if op in NETWORK_OPS else self._timed(part, operator)
+            setattr(timed, op, SimpleNamespace(default=operator))
         setattr(torch.ops, TIMED_NAMESPACE, timed)
         self._patches.callback(delattr, torch.ops, TIMED_NAMESPACE)
         self._patches.enter_context(use_namespace(TIMED_NAMESPACE))

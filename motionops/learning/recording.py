@@ -1,4 +1,4 @@
-"""The output of a module inside a network, without changing the network."""
+"""The output of a network's last convolution, without changing the network."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from motionops.models.batch_norm import differentiable_twice_behind
+
 
 @contextmanager
-def recorded(module: nn.Module) -> Iterator[list[Tensor]]:
-    """The outputs of `module` while the context lasts, one for each call, with their graphs::
+def recorded(network: nn.Module) -> Iterator[list[Tensor]]:
+    """The outputs of `network.last_convolution` while the context lasts, one for each call, with their graphs; gradients
+    with respect to them can be differentiated again::
 
-    with recorded(backbone.last_convolution) as outputs:
+    with recorded(backbone) as outputs:
         features = backbone(clip)
     (gradient,) = torch.autograd.grad(similarity(features), outputs, create_graph=True)
     """
     outputs: list[Tensor] = []
+    module = network.last_convolution
     handle = module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
-        yield outputs
+        with differentiable_twice_behind(network, module):
+            yield outputs
     finally:
         handle.remove()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from motionops.errors import UserError
 from motionops.extras import require
 from motionops.models.c3d import C3D
+from motionops.models.gpu_convolutions import fit_convolutions
 from motionops.models.i3d import I2D, I3D
 from motionops.models.r2plus1d_50 import R2D50, R2Plus1D50
 from motionops.models.r3d_pool import R3D18Pool, R3D34Pool
@@ -22,6 +23,7 @@ from motionops.models.resnet3d import R2Plus1D18, R3DSmall
 from motionops.models.s3d import S3D
 from motionops.models.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26, R3D10Eighth
 from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
+from motionops.models.torchvision_blocks import join_norms
 
 BACKBONES = {"i3d": I3D, "r2plus1d_18": R2Plus1D18, "r3d_small": R3DSmall}
 BACKBONES |= {"slow_r50": SlowR50, "r3d_18": R3D18, "r2d_50_eighth": R2D50Eighth}
@@ -49,6 +51,8 @@ def build_backbone(name: str, **kwargs) -> nn.Module:
     if name not in BACKBONES:
         raise ValueError(f"build_backbone: name must be one of {', '.join(BACKBONES)}, got {name!r}")
     backbone = BACKBONES[name](**kwargs)
+    join_norms(backbone)
+    fit_convolutions(backbone)
     backbone.name, backbone.kwargs = name, dict(kwargs)
     return backbone
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from motionops.models.batch_norm import BatchNorm3d
 from motionops.models.joined import convolve_joined
 
 # Output channels of each Inception block: 1x1; 1x1 then 3x3; 1x1 then 3x3; 1x1 behind the pooling.
@@ -55,7 +56,7 @@ class Unit(nn.Module):
         self.padding = None if symmetric else padding
         inner = tuple(reversed(padding[::2])) if symmetric else (0, 0, 0)
         self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, inner, bias=False)
-        self.batch3d = nn.BatchNorm3d(outputs)
+        self.batch3d = BatchNorm3d(outputs, relu=True)
 
     def forward(self, clip: Tensor) -> Tensor:
         return self.finish(self.convolve(clip))
@@ -66,7 +67,7 @@ class Unit(nn.Module):
         return self.conv3d(clip)
 
     def finish(self, convolved: Tensor) -> Tensor:
-        return functional.relu(self.batch3d(convolved), inplace=True)
+        return self.batch3d(convolved)
 
 
 class SamePool(nn.Module):

@@ -9,7 +9,8 @@ one at identity the network computes on every frame what the 2-D network does. P
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
+
+from motionops.models.batch_norm import BatchNorm3d
 
 BLOCKS = (3, 4, 6, 3)
 EXPANSION = 4
@@ -22,23 +23,23 @@ class Bottleneck(nn.Module):
         super().__init__()
         outputs = EXPANSION * inner
         self.conv1 = nn.Conv3d(inputs, inner, 1, bias=False)
-        self.bn1 = nn.BatchNorm3d(inner)
+        self.bn1 = BatchNorm3d(inner, relu=True)
         self.conv2 = nn.Conv3d(inner, inner, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False)
         self.conv2_t = nn.Conv3d(inner, inner, (3, 1, 1), padding=(1, 0, 0), bias=False) if temporal else nn.Identity()
-        self.bn2 = nn.BatchNorm3d(inner)
+        self.bn2 = BatchNorm3d(inner, relu=True)
         self.conv3 = nn.Conv3d(inner, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm3d(outputs)
+        self.bn3 = BatchNorm3d(outputs, relu=True)
         self.downsample = None
         if stride != 1 or inputs != outputs:
             self.downsample = nn.Sequential(
-                nn.Conv3d(inputs, outputs, 1, (1, stride, stride), bias=False), nn.BatchNorm3d(outputs)
+                nn.Conv3d(inputs, outputs, 1, (1, stride, stride), bias=False), BatchNorm3d(outputs)
             )
 
     def forward(self, clip: Tensor) -> Tensor:
         shortcut = clip if self.downsample is None else self.downsample(clip)
-        clip = functional.relu(self.bn1(self.conv1(clip)), inplace=True)
-        clip = functional.relu(self.bn2(self.conv2_t(self.conv2(clip))), inplace=True)
-        return functional.relu(self.bn3(self.conv3(clip)) + shortcut, inplace=True)
+        clip = self.bn1(self.conv1(clip))
+        clip = self.bn2(self.conv2_t(self.conv2(clip)))
+        return self.bn3(self.conv3(clip), shortcut)
 
 
 class _ResNet50(nn.Module):
@@ -48,7 +49,7 @@ class _ResNet50(nn.Module):
         super().__init__()
         time = (stem_frames, 2, 2)
         self.conv1 = nn.Conv3d(3, 64, (stem_frames, 7, 7), time, (0, 3, 3), bias=False)
-        self.bn1 = nn.BatchNorm3d(64)
+        self.bn1 = BatchNorm3d(64, relu=True)
         self.pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
         inputs = 64
         for number, blocks in enumerate(BLOCKS):
@@ -68,7 +69,7 @@ class _ResNet50(nn.Module):
         return self.layer4[-1].conv3
 
     def forward(self, clip: Tensor) -> Tensor:
-        clip = self.pool(functional.relu(self.bn1(self.conv1(clip)), inplace=True))
+        clip = self.pool(self.bn1(self.conv1(clip)))
         return self.layer4(self.layer3(self.layer2(self.layer1(clip))))
 
 

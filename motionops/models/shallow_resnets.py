@@ -9,7 +9,8 @@ behind the stem; the second to fourth stage halve time, height and width.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
+
+from motionops.models.batch_norm import BatchNorm3d
 
 EXPANSION = 4
 WIDTHS = (64, 128, 256, 512)
@@ -40,7 +41,7 @@ def shortcut(inputs: int, outputs: int, stride: tuple[int, int, int]) -> nn.Sequ
     """1 x 1 x 1 with the block's stride; None where nothing changes."""
     if stride == (1, 1, 1) and inputs == outputs:
         return None
-    return nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm3d(outputs))
+    return nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), BatchNorm3d(outputs))
 
 
 class BasicBlock(nn.Module):
@@ -49,15 +50,14 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, convolution) -> None:
         super().__init__()
         self.conv1 = convolution(inputs, outputs, stride)
-        self.bn1 = nn.BatchNorm3d(outputs)
+        self.bn1 = BatchNorm3d(outputs, relu=True)
         self.conv2 = convolution(outputs, outputs, 1)
-        self.bn2 = nn.BatchNorm3d(outputs)
+        self.bn2 = BatchNorm3d(outputs, relu=True)
         self.downsample = shortcut(inputs, outputs, (1 if convolution is spatial else stride, stride, stride))
 
     def forward(self, clip: Tensor) -> Tensor:
         skipped = clip if self.downsample is None else self.downsample(clip)
-        clip = functional.relu(self.bn1(self.conv1(clip)), inplace=True)
-        return functional.relu(self.bn2(self.conv2(clip)) + skipped, inplace=True)
+        return self.bn2(self.conv2(self.bn1(self.conv1(clip))), skipped)
 
 
 class Bottleneck(nn.Module):
@@ -67,18 +67,17 @@ class Bottleneck(nn.Module):
         super().__init__()
         outputs = EXPANSION * inner
         self.conv1 = nn.Conv3d(inputs, inner, 1, bias=False)
-        self.bn1 = nn.BatchNorm3d(inner)
+        self.bn1 = BatchNorm3d(inner, relu=True)
         self.conv2 = convolution(inner, inner, stride)
-        self.bn2 = nn.BatchNorm3d(inner)
+        self.bn2 = BatchNorm3d(inner, relu=True)
         self.conv3 = nn.Conv3d(inner, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm3d(outputs)
+        self.bn3 = BatchNorm3d(outputs, relu=True)
         self.downsample = shortcut(inputs, outputs, (stride, stride, stride))
 
     def forward(self, clip: Tensor) -> Tensor:
         skipped = clip if self.downsample is None else self.downsample(clip)
-        clip = functional.relu(self.bn1(self.conv1(clip)), inplace=True)
-        clip = functional.relu(self.bn2(self.conv2(clip)), inplace=True)
-        return functional.relu(self.bn3(self.conv3(clip)) + skipped, inplace=True)
+        clip = self.bn2(self.conv2(self.bn1(self.conv1(clip))))
+        return self.bn3(self.conv3(clip), skipped)
 
 
 class _ResNet(nn.Module):

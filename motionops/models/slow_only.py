@@ -7,8 +7,9 @@ Feichtenhofer et al., "SlowFast Networks for Video Recognition", ICCV 2019 (slow
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision.models.video import r3d_18 as torchvision_r3d_18
+
+from motionops.models.batch_norm import BatchNorm3d
 
 BLOCKS = (3, 4, 6, 3)  # of ResNet-50
 EXPANSION = 4
@@ -21,22 +22,21 @@ class Bottleneck(nn.Module):
         super().__init__()
         outputs = EXPANSION * inner
         self.conv1 = nn.Conv3d(inputs, inner, (time, 1, 1), padding=(time // 2, 0, 0), bias=False)
-        self.bn1 = nn.BatchNorm3d(inner)
+        self.bn1 = BatchNorm3d(inner, relu=True)
         self.conv2 = nn.Conv3d(inner, inner, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False)
-        self.bn2 = nn.BatchNorm3d(inner)
+        self.bn2 = BatchNorm3d(inner, relu=True)
         self.conv3 = nn.Conv3d(inner, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm3d(outputs)
+        self.bn3 = BatchNorm3d(outputs, relu=True)
         self.downsample = None
         if stride != 1 or inputs != outputs:
             self.downsample = nn.Sequential(
-                nn.Conv3d(inputs, outputs, 1, (1, stride, stride), bias=False), nn.BatchNorm3d(outputs)
+                nn.Conv3d(inputs, outputs, 1, (1, stride, stride), bias=False), BatchNorm3d(outputs)
             )
 
     def forward(self, clip: Tensor) -> Tensor:
         shortcut = clip if self.downsample is None else self.downsample(clip)
-        clip = functional.relu(self.bn1(self.conv1(clip)), inplace=True)
-        clip = functional.relu(self.bn2(self.conv2(clip)), inplace=True)
-        return functional.relu(self.bn3(self.conv3(clip)) + shortcut, inplace=True)
+        clip = self.bn2(self.conv2(self.bn1(self.conv1(clip))))
+        return self.bn3(self.conv3(clip), shortcut)
 
 
 class SlowOnly(nn.Module):
@@ -57,8 +57,7 @@ class SlowOnly(nn.Module):
         stem, *stages = times
         self.stem = nn.Sequential(
             nn.Conv3d(3, width, (stem, 7, 7), (1, 2, 2), (stem // 2, 3, 3), bias=False),
-            nn.BatchNorm3d(width),
-            nn.ReLU(inplace=True),
+            BatchNorm3d(width, relu=True),
         )
         self.pool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
         inputs = width

@@ -13,6 +13,7 @@ import fima
 import modist
 import pytest
 import torch
+from torch import nn
 
 from motionops import library
 from motionops.learning import compiling, training
@@ -24,8 +25,9 @@ TINY = {"batch_size": 4, "size": 16, "frames": 4, "epochs": 1, "max_steps": 2, "
 # Plain descent: what a gradient is wrong by, the next step's losses are wrong by.
 TINY |= {"log_every": 1, "evaluation_clips": 1, "warmup_epochs": 0.0, "optimizer": "sgd", "learning_rate": 0.1}
 MOMENTUM = {"queue": 16}
+OF_NETWORKS = {"ghost_batch_norm"}
 DECODER = {"decoder_width": 16, "decoder_feedforward": 16, "decoder_dropout": 0.0}
-# module, configuration, flags, graphs that are compiled, operators in them
+# module, configuration, flags, graphs that are compiled, operators in them beside those of networks
 METHODS = {
     "fima": ("fima", "FIMAConfig", MOMENTUM | DECODER | {"frames": 8}, 1, {"queue_infonce", "pixel_contrast"}),
     "fima-released": (
@@ -35,8 +37,7 @@ METHODS = {
         1,
         {"queue_infonce", "pixel_contrast"},
     ),
-    # The backbone alone, with gradients and without.
-    "fima-groups": ("fima", "FIMAConfig", MOMENTUM | {"losses": ("vv",), "group": 2}, 2, set()),
+    "fima-groups": ("fima", "FIMAConfig", MOMENTUM | {"losses": ("vv",), "group": 2}, 1, {"queue_infonce"}),
     "mcl": ("mcl", "MCLConfig", MOMENTUM | {"size": 32}, 1, set()),  # the momentum encoder alone
     "mcl-plain": ("mcl", "MCLConfig", MOMENTUM | {"weight_alignment": 0.0}, 1, {"queue_infonce"}),
     "mcl-seco": (
@@ -115,7 +116,7 @@ def test_what_is_compiled_gives_the_same_losses(method, tmp_path, graphs):
     assert not graphs
     assert trainer.main(make(tmp_path / "compiled", compile=True)) == 0
     assert len(graphs) == count
-    assert set().union(*map(operators, graphs)) == inside
+    assert set().union(*map(operators, graphs)) == inside | OF_NETWORKS
     one, two = rows(tmp_path / "eager"), rows(tmp_path / "compiled")
     assert len(one) == len(two) == 2
     for first, second in zip(one, two, strict=True):
@@ -131,7 +132,7 @@ def test_parts_of_a_step_are_the_same_graph(tiny, graphs):
 def test_a_profile_times_networks_and_operators_apart(tiny, graphs):
     assert fima.main(tiny(compile=True, profile=1, max_steps=2)) == 0
     assert len(graphs) == 2  # the backbone, with gradients and without
-    assert not any(map(operators, graphs))
+    assert [operators(graph) for graph in graphs] == [OF_NETWORKS] * 2
 
 
 def steps_of(module, prepare, given):
@@ -209,10 +210,12 @@ def test_two_processes_compile_whole_backbones(tiny, tmp_path):
     script = str(ROOT / "tests" / "trainers" / "run_noting_graphs.py")
     python, *line = command(config, names, "fima", "--losses", "vv", "--devices", "2", "--compile")
     finished([python, script, *line])
-    whole = sum(isinstance(layer, torch.nn.Conv3d) for layer in fima.FIMA(config).backbone.modules())
+    layers = list(fima.FIMA(config).backbone.modules())
+    whole, norms = (sum(isinstance(layer, kind) for layer in layers) for kind in (nn.Conv3d, nn.BatchNorm3d))
     for rank in range(2):
         noted = json.loads((config.output / f"graphs-{rank}.json").read_text())
-        assert noted == [{"convolutions": whole, "operators": []}] * 2  # with gradients and without
+        operators = ["motionops.ghost_batch_norm.default"] * norms
+        assert noted == [{"convolutions": whole, "operators": operators}] * 2  # with gradients and without
 
 
 def test_a_profile_adds_up_and_is_written(method, tmp_path, capsys, monkeypatch):

@@ -45,7 +45,7 @@ def batch(views=2, clips=2, size=24):
 
 def by_hand(mcl_, given):
     """Query, its keys, h and the similarity's gradient, written out."""
-    with recorded(mcl_.backbone.last_convolution) as outputs:
+    with recorded(mcl_.backbone) as outputs:
         clips = mcl_.clips(given, given["extents"])
         query = mcl_.backbone(clips[0]).mean(dim=(2, 3, 4))
     keys = [mcl_.key_backbone(clip).mean(dim=(2, 3, 4)) for clip in clips[1:]]
