@@ -8,8 +8,8 @@
 // Gradients, with g the gradient of the loss:
 //   grad_query_i = g / (N τ) (E_i − k_i)
 //   grad_key_j   = g / (N τ) (Q_j − (1 − p_jj) q_j)     Q_j = Σ_{i ≠ j} p_ij q_i the expected query; on the GPU by a
-//                  transposed pass with p from the saved log Z, on the CPU, and in panels, by the forward pass, which has
-//                  p at hand
+//                  transposed pass with p from the saved log Z; on the CPU, and in panels, by the forward pass, which
+//                  has p at hand
 //
 // Shapes: query [N, D]; key [M, D] with M >= N (rows N.. are negatives of every query); contiguous, rounded to `dtype` as
 //   they are read. N may be 0; D >= 1.

@@ -1,5 +1,5 @@
-// pairwise_infonce through products of whole panels: the queries are taken some hundred at a time against all keys, their
-// scores come from the BLAS into memory that the L2 cache holds, and what lies between the products is done here.
+// pairwise_infonce through products of whole panels: the queries are taken some hundred at a time against all keys,
+// their scores come from the BLAS into memory that the L2 cache holds, and what lies between the products is done here.
 //
 //   scores  = queries of the panel . keys^T          [rows, M], float32
 //   weights = p_ij, 0 in the own key's place         [rows, M], in the products' type, times weight_scale

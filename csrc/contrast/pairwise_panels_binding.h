@@ -8,8 +8,8 @@
 
 namespace motionops {
 
-// `query` and `key` are contiguous. expected_key [N, D] and expected_query [M, D] are those of `args`, written where they
-// are wanted. `chosen_rows`: PanelRows::of.
+// `query` and `key` are contiguous. expected_key [N, D] and expected_query [M, D] are those of `args`, written where
+// they are wanted. `chosen_rows`: PanelRows::of.
 inline cudaError_t pairwise_infonce_forward_in_panels(const PairwiseInfonceForward& args, const Tensor& query,
                                                       const Tensor& key, const Tensor& expected_key,
                                                       const Tensor& expected_query, int64_t chosen_rows,

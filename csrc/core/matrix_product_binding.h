@@ -7,8 +7,8 @@
 
 namespace motionops {
 
-// A matrix [rows, columns] in the memory of a contiguous tensor, `first` values after its start: no copy, and nothing that
-// autograd knows of.
+// A matrix [rows, columns] in the memory of a contiguous tensor, `first` values after its start: no copy, and nothing
+// that autograd knows of.
 inline Tensor matrix(const Tensor& memory, int64_t first, int64_t rows, int64_t columns) {
   const int64_t sizes[] = {rows, columns}, strides[] = {columns, 1};
   AtenTensorHandle handle = nullptr;
@@ -24,8 +24,9 @@ inline Tensor transposed(const Tensor& matrix) {
   return Tensor(handle);
 }
 
-// out = left . right, in the type of `out`: that of the factors, or float32 for those of 16 bits. By torch's own products,
-// which follow its settings for TF32; the forms that write to a given tensor are those that autocast leaves alone.
+// out = left . right, in the type of `out`: that of the factors, or float32 for those of 16 bits. By torch's own
+// products, which follow its settings for TF32; the forms that write to a given tensor are those that autocast leaves
+// alone.
 inline void multiply(const Tensor& left, const Tensor& right, const Tensor& out) {
   using torch::stable::detail::from;
   using torch::stable::detail::to;

@@ -27,6 +27,10 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
     van den Oord et al. 2018 (eq. 4); keys beyond the N-th are hard negatives of every query, as Context-Motion
     Decoupling adds them to its motion prediction loss.
 
+    Memory grows with the features, not with their pairs. On a GPU, D > 128, products are torch's own, of a panel of
+    queries at a time (up to 96 MiB, or 1.5 KiB a key): its settings for TF32 and for deterministic algorithms apply to
+    them, and a CUDA graph is captured after a first product of torch's, as with ``torch.mm``.
+
     Args:
         query: ``[N, D]``, L2-normalised by the caller. Receives a gradient.
         key: ``[M, D]`` with M ≥ N; row i < N is the positive of query i. Receives a gradient where it requires one.
@@ -35,7 +39,7 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
 
     Returns:
         :class:`InfoNCE`: the mean loss (0 where N = 0), and ``rank [N]`` int32, how many other keys score above the
-        query's own.
+        query's own (on a GPU where D > 128: by more than one part in 2²⁰, which is rounding).
 
     Raises:
         TypeError: a type that is not supported.
