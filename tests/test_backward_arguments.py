@@ -8,7 +8,7 @@ from tests.contrast.every_operator import sample_of
 # Arguments of the forward operators behind their tensors, with all gradients wanted.
 FORWARD = {
     "queue_infonce": (0.1, True, False),
-    "pairwise_infonce": (0.1, True, True, False),
+    "pairwise_infonce": (0.1, True, True, False, 0),
     "pixel_contrast": (0.7, 0.1, True, False),
     "region_contrast": (0.1, True, True, False),
 }

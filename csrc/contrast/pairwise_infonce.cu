@@ -56,6 +56,11 @@ struct OtherQueries {
   }
 };
 
+// p - 1 of a row's own key, without the cancellation where p is nearly 1.
+__device__ __forceinline__ float missing_probability(const PairwiseInfonceBackward& args, int64_t row) {
+  return expm1f(static_cast<const float*>(args.positive_logit)[row] - static_cast<const float*>(args.log_sum_exp)[row]);
+}
+
 // grad_query = g / (N tau) (E - k); a block per row.
 template <typename Element>
 __global__ void __launch_bounds__(128)
@@ -70,6 +75,40 @@ __global__ void __launch_bounds__(128)
   }
 }
 
+// After panels: the gradient of either, g / (N tau) (sums + (p - 1) own), where the sums leave the own ones out; a block
+// per row.
+template <typename Element>
+__global__ void __launch_bounds__(128)
+    pairwise_infonce_panel_gradient_kernel(const __grid_constant__ PairwiseInfonceBackward args, const float* sums,
+                                           const StoredValues own, const StoredValues grad_loss,
+                                           const StoredResults gradient) {
+  const int64_t row = blockIdx.x;
+  const float scale = grad_loss[0] / (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  const bool positive = row < args.rows;
+  const float miss = positive ? missing_probability(args, row) : 0.0f;
+  for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
+    const int64_t place = row * args.dim + d;
+    gradient.set(place, scale * (sums[place] + (positive ? miss * own.in_products<Element>(place) : 0.0f)));
+  }
+}
+
+cudaError_t backward_of_panels(const PairwiseInfonceBackward& args, const StoredGradients& gradients,
+                               cudaStream_t stream) {
+  const auto start = [&](int64_t rows, const void* sums, const StoredValues& own, const StoredResults& gradient) {
+    return with_element(args.dtype, [&](auto element) {
+      return launch(pairwise_infonce_panel_gradient_kernel<decltype(element)>, grid_of(rows), dim3(128), 0, stream,
+                    args, static_cast<const float*>(sums), own, gradients.loss, gradient);
+    });
+  };
+  if (args.grad_query != nullptr) {
+    const cudaError_t error =
+        start(args.rows, args.expected_key, key_values(args.key, args.types, args.dtype), gradients.query);
+    if (error != cudaSuccess) return error;
+  }
+  if (args.grad_key == nullptr) return cudaSuccess;
+  return start(args.key_rows, args.expected_query, query_values(args.query, args.types, args.dtype), gradients.key);
+}
+
 // grad_key = g / (N tau) (sum over the slots + (p - 1) q of the own query); a block per key row.
 template <typename Element>
 __global__ void __launch_bounds__(kMergeThreads)
@@ -81,9 +120,7 @@ __global__ void __launch_bounds__(kMergeThreads)
   const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
   const float inverse_weight_scale = 1.0f / partials.weight_scale;
   const bool positive = row < args.rows;
-  const float miss = positive ? expm1f(static_cast<const float*>(args.positive_logit)[row] -
-                                       static_cast<const float*>(args.log_sum_exp)[row])
-                              : 0.0f;
+  const float miss = positive ? missing_probability(args, row) : 0.0f;
   combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block),
                           static_cast<int>(row % kTileRows), 0.0f, [&](int64_t d, float total) {
                             if (d >= args.dim) return;
@@ -145,7 +182,7 @@ size_t pairwise_infonce_workspace_bytes(const PairwiseInfonceForward& args) {
 }
 
 size_t pairwise_infonce_backward_workspace_bytes(const PairwiseInfonceBackward& args) {
-  if (args.grad_key == nullptr || args.key_rows == 0) return 0;
+  if (args.grad_key == nullptr || args.in_panels || args.key_rows == 0) return 0;
   Workspace sizes(nullptr);
   make_plan(args, sizes);
   return sizes.bytes();
@@ -161,6 +198,7 @@ cudaError_t pairwise_infonce_backward_cuda(const PairwiseInfonceBackward& args, 
     if (args.grad_key == nullptr || args.key_rows == 0) return cudaSuccess;
     return cudaMemsetAsync(args.grad_key, 0, args.key_rows * args.dim * size_of(gradients.key.dtype), stream);
   }
+  if (args.in_panels) return backward_of_panels(args, gradients, stream);
   if (args.grad_query != nullptr) {
     const cudaError_t error = with_element(args.dtype, [&](auto element) {
       return launch(pairwise_infonce_query_gradient_kernel<decltype(element)>, grid_of(args.rows), dim3(128), 0, stream,

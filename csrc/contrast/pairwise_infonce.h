@@ -8,13 +8,14 @@
 // Gradients, with g the gradient of the loss:
 //   grad_query_i = g / (N τ) (E_i − k_i)
 //   grad_key_j   = g / (N τ) (Q_j − (1 − p_jj) q_j)     Q_j = Σ_{i ≠ j} p_ij q_i the expected query; on the GPU by a
-//                  transposed pass with p from the saved log Z, on the CPU by the forward pass, which has p at hand
+//                  transposed pass with p from the saved log Z; on the CPU, and in panels, by the forward pass, which
+//                  has p at hand
 //
 // Shapes: query [N, D]; key [M, D] with M >= N (rows N.. are negatives of every query); contiguous, rounded to `dtype` as
 //   they are read. N may be 0; D >= 1.
 // Numerics: products of `dtype` values, accumulated in float32 (float64 for float64: "the accumulation type").
 // Cost: 2 N M D operations for the loss, as many again for E, and as many for Q; a transposed pass takes 4 N M D. Extra
-//   memory is O((N + M) D).
+//   memory is O((N + M) D); in panels, which are the binding's way on a GPU where D > 128, 96 MiB more, or 1.5 KiB a key.
 #pragma once
 
 #include <cstddef>
@@ -46,7 +47,7 @@ struct PairwiseInfonceForward {
   void* positive_logit;    // [N] accumulation, s_ii
   void* log_sum_exp;       // [N] accumulation, log Z_i
   void* expected_key;      // [N, D] accumulation, E_i; null where no query gradient is wanted
-  void* expected_query;    // [M, D] accumulation, Q_j; null where no key gradient is wanted; CPU only
+  void* expected_query;    // [M, D] accumulation, Q_j; null where no key gradient is wanted; CPU and panels only
   StoredTypes types = {};  // in memory, where they are others
 };
 
@@ -58,12 +59,13 @@ struct PairwiseInfonceBackward {
   const void* positive_logit;  // [N] accumulation
   const void* log_sum_exp;     // [N] accumulation
   const void* expected_key;    // [N, D] accumulation; may be null where grad_query is
-  const void* expected_query;  // [M, D] accumulation; CPU only, may be null where grad_key is
+  const void* expected_query;  // [M, D] accumulation; CPU and panels only, may be null where grad_key is
   int64_t rows;                // N
   int64_t key_rows;            // M
   int64_t dim;                 // D
   double temperature;
   bool tf32;
+  bool in_panels;          // what was saved is that of a forward pass in panels (pairwise_panels.h); CUDA only
   void* grad_query;        // [N, D], or null: not wanted
   void* grad_key;          // [M, D], or null: not wanted
   StoredTypes types = {};  // in memory, where they are others

@@ -4,9 +4,19 @@
 #include <tuple>
 
 #include "contrast/contrast_binding.h"
+#include "contrast/pairwise_panels.h"
+
+#ifdef MOTIONOPS_DECLARE_CUDA_LAUNCHERS
+#include "contrast/pairwise_panels_binding.h"
+#endif
 
 namespace motionops {
 namespace {
+
+// Whether the forward pass also makes what the key gradient needs.
+bool makes_expected_query(const Tensor& query) {
+  return forward_makes_key_gradient(query) || query.size(1) > kWidestStreamed;
+}
 
 void check_features(const char* op, const Tensor& query, const Tensor& key, double temperature) {
   check_floating(op, "query", query);
@@ -22,7 +32,8 @@ void check_features(const char* op, const Tensor& query, const Tensor& key, doub
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(const Tensor& query,  // [N, D]
                                                                             const Tensor& key,    // [M, D]
                                                                             double temperature, bool query_gradient,
-                                                                            bool key_gradient, bool tf32) {
+                                                                            bool key_gradient, bool tf32,
+                                                                            int64_t panel_rows) {
   constexpr const char* kOp = "pairwise_infonce";
   check_features(kOp, query, key, temperature);
   const int64_t rows = query.size(0), dim = query.size(1);
@@ -33,7 +44,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(cons
   const Tensor positive_logit = empty(Shape{rows}, kept, query);
   const Tensor log_sum_exp = empty(Shape{rows}, kept, query);
   const Tensor expected_key = empty(Shape{query_gradient ? rows : 0, dim}, kept, query);
-  const bool by_forward = key_gradient && forward_makes_key_gradient(query);
+  const bool by_forward = key_gradient && makes_expected_query(query);
   const Tensor expected_query = empty(Shape{by_forward ? key.size(0) : 0, dim}, kept, query);
 
   PairwiseInfonceForward args{};
@@ -53,9 +64,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(cons
   args.expected_query = by_forward ? expected_query.mutable_data_ptr() : nullptr;
   args.types.query = dtype_of(query);
 
-  MOTIONOPS_DISPATCH(
-      kOp, query, pairwise_infonce_forward_cpu(args, parallel),
-      pairwise_infonce_forward_cuda(args, workspace(pairwise_infonce_workspace_bytes(args), query).data_ptr(), stream));
+  MOTIONOPS_DISPATCH(kOp, query, pairwise_infonce_forward_cpu(args, parallel),
+                     dim > kWidestStreamed
+                         ? pairwise_infonce_forward_in_panels(args, query_values, key_values, expected_key,
+                                                              expected_query, panel_rows, stream)
+                         : pairwise_infonce_forward_cuda(
+                               args, workspace(pairwise_infonce_workspace_bytes(args), query).data_ptr(), stream));
   return {loss, rank, positive_logit, log_sum_exp, expected_key, expected_query};
 }
 
@@ -76,7 +90,8 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
   check_saved(kOp, "positive_logit", positive_logit, Shape{rows}, kept, query);
   check_saved(kOp, "log_sum_exp", log_sum_exp, Shape{rows}, kept, query);
   if (query_gradient) check_saved(kOp, "expected_key", expected_key, Shape{rows, dim}, kept, query);
-  if (key_gradient && forward_makes_key_gradient(query) && !is_meta(query)) {
+  const bool by_forward = key_gradient && makes_expected_query(query);
+  if (by_forward && !is_meta(query)) {
     check_saved(kOp, "expected_query", expected_query, key.sizes(), kept, query);
   }
 
@@ -93,12 +108,13 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
   args.positive_logit = statistics[0].const_data_ptr();
   args.log_sum_exp = statistics[1].const_data_ptr();
   args.expected_key = statistics[2].const_data_ptr();
-  args.expected_query = statistics[3].const_data_ptr();
+  args.expected_query = by_forward ? statistics[3].const_data_ptr() : nullptr;
   args.rows = rows;
   args.key_rows = key.size(0);
   args.dim = dim;
   args.temperature = temperature;
   args.tf32 = tf32;
+  args.in_panels = goes_to_cuda(query) && dim > kWidestStreamed;
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
   args.types = stored_types(query, key, grad_loss);
@@ -110,8 +126,8 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
 }
 
 MOTIONOPS_DEFINE(
-    "pairwise_infonce(Tensor query, Tensor key, float temperature, bool query_gradient, bool key_gradient, bool tf32) "
-    "-> (Tensor loss, Tensor rank, Tensor positive_logit, Tensor log_sum_exp, Tensor expected_key, "
+    "pairwise_infonce(Tensor query, Tensor key, float temperature, bool query_gradient, bool key_gradient, bool tf32, "
+    "int panel_rows) -> (Tensor loss, Tensor rank, Tensor positive_logit, Tensor log_sum_exp, Tensor expected_key, "
     "Tensor expected_query)",
     pairwise_infonce);
 MOTIONOPS_DEFINE(

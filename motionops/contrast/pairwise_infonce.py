@@ -15,6 +15,8 @@ from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE, runs_on_cpu
 from motionops.scalars import check_scalars
 
+WIDEST_STREAMED = 128  # wider features are multiplied in panels on a GPU (csrc/contrast/pairwise_panels.h)
+
 
 def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoNCE:
     r"""InfoNCE of every query against all keys, without ever storing the logits.
@@ -25,6 +27,10 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
     van den Oord et al. 2018 (eq. 4); keys beyond the N-th are hard negatives of every query, as Context-Motion
     Decoupling adds them to its motion prediction loss.
 
+    Memory grows with the features, not with their pairs. On a GPU, D > 128, products are torch's own, of a panel of
+    queries at a time (up to 96 MiB, or 1.5 KiB a key): its settings for TF32 and for deterministic algorithms apply to
+    them, and a CUDA graph is captured after a first product of torch's, as with ``torch.mm``.
+
     Args:
         query: ``[N, D]``, L2-normalised by the caller. Receives a gradient.
         key: ``[M, D]`` with M ≥ N; row i < N is the positive of query i. Receives a gradient where it requires one.
@@ -33,7 +39,7 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
 
     Returns:
         :class:`InfoNCE`: the mean loss (0 where N = 0), and ``rank [N]`` int32, how many other keys score above the
-        query's own.
+        query's own (on a GPU where D > 128: by more than one part in 2²⁰, which is rounding).
 
     Raises:
         TypeError: a type that is not supported.
@@ -43,7 +49,7 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
     check_scalars(op, real={"temperature": temperature})
     wanted = [torch.is_grad_enabled() and features.requires_grad for features in (query, key)]
-    loss, rank, *_ = call(op, query, key, float(temperature), *wanted, tf32_allowed(key), wanted=any(wanted))
+    loss, rank, *_ = call(op, query, key, float(temperature), *wanted, tf32_allowed(key), 0, wanted=any(wanted))
     return InfoNCE(loss, rank)
 
 
@@ -68,16 +74,17 @@ def pairwise_infonce_reference(query: Tensor, key: Tensor, *, temperature: float
 def register(namespace: str) -> None:
     """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
 
-    def shapes(query, key, temperature, query_gradient, key_gradient, tf32):
+    def shapes(query, key, temperature, query_gradient, key_gradient, tf32, panel_rows):
         rows, dim = query.shape
         kept = accumulation_dtype(key.dtype)
+        by_forward = key_gradient and (runs_on_cpu(namespace, query) or dim > WIDEST_STREAMED)
         return (
             query.new_empty((), dtype=kept),
             query.new_empty((rows,), dtype=torch.int32),
             query.new_empty((rows,), dtype=kept),
             query.new_empty((rows,), dtype=kept),
             query.new_empty((rows if query_gradient else 0, dim), dtype=kept),
-            key.new_empty((len(key) if key_gradient and runs_on_cpu(namespace, query) else 0, dim), dtype=kept),
+            key.new_empty((len(key) if by_forward else 0, dim), dtype=kept),
         )
 
     def backward_shapes(grad_loss, query, key, *others):
@@ -88,7 +95,7 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        query, key, temperature, *prepared, tf32 = inputs
+        query, key, temperature, *prepared, tf32, _ = inputs
         keep(ctx, "pairwise_infonce", (query, key, *output[2:]), prepared, (temperature,), (tf32,))
 
     register_shapes(namespace, "pairwise_infonce", shapes)

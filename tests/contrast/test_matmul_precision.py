@@ -41,11 +41,11 @@ SETTINGS = {
 TF32_ERROR = 1e-5
 
 
-def errors(device: str) -> dict[str, float]:
+def errors(device: str, dim: int = 40) -> dict[str, float]:
     """How far each operator's gradient of float32 queries is from that of float64; the other types have to run."""
     found = {}
     for op, (operator, reference) in OPERATORS.items():
-        sample = sample_of(op, dim=40)
+        sample = sample_of(op, dim)
         wide = {name: value.double() if value.is_floating_point() else value for name, value in sample.items()}
         truth = loss_and_gradients(reference, wide, ("query", "key"))["query"]
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -106,14 +106,15 @@ def test_tf32_is_used_where_torch_allows_it(backend, setting):
             assert error < TF32_ERROR, f"{op}: off by {error}"
 
 
+@pytest.mark.parametrize("dim", [40, 136])  # the second by torch's own products, where an operator has such a way
 @pytest.mark.parametrize("precision", ["ieee", "tf32"])
-def test_cuda_follows_torch(backend, precision):
+def test_cuda_follows_torch(backend, precision, dim):
     if backend.name != "cuda":
         pytest.skip("needs a GPU")
     before = torch.backends.cuda.matmul.fp32_precision
     torch.backends.cuda.matmul.fp32_precision = precision
     try:
-        found = errors("cuda")
+        found = errors("cuda", dim)
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
     for op, error in found.items():

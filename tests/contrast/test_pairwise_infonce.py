@@ -16,7 +16,7 @@ from tests.contrast.samples import pairwise_sample
 from tests.streams import check_side_stream_and_graph
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-# N, M, D: nothing, one, odd tails, hard negatives, more rows and columns than a tile.
+# N, M, D: nothing, one, odd tails, hard negatives, more rows and columns than a tile; panels where D > 128.
 SHAPES = [
     (0, 0, 3),
     (0, 4, 3),
@@ -28,7 +28,12 @@ SHAPES = [
     (66, 150, 128),
     (9, 20, 300),
     (300, 310, 20),
+    (0, 4, 130),
+    (1, 1, 129),
+    (70, 151, 136),
 ]
+STREAMED, IN_PANELS = 5, 130  # widths that the GPU takes one way and the other
+WIDTHS = pytest.mark.parametrize("dim", [STREAMED, IN_PANELS], ids=["streamed", "in panels"])
 
 
 @pytest.fixture
@@ -86,18 +91,20 @@ def test_every_way_to_the_key_gradient(shape, threads):
         torch.testing.assert_close(ours[name], value, rtol=1e-11, atol=1e-13 * scale, msg=name)
 
 
-def test_strided_inputs(to_backend):
-    sample = to_backend(pairwise_sample(6, 9, 10))
+@WIDTHS
+def test_strided_inputs(to_backend, dim):
+    sample = to_backend(pairwise_sample(6, 9, dim))
     strided = {name: value.T.contiguous().T for name, value in sample.items()}
     wanted, ours = pairwise_infonce(**sample), pairwise_infonce(**strided)
     assert ours.loss == wanted.loss
     assert torch.equal(ours.rank, wanted.rank)
 
 
+@WIDTHS
 @pytest.mark.parametrize("features", DTYPES, ids=str)
 @pytest.mark.parametrize("key", DTYPES, ids=str)
-def test_products_are_taken_in_the_keys_type(to_backend, features, key):
-    sample = pairwise_sample(9, 20, 24, dtype=features)
+def test_products_are_taken_in_the_keys_type(to_backend, dim, features, key):
+    sample = pairwise_sample(9, 20, dim, dtype=features)
     sample["key"] = sample["key"].to(key)
     sample = to_backend(sample)
     ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
@@ -132,9 +139,10 @@ def test_values_by_hand(to_backend):
     assert result.rank.tolist() == [2, 2]
 
 
+@WIDTHS
 @pytest.mark.parametrize("count", [1, 10, 200])
-def test_identical_embeddings_give_log_of_the_count(to_backend, count):
-    same = F.normalize(torch.ones(1, 16), dim=1)
+def test_identical_embeddings_give_log_of_the_count(to_backend, dim, count):
+    same = F.normalize(torch.ones(1, dim), dim=1)
     result = pairwise_infonce(**to_backend({"query": same.repeat(1, 1), "key": same.repeat(count, 1)}))
     assert result.loss.item() == pytest.approx(math.log(count), rel=1e-6, abs=1e-6)
     assert result.rank.tolist() == [0]
@@ -149,11 +157,14 @@ def test_hard_negatives_are_a_queue(to_backend):
     assert torch.equal(ours.rank, alone.rank)
 
 
+@WIDTHS
 @pytest.mark.parametrize("argument", ["query", "key"])
 @pytest.mark.parametrize("row", [2, 8], ids=["positive", "hard negative"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3e38, 1e-40])
-def test_special_values_go_where_log_softmax_sends_them(to_backend, argument, row, value):
-    sample = pairwise_sample(7 if argument == "key" else 9, 12, 6)
+def test_special_values_go_where_log_softmax_sends_them(to_backend, dim, argument, row, value):
+    if dim == IN_PANELS and value == 3e38:
+        pytest.skip("logits of 1e38: the reference's sum of the losses overflows, their mean does not")
+    sample = pairwise_sample(7 if argument == "key" else 9, 12, dim)
     sample[argument][row, 1] = value
     sample = to_backend(sample)
     ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
@@ -163,15 +174,17 @@ def test_special_values_go_where_log_softmax_sends_them(to_backend, argument, ro
     assert torch.equal(ours["key"].isfinite(), theirs["key"].isfinite())
 
 
-def test_large_logits_do_not_overflow(to_backend):
-    sample = to_backend(pairwise_sample(20, 30, 8))
+@WIDTHS
+def test_large_logits_do_not_overflow(to_backend, dim):
+    sample = to_backend(pairwise_sample(20, 30, dim))
     loss = pairwise_infonce(**sample, temperature=1e-3).loss
     torch.testing.assert_close(loss, pairwise_infonce_reference(**sample, temperature=1e-3).loss, rtol=1e-5, atol=1e-3)
 
 
-def test_confident_rows_keep_their_digits(to_backend):
+@pytest.mark.parametrize("dim", [16, IN_PANELS], ids=["streamed", "in panels"])
+def test_confident_rows_keep_their_digits(to_backend, dim):
     """Where every positive stands far above the rest the loss is tiny, and so are the gradients: none rounds to 0."""
-    same = torch.eye(16)
+    same = torch.eye(16, dim)
     sample = to_backend({"query": same, "key": same})
     ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
     truth = loss_and_gradients(pairwise_infonce_reference, widened(sample), ("query", "key"))
@@ -180,17 +193,17 @@ def test_confident_rows_keep_their_digits(to_backend):
     assert 0 < ours["loss"].item() < 1e-3
 
 
-@pytest.mark.parametrize("rows", [2048, 8192])
-def test_memory_does_not_grow_with_the_pairs(backend, rows):
+@pytest.mark.parametrize(("rows", "dim"), [(2048, 16), (8192, 16), (8192, IN_PANELS)])
+def test_memory_does_not_grow_with_the_pairs(backend, rows, dim):
     if backend.name == "emulated":
         pytest.skip("minutes under the emulator")
-    dim = 16
     sample = {name: value.to(backend.device) for name, value in pairwise_sample(rows, rows, dim).items()}
     extra = extra_mebibytes(lambda: loss_and_gradients(pairwise_infonce, sample, ("query", "key")), backend.device)
     features = 4 * rows * dim / 2**20
     logits = 4 * rows * rows / 2**20  # 16 and 256 MiB
     # two leaves, two gradients, the saved expected key and partial results: some times the features, and a constant
-    assert extra < min(logits / 2, 8 + 12 * features)
+    constant = 64 if dim == IN_PANELS and backend.name == "cuda" else 8  # MiB of a panel's weights
+    assert extra < min(logits / 2, constant + 12 * features)
 
 
 def test_gradcheck(backend):
@@ -201,9 +214,10 @@ def test_gradcheck(backend):
     assert torch.autograd.gradcheck(lambda q, k: pairwise_infonce(q, k, temperature=0.3).loss, arguments)
 
 
+@WIDTHS
 @pytest.mark.parametrize("wanted", ["query", "key"])
-def test_gradient_of_one_alone(to_backend, wanted):
-    sample = to_backend(pairwise_sample(4, 9, 5))
+def test_gradient_of_one_alone(to_backend, dim, wanted):
+    sample = to_backend(pairwise_sample(4, 9, dim))
     both = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
     assert torch.equal(loss_and_gradients(pairwise_infonce, sample, (wanted,))[wanted], both[wanted])
 
@@ -216,25 +230,28 @@ def test_second_derivative_is_refused(to_backend):
         gradient.sum().backward()
 
 
-def test_without_gradients_nothing_is_kept(to_backend):
-    sample = to_backend(pairwise_sample(4, 9, 5))
+@WIDTHS
+def test_without_gradients_nothing_is_kept(to_backend, dim):
+    sample = to_backend(pairwise_sample(4, 9, dim))
     sample["query"].requires_grad_()
     with torch.no_grad():
         assert not pairwise_infonce(**sample).loss.requires_grad
 
 
-def test_gradient_scales_with_that_of_the_loss(to_backend):
-    sample = to_backend(pairwise_sample(4, 9, 5))
+@WIDTHS
+def test_gradient_scales_with_that_of_the_loss(to_backend, dim):
+    sample = to_backend(pairwise_sample(4, 9, dim))
     once = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
     thrice = loss_and_gradients(lambda **s: 3 * pairwise_infonce(**s).loss, sample, ("query", "key"))
     torch.testing.assert_close(thrice, {name: 3 * value for name, value in once.items()})
 
 
-def test_no_rows_give_no_gradient(to_backend):
-    sample = to_backend(pairwise_sample(0, 6, 5))
+@WIDTHS
+def test_no_rows_give_no_gradient(to_backend, dim):
+    sample = to_backend(pairwise_sample(0, 6, dim))
     ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
     assert ours["loss"].item() == 0
-    assert ours["query"].shape == (0, 5)
+    assert ours["query"].shape == (0, dim)
     assert (ours["key"] == 0).all()
 
 
@@ -273,14 +290,15 @@ def test_meta_tensors_do_not_mix_with_others(argument):
 def test_the_forward_operator_must_know_of_the_gradients(to_backend, argument):
     sample = to_backend(pairwise_sample(4, 9, 5))
     sample[argument].requires_grad_()
-    loss = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, False, False, False)[0]
+    loss = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, False, False, False, 0)[0]
     with pytest.raises(RuntimeError, match=f"pairwise_infonce: {argument}_gradient must be True"):
         loss.backward()
 
 
+@WIDTHS
 @pytest.mark.parametrize("query_gradient", [False, True])
-def test_opcheck_forward(to_backend, query_gradient):
-    sample = to_backend(pairwise_sample(4, 9, 5))
+def test_opcheck_forward(to_backend, dim, query_gradient):
+    sample = to_backend(pairwise_sample(4, 9, dim))
     arguments = (
         sample["query"].requires_grad_(query_gradient),
         sample["key"].requires_grad_(),
@@ -288,21 +306,24 @@ def test_opcheck_forward(to_backend, query_gradient):
         query_gradient,
         True,
         False,
+        0,
     )
     torch.library.opcheck(ops().pairwise_infonce.default, arguments)
 
 
+@WIDTHS
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
-def test_opcheck_backward(backend, to_backend, wanted):
-    sample = to_backend(pairwise_sample(4, 9, 5))
-    saved = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, True, True, False)[2:]
+def test_opcheck_backward(backend, to_backend, dim, wanted):
+    sample = to_backend(pairwise_sample(4, 9, dim))
+    saved = ops().pairwise_infonce(sample["query"], sample["key"], 0.1, True, True, False, 0)[2:]
     grad_loss = torch.ones((), device=backend.device)
     arguments = (grad_loss, sample["query"], sample["key"], *saved, 0.1, *wanted, False)
     torch.library.opcheck(ops().pairwise_infonce_backward.default, arguments)
 
 
-def test_compiles_whole(to_backend):
-    sample = to_backend(pairwise_sample(6, 20, 8))
+@WIDTHS
+def test_compiles_whole(to_backend, dim):
+    sample = to_backend(pairwise_sample(6, 20, dim))
 
     def step(query, key):
         result = pairwise_infonce(query, key)
@@ -359,19 +380,98 @@ def test_threads_do_not_change_the_result(backend):
         torch.testing.assert_close(other, results[0], rtol=1e-5, atol=1e-7)
 
 
+# ---- panels ----------------------------------------------------------------------------------------------------------
+
+
+def in_panels(rows):
+    """The loss with so many queries in a panel of scores, and up to four of those in a panel of weights."""
+
+    def loss(query, key):
+        wanted = [torch.is_grad_enabled() and value.requires_grad for value in (query, key)]
+        return InfoNCE(*ops().pairwise_infonce(query, key, 0.1, *wanted, False, rows)[:2])
+
+    return loss
+
+
+# Panels of 16 queries: a part of one, one, four and eight of them, each with a query less and more.
+SEAMS = [15, 16, 17, 63, 64, 65, 127, 128, 129]
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:3], ids=str)
+@pytest.mark.parametrize("rows", SEAMS)
+def test_seams_of_panels(backend, rows, dtype):
+    if backend.name == "cpu":
+        pytest.skip("of the GPU")
+    sample = {
+        name: value.to(backend.device)
+        for name, value in pairwise_sample(rows, rows + 3, IN_PANELS, dtype=dtype).items()
+    }
+    ours = loss_and_gradients(in_panels(16), sample, ("query", "key"))
+    check_budget(
+        ours,
+        loss_and_gradients(pairwise_infonce_reference, sample, ("query", "key")),
+        loss_and_gradients(pairwise_infonce_reference, widened(sample), ("query", "key")),
+        dtype,
+    )
+    # Each row has all of its columns in one panel: where the seams are changes no row, and only the sums over rows.
+    whole, pieces = in_panels(0)(**sample), in_panels(16)(**sample)
+    assert torch.equal(pieces.rank, whole.rank)
+    with torch.no_grad():
+        assert in_panels(16)(**sample).loss == pieces.loss
+    alone = loss_and_gradients(in_panels(16), sample, ("key",))
+    assert torch.equal(alone["key"], ours["key"])
+
+
+# One more column than a block keeps of a row, with and without loads of four at once, and more than twice as many.
+@pytest.mark.parametrize("columns", [16384, 16388, 16385, 33001])
+def test_rows_that_are_read_twice(backend, columns):
+    if backend.name == "cpu":
+        pytest.skip("of the GPU")
+    sample = pairwise_sample(3, columns, IN_PANELS)
+    # Later keys lie nearer, and the own key of the last row stands where the row is read again.
+    sample["key"] = sample["key"] * torch.linspace(0.1, 4, columns)[:, None]
+    sample = {name: value.to(backend.device) for name, value in sample.items()}
+    check_budget(
+        loss_and_gradients(pairwise_infonce, sample, ("query", "key")),
+        loss_and_gradients(pairwise_infonce_reference, sample, ("query", "key")),
+        loss_and_gradients(pairwise_infonce_reference, widened(sample), ("query", "key")),
+        torch.float32,
+    )
+    assert torch.equal(pairwise_infonce(**sample).rank, pairwise_infonce_reference(**sample).rank)
+
+
+def test_autocast_leaves_the_products_alone(backend):
+    sample = {name: value.to(backend.device) for name, value in pairwise_sample(9, 20, IN_PANELS).items()}
+    wanted = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
+    with torch.autocast(backend.device.type, torch.bfloat16):
+        ours = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
+    assert all(torch.equal(ours[name], value) for name, value in wanted.items())
+
+
+def test_a_part_of_a_larger_tensor(to_backend):
+    """Rows that do not start where their memory does."""
+    sample = to_backend(pairwise_sample(9, 20, IN_PANELS))
+    part = {name: torch.cat([torch.full_like(value, 7), value])[len(value) :] for name, value in sample.items()}
+    wanted, ours = (loss_and_gradients(pairwise_infonce, arguments, ("query", "key")) for arguments in (sample, part))
+    assert all(torch.equal(ours[name], value) for name, value in wanted.items())
+    assert torch.equal(pairwise_infonce(**part).rank, pairwise_infonce(**sample).rank)
+
+
 # ---- CUDA ------------------------------------------------------------------------------------------------------------
 
 
-def test_side_stream_and_graph(backend):
-    sample = pairwise_sample(80, 600, 64)
+@pytest.mark.parametrize("dim", [64, 160])
+def test_side_stream_and_graph(backend, dim):
+    sample = pairwise_sample(80, 600, dim)
     sample = {name: value.to(backend.device) for name, value in sample.items()}
     check_side_stream_and_graph(lambda: loss_and_gradients(pairwise_infonce, sample, ("query", "key")), backend.device)
 
 
-def test_cuda_equals_cpu(backend):
+@pytest.mark.parametrize("dim", [128, 512])
+def test_cuda_equals_cpu(backend, dim):
     if backend.name != "cuda":
         pytest.skip("needs a GPU")
-    sample = pairwise_sample(300, 1000, 128)
+    sample = pairwise_sample(300, 1000, dim)
     on_cpu = loss_and_gradients(pairwise_infonce, sample, ("query", "key"))
     on_gpu = loss_and_gradients(pairwise_infonce, {n: v.cuda() for n, v in sample.items()}, ("query", "key"))
     for name, value in on_cpu.items():

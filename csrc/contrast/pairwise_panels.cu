@@ -1,0 +1,229 @@
+// What pairwise_infonce does between the products of panels: see pairwise_panels.h.
+//
+// A CTA takes a row of scores. Its threads keep what they have read last in registers, so that a row of up to 16384
+// columns is read once; of a longer one all but the last piece is read again, out of the caches, when its sum is known.
+#include "contrast/pairwise_panels.h"
+
+#include <cfloat>
+
+#include "contrast/feature_element.cuh"
+#include "contrast/streaming_partials.cuh"
+#include "core/device_types.h"
+#include "core/launch.h"
+#include "core/matrix_tile.h"
+#include "core/warp.h"
+
+namespace motionops {
+namespace {
+
+constexpr int kPanelThreads = 256;
+constexpr int kPanelWarps = kPanelThreads / 32;
+constexpr int kKeptScores = 64;  // of a thread, in registers
+constexpr int kSumThreads = 128;
+constexpr int kLossThreads = 1024;
+// Scores that differ by less, relative to the positive's, count as equal: the BLAS may add up the same products in one
+// order here and in another there, and a key that is the own one again must not stand above it.
+constexpr float kTie = 0x1p-20f;
+
+// kWidth scores at once, where every row starts on as many.
+template <typename Element, int kWidth>
+class PanelRow {
+ public:
+  static constexpr int kPacks = kKeptScores / kWidth, kStep = kPanelThreads * kWidth, kPiece = kStep * kPacks;
+
+  __device__ __forceinline__ PanelRow(const PairwisePanel& panel, int64_t row)
+      : scores_(panel.scores + row * panel.key_rows),
+        columns_(panel.key_rows),
+        own_(panel.first_row + row),
+        inverse_temperature_(static_cast<float>(1.0 / panel.temperature)),
+        positive_(scores_[own_]),
+        above_(positive_ + fminf(fabsf(positive_), FLT_MAX) * kTie) {}
+
+  __device__ __forceinline__ int64_t own() const { return own_; }
+  __device__ __forceinline__ float positive_logit() const { return positive_ * inverse_temperature_; }
+  __device__ __forceinline__ int64_t last_piece() const { return (columns_ - 1) / kPiece * kPiece; }
+
+  // Reads the columns begin .. begin + kPiece as logits, minus infinity in the own key's place.
+  __device__ __forceinline__ void read(int64_t begin) {
+    const int left = static_cast<int>(min(columns_ - begin, int64_t{kPiece})) - mine();
+    packs_ = left > 0 ? (left + kStep - 1) / kStep : 0;
+    const float* from = scores_ + begin + mine();
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      // plain loads: where the weights are written is where the scores may be
+      if (i < packs_) kept_[i] = *reinterpret_cast<const Pack<float, kWidth>*>(from + i * kStep);
+    }
+    const int64_t place = own_ - begin;
+    const int own = place >= 0 && place < kPiece ? static_cast<int>(place) - mine() : -1;
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      if (i >= packs_) break;
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        if (own == i * kStep + j) kept_[i].values[j] = -INFINITY;
+      }
+    }
+  }
+
+  // Adds what was read to `statistics`.
+  __device__ __forceinline__ void add_to(RowStatistics& statistics) {
+    float highest = statistics.maximum;
+    each_kept([&](float& score) {
+      statistics.rank += score > above_;
+      score *= inverse_temperature_;
+      highest = fmaxf(highest, score);  // a NaN shows in the sum
+    });
+    const float base = finite_base(highest);
+    float sum = statistics.sum * exp_approximate(statistics.maximum - base);
+    each_kept([&](float& logit) { sum += exp_approximate(logit - base); });
+    statistics.maximum = highest;
+    statistics.sum = sum;
+  }
+
+  __device__ __forceinline__ void scores_to_logits() {
+    each_kept([&](float& score) { score *= inverse_temperature_; });
+  }
+
+  // e^(logit - base) * factor for what was read; `weights` belong to the first column of it.
+  __device__ __forceinline__ void write(Element* weights, float base, float factor) const {
+    Element* to = weights + mine();
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      if (i >= packs_) break;
+      Pack<Element, kWidth> pack;
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        pack.values[j] = device_narrow<Element>(exp_approximate(kept_[i].values[j] - base) * factor);
+      }
+      *reinterpret_cast<Pack<Element, kWidth>*>(to + i * kStep) = pack;
+    }
+  }
+
+ private:
+  static __device__ __forceinline__ int mine() { return static_cast<int>(threadIdx.x) * kWidth; }
+
+  template <typename Body>
+  __device__ __forceinline__ void each_kept(Body body) {
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      if (i >= packs_) break;
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) body(kept_[i].values[j]);
+    }
+  }
+
+  const float* scores_;
+  int64_t columns_;
+  int64_t own_;
+  float inverse_temperature_;
+  float positive_;  // not divided by the temperature
+  float above_;     // what a score has to exceed to stand above it
+  int packs_ = 0;   // of this thread's, that exist
+  Pack<float, kWidth> kept_[kPacks];
+};
+
+// Over the block, in a fixed order. Every thread gets the result.
+__device__ __forceinline__ RowStatistics combine_threads(RowStatistics mine) {
+  __shared__ RowStatistics scratch[kPanelWarps];
+  const float highest = warp_max(mine.maximum);
+  mine.sum = warp_sum(mine.sum * exp_approximate(mine.maximum - finite_base(highest)));
+  mine.rank = warp_sum(mine.rank);
+  mine.maximum = highest;
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = mine;
+  __syncthreads();
+  RowStatistics total = scratch[0];
+#pragma unroll
+  for (int warp = 1; warp < kPanelWarps; ++warp) total.maximum = fmaxf(total.maximum, scratch[warp].maximum);
+  const float base = finite_base(total.maximum);
+  total.sum = 0.0f;
+  total.rank = 0;
+#pragma unroll
+  for (int warp = 0; warp < kPanelWarps; ++warp) {
+    total.sum += scratch[warp].sum * exp_approximate(scratch[warp].maximum - base);
+    total.rank += scratch[warp].rank;
+  }
+  return total;
+}
+
+template <typename Element, int kWidth>
+__global__ void __launch_bounds__(kPanelThreads, 2)
+    pairwise_panel_kernel(const __grid_constant__ PairwisePanel panel, float weight_scale) {
+  using Row = PanelRow<Element, kWidth>;
+  Row row(panel, blockIdx.x);
+  RowStatistics others{-INFINITY, 0.0f, 0};
+  for (int64_t begin = 0; begin < panel.key_rows; begin += Row::kPiece) {
+    row.read(begin);
+    row.add_to(others);
+  }
+  others = combine_threads(others);
+
+  const float positive = row.positive_logit();
+  const float base = finite_base(fmaxf(others.maximum, positive));
+  const float rest = others.sum * expf(others.maximum - base), sum = rest + expf(positive - base);
+  if (threadIdx.x == 0) {
+    const float log_sum = positive == base ? log1pf(rest) : logf(sum);
+    panel.rank[row.own()] = others.rank;
+    panel.positive_logit[row.own()] = positive - base;
+    panel.log_sum_exp[row.own()] = log_sum;
+    panel.row_loss[row.own()] = (base - positive) + log_sum;
+  }
+  if (panel.weights == nullptr) return;
+  const float factor = weight_scale / sum;
+  Element* weights = static_cast<Element*>(panel.weights) + blockIdx.x * panel.key_rows;
+  row.write(weights + row.last_piece(), base, factor);
+  for (int64_t begin = 0; begin < row.last_piece(); begin += Row::kPiece) {
+    row.read(begin);
+    row.scores_to_logits();
+    row.write(weights + begin, base, factor);
+  }
+}
+
+__global__ void __launch_bounds__(kSumThreads)
+    add_panel_kernel(float* sums, const float* part, float scale, int64_t count) {
+  constexpr int kBatch = 4;
+  const int64_t begin = blockIdx.x * int64_t{kSumThreads * kBatch} + threadIdx.x;
+  float sum[kBatch];
+#pragma unroll
+  for (int i = 0; i < kBatch; ++i) {
+    const int64_t index = begin + i * kSumThreads;
+    sum[i] = index < count ? sums[index] + (part != nullptr ? part[index] : 0.0f) : 0.0f;
+  }
+#pragma unroll
+  for (int i = 0; i < kBatch; ++i) {
+    const int64_t index = begin + i * kSumThreads;
+    if (index < count) sums[index] = sum[i] * scale;
+  }
+}
+
+// One block: the mean over the rows.
+__global__ void __launch_bounds__(kLossThreads) mean_row_loss_kernel(const float* row_loss, int64_t rows, float* loss) {
+  __shared__ float scratch[kLossThreads / 32];
+  float total = 0.0f;
+  for (int64_t row = threadIdx.x; row < rows; row += kLossThreads) total += row_loss[row];
+  total = block_sum(total, scratch);
+  if (threadIdx.x == 0) *loss = total / static_cast<float>(rows);
+}
+
+}  // namespace
+
+float panel_weight_scale(Dtype dtype) { return dtype == Dtype::kFloat16 ? Float16Arithmetic::kWeightScale : 1.0f; }
+
+cudaError_t pairwise_panel_cuda(const PairwisePanel& panel, cudaStream_t stream) {
+  return with_element(panel.dtype, [&](auto element) {
+    using Element = decltype(element);
+    const auto kernel = panel.key_rows % 4 == 0 ? pairwise_panel_kernel<Element, 4> : pairwise_panel_kernel<Element, 1>;
+    return launch(kernel, grid_of(panel.rows), dim3(kPanelThreads), 0, stream, panel, panel_weight_scale(panel.dtype));
+  });
+}
+
+cudaError_t add_panel_cuda(float* sums, const float* part, float scale, int64_t count, cudaStream_t stream) {
+  constexpr int64_t kPerBlock = kSumThreads * 4;
+  return launch(add_panel_kernel, grid_of((count + kPerBlock - 1) / kPerBlock), dim3(kSumThreads), 0, stream, sums,
+                part, scale, count);
+}
+
+cudaError_t mean_row_loss_cuda(const float* row_loss, int64_t rows, float* loss, cudaStream_t stream) {
+  return launch(mean_row_loss_kernel, dim3(1), dim3(kLossThreads), 0, stream, row_loss, rows, loss);
+}
+
+}  // namespace motionops

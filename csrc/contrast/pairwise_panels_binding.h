@@ -1,0 +1,84 @@
+// The forward pass of pairwise_infonce in panels: products by torch's BLAS, the launchers of pairwise_panels.h between.
+#pragma once
+
+#include <algorithm>
+
+#include "contrast/pairwise_panels.h"
+#include "core/matrix_product_binding.h"
+
+namespace motionops {
+
+// `query` and `key` are contiguous. expected_key [N, D] and expected_query [M, D] are those of `args`, written where
+// they are wanted. `chosen_rows`: PanelRows::of.
+inline cudaError_t pairwise_infonce_forward_in_panels(const PairwiseInfonceForward& args, const Tensor& query,
+                                                      const Tensor& key, const Tensor& expected_key,
+                                                      const Tensor& expected_query, int64_t chosen_rows,
+                                                      cudaStream_t stream) {
+  const int64_t rows = args.rows, key_rows = args.key_rows, dim = args.dim;
+  const bool query_gradient = args.expected_key != nullptr, key_gradient = args.expected_query != nullptr;
+  if (rows == 0) {
+    if (key_gradient) {
+      const cudaError_t error = cudaMemsetAsync(args.expected_query, 0, key_rows * dim * sizeof(float), stream);
+      if (error != cudaSuccess) return error;
+    }
+    return cudaMemsetAsync(args.loss, 0, sizeof(float), stream);
+  }
+  const ScalarType type = key.scalar_type();
+  const bool weighted = query_gradient || key_gradient, in_place = weighted && type == ScalarType::Float;
+  const int64_t weight_bytes = type == ScalarType::Float ? 4 : 2;
+  const PanelRows panel = PanelRows::of(rows, key_rows, weight_bytes, chosen_rows);
+  const bool in_parts = key_gradient && panel.weights < rows;  // expected_query is a sum over panels
+  const Tensor queries = dense_as(matrix(query, 0, rows, dim), type), keys = matrix(key, 0, key_rows, dim);
+  // Scores, and then, when they are no longer wanted, a part of expected_query.
+  const Tensor scratch = empty(Shape{std::max(in_place ? 0 : panel.scores * key_rows, in_parts ? key_rows * dim : 0)},
+                               ScalarType::Float, key);
+  const Tensor weights = empty(Shape{weighted ? panel.weights * key_rows : 0}, type, key);
+  const Tensor row_loss = empty(Shape{rows}, ScalarType::Float, key);
+
+  PairwisePanel step{};
+  step.dtype = args.dtype;
+  step.key_rows = key_rows;
+  step.temperature = args.temperature;
+  step.rank = args.rank;
+  step.positive_logit = static_cast<float*>(args.positive_logit);
+  step.log_sum_exp = static_cast<float*>(args.log_sum_exp);
+  step.row_loss = static_cast<float*>(row_loss.mutable_data_ptr());
+  const float weight_scale = panel_weight_scale(args.dtype);
+  for (int64_t first = 0; first < rows; first += panel.weights) {
+    const int64_t count = std::min(panel.weights, rows - first);
+    for (int64_t begin = 0; begin < count; begin += panel.scores) {
+      step.first_row = first + begin;
+      step.rows = std::min(panel.scores, count - begin);
+      const Tensor scores =
+          in_place ? matrix(weights, begin * key_rows, step.rows, key_rows) : matrix(scratch, 0, step.rows, key_rows);
+      multiply(matrix(queries, step.first_row * dim, step.rows, dim), transposed(keys), scores);
+      step.scores = static_cast<const float*>(scores.const_data_ptr());
+      step.weights = weighted
+                         ? static_cast<unsigned char*>(weights.mutable_data_ptr()) + begin * key_rows * weight_bytes
+                         : nullptr;
+      const cudaError_t error = pairwise_panel_cuda(step, stream);
+      if (error != cudaSuccess) return error;
+    }
+    const Tensor panel_weights = matrix(weights, 0, weighted ? count : 0, key_rows);
+    if (query_gradient) multiply(panel_weights, keys, matrix(expected_key, first * dim, count, dim));
+    if (key_gradient) {
+      const bool start = first == 0, last = first + count == rows;
+      const Tensor part = matrix(start ? expected_query : scratch, 0, key_rows, dim);
+      multiply(transposed(panel_weights), matrix(queries, first * dim, count, dim), part);
+      if (!start || (last && weight_scale != 1.0f)) {
+        const cudaError_t error = add_panel_cuda(static_cast<float*>(args.expected_query),
+                                                 start ? nullptr : static_cast<const float*>(part.const_data_ptr()),
+                                                 last ? 1.0f / weight_scale : 1.0f, key_rows * dim, stream);
+        if (error != cudaSuccess) return error;
+      }
+    }
+  }
+  if (query_gradient && weight_scale != 1.0f) {
+    const cudaError_t error =
+        add_panel_cuda(static_cast<float*>(args.expected_key), nullptr, 1.0f / weight_scale, rows * dim, stream);
+    if (error != cudaSuccess) return error;
+  }
+  return mean_row_loss_cuda(step.row_loss, rows, static_cast<float*>(args.loss), stream);
+}
+
+}  // namespace motionops
