@@ -40,6 +40,7 @@ NEEDED = {
     "trainers": TRAINER_PARTS,
     "evaluation": (*TRAINER_PARTS, "sklearn"),
     "video": ("av", "tqdm"),
+    "learning/test_checkpoint.py": ("lightning",),
     "learning/test_run_folder.py": ("lightning", "yaml"),
     "models/test_backbones.py": ("safetensors", "torchvision"),
     "models/test_export.py": ("safetensors", "torchvision"),

@@ -18,6 +18,7 @@ FREE_TO_CHANGE = frozenset(
         "prepared",
         "raft_weights",
         "checkpoint_every",
+        "checkpoint_minutes",
         "strict",
         "cache_gib",
         "decoder",
@@ -108,7 +109,9 @@ class TrainConfig:
     log_every: int = 10
     """Steps from one line of metrics.csv to the next."""
     checkpoint_every: int = 0
-    """Steps from one last.ckpt to the next; 0: once an epoch."""
+    """Steps from one last.ckpt to the next; 0: once an epoch, and as --checkpoint-minutes says."""
+    checkpoint_minutes: float = 10.0
+    """Within an epoch, minutes after which another last.ckpt is written where --checkpoint-every is 0; 0: none is."""
     evaluation_crop: float = 1.0
     """Side of the centre crop for retrieval, as a part of the frame's short side."""
     evaluation_clips: int = 10

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from motionops.commandline import LARGEST_SEED, warn, writable_folder
 from motionops.errors import UserError
-from motionops.learning.checkpoint import NAME, AtomicCheckpointIO, Interrupted, LastCheckpoint, read_checkpoint
+from motionops.learning.checkpoint import NAME, BackgroundCheckpointIO, Interrupted, LastCheckpoint, read_checkpoint
 from motionops.learning.compiling import compiled
 from motionops.learning.config import FREE_TO_CHANGE, TrainConfig
 from motionops.learning.dali_batches import check_dali, check_reads_frames
@@ -113,7 +113,10 @@ def train(
     if first_rank:
         start_folder(config.output, config, resumed)
 
-    saving = LastCheckpoint(config.output, config.checkpoint_every or module.steps_per_epoch)
+    every, minutes = config.checkpoint_every, 0.0
+    if not every:
+        every, minutes = module.steps_per_epoch, config.checkpoint_minutes
+    saving = LastCheckpoint(config.output, every, minutes)
     dataset = make_dataset(config, videos)
     if config.decoder == "dali":
         check_reads_frames(dataset)
@@ -175,7 +178,7 @@ def make_trainer(config: TrainConfig, devices: int, nodes: int, run_loggers: Any
         max_epochs=1,
         logger=run_loggers,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[BackgroundCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -253,7 +256,7 @@ def check_numbers(config: TrainConfig) -> None:
         raise UserError(f"--seed: must be at most {LARGEST_SEED}, got {config.seed}")
     if not 0 < config.learning_rate < float("inf"):
         raise UserError(f"--learning-rate: must be positive, got {config.learning_rate}")
-    for name in ("weight_decay", "warmup_epochs", "cache_gib"):
+    for name in ("weight_decay", "warmup_epochs", "cache_gib", "checkpoint_minutes"):
         if not 0 <= getattr(config, name) < float("inf"):
             raise UserError(f"{flag(name)}: must not be negative, got {getattr(config, name)}")
     if any(epoch < 1 for epoch in config.milestones):

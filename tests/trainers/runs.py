@@ -38,15 +38,17 @@ def finished(line):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def interrupted(line, output, steps, number=signal.SIGKILL, group=False):
+def interrupted(line, output, steps, number=signal.SIGKILL, group=False, moment=lambda done: True):
     """Start a run, send it a signal when it has logged so many steps, and return its exit status and text.
 
     `group`: to all processes, its workers too, as a terminal's Ctrl-C and a batch system do.
+    `moment`: whether it is time, of the steps that are logged.
     """
     process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
     metrics, end = output / "metrics.csv", time.monotonic() + 240
     while time.monotonic() < end and process.poll() is None:
-        if metrics.exists() and len(metrics.read_text().splitlines()) > steps:
+        done = len(metrics.read_text().splitlines()) - 1 if metrics.exists() else 0
+        if done >= steps and moment(done):
             break
         time.sleep(0.01)
     if group:

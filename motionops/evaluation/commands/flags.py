@@ -104,4 +104,6 @@ class TrainingFlags:
     log_every: int = 10
     """Steps from one line of metrics.csv to the next."""
     checkpoint_every: int = 0
-    """Steps from one last.ckpt to the next; 0: once an epoch."""
+    """Steps from one last.ckpt to the next; 0: once an epoch, and as --checkpoint-minutes says."""
+    checkpoint_minutes: float = 10.0
+    """Within an epoch, minutes after which another last.ckpt is written where --checkpoint-every is 0; 0: none is."""

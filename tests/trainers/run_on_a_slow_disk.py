@@ -1,0 +1,34 @@
+"""A trainer whose checkpoints take a second to write, the first half of the bytes before it.
+
+python tests/trainers/run_on_a_slow_disk.py trainers/fima.py [FLAGS]
+"""
+
+import io
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from motionops.commandline import run
+
+SECONDS = 1.0
+
+
+def save_slowly(value, file, save=torch.save):
+    whole = io.BytesIO()
+    save(value, whole)
+    half = len(whole.getbuffer()) // 2
+    file.write(whole.getbuffer()[:half])
+    file.flush()
+    time.sleep(SECONDS)
+    file.write(whole.getbuffer()[half:])
+
+
+if __name__ == "__main__":
+    script = Path(sys.argv.pop(1))
+    sys.path.insert(0, str(script.parent))
+    torch.save = save_slowly
+    trainer = import_module(script.stem)
+    sys.exit(run(trainer.main, type(trainer.PRESETS["demo"]), trainer.PRESETS))
