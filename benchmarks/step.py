@@ -127,10 +127,16 @@ class Steps:
         }
         words = [word for flag, value in flags.items() for word in (f"--{flag}", *map(str, listed(value)))]
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.tiny else {}
+        paths = [path for path in [os.environ.get("PYTHONPATH")] if path]  # where wheels were unpacked
         try:
             done = subprocess.run(
                 [sys.executable, TRAINERS / f"{name}.py", *words],
-                env={**os.environ, "PYTHONPATH": str(ROOT), "MOTIONOPS_CACHE": str(self.folder / "cache"), **hidden},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(ROOT), *paths]),
+                    "MOTIONOPS_CACHE": str(self.folder / "cache"),
+                    **hidden,
+                },
                 capture_output=True,
                 text=True,
                 errors="replace",

@@ -8,6 +8,7 @@
 //            sum_groups -> dweight, dbias; grad_input (dy or d residual, x -> dx)
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "core/device_types.h"
 #include "core/launch.h"
@@ -18,7 +19,9 @@ namespace motionops {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kInFlight = 4;      // rows whose loads a thread has on their way
+// Rows whose loads a thread has on their way; of double, four would take more registers than an sm_80 gives.
+template <typename T>
+constexpr int kInFlight = std::is_same_v<T, double> ? 2 : 4;
 constexpr int kMostColumns = 64;  // packs of a tile
 constexpr int kMostGroups = 240;  // in one launch: they are among its parameters
 constexpr int kFewestRows = 16;   // of a thread, where there are that many: less does not pay for the merging
@@ -72,14 +75,14 @@ struct Place {
   }
 
   // use(row) for the rows of this thread, all loads of `load(row)` of a few rows before the first use(row, loaded).
-  template <typename Load, typename Use>
+  template <typename T, typename Load, typename Use>
   __device__ void each_row(const Plan& plan, const Load& load, const Use& use) const {
-    for (int64_t row = first + lane; row < last; row += kInFlight * plan.lanes) {
-      decltype(load(row)) loaded[kInFlight];
+    for (int64_t row = first + lane; row < last; row += kInFlight<T> * plan.lanes) {
+      decltype(load(row)) loaded[kInFlight<T>];
 #pragma unroll
-      for (int i = 0; i < kInFlight; ++i) loaded[i] = load(min(row + i * plan.lanes, last - 1));
+      for (int i = 0; i < kInFlight<T>; ++i) loaded[i] = load(min(row + i * plan.lanes, last - 1));
 #pragma unroll
-      for (int i = 0; i < kInFlight; ++i) {
+      for (int i = 0; i < kInFlight<T>; ++i) {
         if (row + i * plan.lanes < last) use(row + i * plan.lanes, loaded[i]);
       }
     }
@@ -174,7 +177,7 @@ __global__ void __launch_bounds__(kThreads)
     load_first(common, input + place.base, place, plan);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) origin[i] = device_widen(start.values[i]);
-    place.each_row(plan, load, [&](int64_t, const Pack<T, kWidth>& pack) {
+    place.template each_row<T>(plan, load, [&](int64_t, const Pack<T, kWidth>& pack) {
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
         const W distance = device_widen(pack.values[i]) - origin[i];
@@ -291,7 +294,7 @@ __global__ void __launch_bounds__(kThreads)
   load_channels(shift, bias, place, plan, false);
   load_scale(scale, weight, var, eps, place, plan);
   const int64_t base = place.base + place.column;
-  place.each_row(
+  place.template each_row<T>(
       plan,
       [&](int64_t row) {
         const int64_t at = base + row * plan.width;
@@ -340,7 +343,7 @@ __global__ void __launch_bounds__(kThreads)
       Pack<T, kWidth> grad, value, through;
     };
     const int64_t base = place.base + place.column;
-    place.each_row(
+    place.template each_row<T>(
         plan,
         [&](int64_t row) {
           const int64_t at = base + row * plan.width;
@@ -461,7 +464,7 @@ __global__ void __launch_bounds__(kThreads)
   load_scale(scale, weight, var, eps, place, plan);
   if constexpr (kMask == Mask::kRecomputed) load_channels(shift, bias, place, plan, false);
   const int64_t base = place.base + place.column;
-  place.each_row(
+  place.template each_row<T>(
       plan,
       [&](int64_t row) {
         const int64_t at = base + row * plan.width;

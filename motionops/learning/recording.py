@@ -12,8 +12,9 @@ from motionops.models.batch_norm import differentiable_twice_behind
 
 @contextmanager
 def recorded(network: nn.Module) -> Iterator[list[Tensor]]:
-    """The outputs of `network.last_convolution` while the context lasts, one for each call, with their graphs; gradients
-    with respect to them can be differentiated again::
+    """The outputs of `network.last_convolution` while the context lasts, one for each call, with their graphs.
+
+    Gradients with respect to them can be differentiated again::
 
     with recorded(backbone) as outputs:
         features = backbone(clip)

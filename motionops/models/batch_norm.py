@@ -65,19 +65,23 @@ class BatchNorm3d(nn.BatchNorm3d):
     def _move_running_statistics(self, mean: Tensor, var: Tensor, groups: Sequence[int], positions: int) -> None:
         """Towards the groups' statistics, one after the other: r <- (1 - m) r + m s, with the unbiased variance."""
         self.num_batches_tracked.add_(len(groups))
+        # All of it on the statistics' device: numbers that come from the host would make it wait.
         if self.momentum is None:  # the mean of all that were seen
-            shares = [1.0 / int(self.num_batches_tracked)] * len(groups)
-            kept = 1.0 - sum(shares)
+            shares = (1.0 / self.num_batches_tracked).expand(len(groups)).to(mean.dtype)
+            kept = 1.0 - shares.sum()
         else:
+            later = torch.arange(len(groups) - 1, -1, -1, device=mean.device, dtype=mean.dtype)
+            shares = self.momentum * (1.0 - self.momentum) ** later
             kept = (1.0 - self.momentum) ** len(groups)
-            shares = [self.momentum * (1.0 - self.momentum) ** later for later in reversed(range(len(groups)))]
         counts = [samples * positions for samples in groups]
-        unbiased = [share * count / max(count - 1, 1) for share, count in zip(shares, counts, strict=True)]
-        for running, statistic, weights in ((self.running_mean, mean, shares), (self.running_var, var, unbiased)):
-            if len(groups) == 1:
-                running.mul_(kept).add_(statistic[0].to(running.dtype), alpha=weights[0])
-            else:
-                running.copy_(torch.addmv(running, statistic.T, statistic.new_tensor(weights), beta=kept))
+        unbiased = [count / max(count - 1, 1) for count in counts]
+        alike = len(set(unbiased)) == 1
+        correction = unbiased[0] if alike else torch.cat([shares.new_full((1,), value) for value in unbiased])
+        for running, statistic, weights in (
+            (self.running_mean, mean, shares),
+            (self.running_var, var, shares * correction),
+        ):
+            running.copy_(kept * running + weights @ statistic)
 
 
 def takes_groups(network: nn.Module) -> bool:

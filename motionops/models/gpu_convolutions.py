@@ -1,10 +1,10 @@
 """Convolutions as a GPU's units for 16-bit numbers want them; parameters, names and results stay what they are.
 
 The units take channels by eights. Others go through a copy that fills them up before each convolution, and through
-slower kernels: R(2+1)D-18's 45, 230, 460 and 921 channels take 1.2 to 4 times the time of 48, 232, 464 and 928 (an H200,
-cuDNN 9.19, bfloat16). So channels that stay between two convolutions are filled up with zeros in the weights. And the
-first convolution, of 3 channels with a stride of 2, is none for the units at all (18 of their 700 TFLOP/s): over the
-four pixels that a stride skips, as channels, it is an ordinary one.
+slower kernels: R(2+1)D-18's 45, 230, 460 and 921 channels take 1.3 to 4.2 times the time of 48, 232, 464 and 928 (192
+clips on an H200, cuDNN 9.19, bfloat16). So channels that stay between two convolutions are filled up with zeros in the
+weights. And the first convolution, of 3 channels with a stride of 2, is none for the units at all (18 of their 700
+TFLOP/s): over the four pixels that a stride skips, as channels, it is an ordinary one.
 """
 
 from __future__ import annotations

@@ -46,9 +46,9 @@ def test_a_gradient_behind_it_can_be_differentiated_again_in_training():
     step = 1e-6  # the derivative along all biases, by its definition
     difference = (gradient(2.0 + step).square().sum() - gradient(2.0 - step).square().sum()) / (2 * step)
     torch.testing.assert_close(found.sum(), difference.detach(), rtol=1e-6, atol=1e-8)
+    outputs = network.last_convolution(clip)
+    (grad,) = torch.autograd.grad(network.norm(outputs).square().sum(), outputs, create_graph=True)
     with pytest.raises(RuntimeError, match="ghost_batch_norm: its gradient cannot be differentiated again"):
-        outputs = network.last_convolution(clip)
-        (grad,) = torch.autograd.grad(network.norm(outputs).square().sum(), outputs, create_graph=True)
         grad.square().sum().backward()
 
 
