@@ -67,7 +67,7 @@ class BatchNorm3d(nn.BatchNorm3d):
         self.num_batches_tracked.add_(len(groups))
         # All of it on the statistics' device: numbers that come from the host would make it wait.
         if self.momentum is None:  # the mean of all that were seen
-            shares = (1.0 / self.num_batches_tracked).expand(len(groups)).to(mean.dtype)
+            shares = (1.0 / self.num_batches_tracked.to(mean.dtype)).expand(len(groups))
             kept = 1.0 - shares.sum()
         else:
             later = torch.arange(len(groups) - 1, -1, -1, device=mean.device, dtype=mean.dtype)
