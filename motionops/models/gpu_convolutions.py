@@ -3,8 +3,8 @@
 The units take channels by eights. Others go through a copy that fills them up before each convolution, and through
 slower kernels: R(2+1)D-18's 45, 230, 460 and 921 channels take 1.3 to 4.2 times the time of 48, 232, 464 and 928 (192
 clips on an H200, cuDNN 9.19, bfloat16). So channels that stay between two convolutions are filled up with zeros in the
-weights. (The first convolution, of 3 channels with a stride of 2, as one of the 12 channels of each four pixels: 7.1 ms of
-240 clips where filling up its 45 outputs alone gives 6.4. So it is left as it is.)
+weights. (The first convolution, of 3 channels with a stride of 2, as one of the 12 channels of each four pixels: 7.1 ms
+of 240 clips where filling up its 45 outputs alone gives 6.4. So it is left as it is.)
 """
 
 from __future__ import annotations
@@ -37,11 +37,7 @@ class FilledConv3d(nn.Conv3d):
 
 def is_for_the_units(input: Tensor) -> bool:
     """Whether a convolution of it is one of 16-bit numbers on a GPU."""
-    return input.is_cuda and (_is_cast(input) or input.dtype in (torch.bfloat16, torch.float16))
-
-
-def _is_cast(input: Tensor) -> bool:
-    return torch.is_autocast_enabled(input.device.type)
+    return input.is_cuda and (torch.is_autocast_enabled("cuda") or input.dtype in (torch.bfloat16, torch.float16))
 
 
 def fill(weight: Tensor, inputs: int, outputs: int) -> Tensor:
