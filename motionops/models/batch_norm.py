@@ -81,7 +81,8 @@ class BatchNorm3d(nn.BatchNorm3d):
             (self.running_mean, mean, shares),
             (self.running_var, var, shares * correction),
         ):
-            running.copy_(kept * running + weights @ statistic)
+            # No matrix product: autocast would round it to 16 bits.
+            running.copy_(kept * running + (weights[:, None] * statistic).sum(dim=0))
 
 
 def takes_groups(network: nn.Module) -> bool:

@@ -98,3 +98,13 @@ def test_a_copy_is_a_network_of_its_own():
     for one, other in zip(network.buffers(), build_backbone("r3d_small").buffers(), strict=True):
         assert torch.equal(one, other)
     assert all(norm.num_batches_tracked == 2 for norm in twin.modules() if isinstance(norm, BatchNorm3d))
+
+
+def test_running_statistics_stay_float32_under_autocast():
+    torch.manual_seed(0)
+    plain, cast = BatchNorm3d(3), BatchNorm3d(3)
+    clip = torch.randn(4, 3, 2, 3, 3).bfloat16()
+    in_groups(plain, clip, [2, 2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        in_groups(cast, clip, [2, 2])
+    assert_same_statistics(cast, plain)
