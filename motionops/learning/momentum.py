@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from motionops.arrays import to_device
+from motionops.layers.batch_norm import in_groups, takes_groups
 from motionops.learning.distributed import exchange, world
-from motionops.models.batch_norm import in_groups, takes_groups
 
 # Values of the clips of one call. On a GPU many clips fill the multiprocessors of a network's last stages; their
 # activations bound them (the first stage of R(2+1)D-18: 2.8 GB of 192 clips of 16 x 112 x 112, in bfloat16). On a CPU a

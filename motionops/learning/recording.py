@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from motionops.models.batch_norm import differentiable_twice_behind
+from motionops.layers.batch_norm import differentiable_twice_behind
 
 
 @contextmanager

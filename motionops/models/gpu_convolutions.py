@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from motionops.models.batch_norm import BatchNorm3d
+from motionops.layers.batch_norm import BatchNorm3d
 
 CHANNELS = 8  # that 16 bytes hold
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from motionops.models.batch_norm import BatchNorm3d
+from motionops.layers.batch_norm import BatchNorm3d
 from motionops.models.joined import convolve_joined
 
 # Output channels of each Inception block: 1x1; 1x1 then 3x3; 1x1 then 3x3; 1x1 behind the pooling.

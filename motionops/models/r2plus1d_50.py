@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from motionops.models.batch_norm import BatchNorm3d
+from motionops.layers.batch_norm import BatchNorm3d
 
 BLOCKS = (3, 4, 6, 3)
 EXPANSION = 4

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from motionops.models.batch_norm import BatchNorm3d
+from motionops.layers.batch_norm import BatchNorm3d
 
 EXPANSION = 4
 WIDTHS = (64, 128, 256, 512)

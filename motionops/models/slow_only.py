@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.models.video import r3d_18 as torchvision_r3d_18
 
-from motionops.models.batch_norm import BatchNorm3d
+from motionops.layers.batch_norm import BatchNorm3d
 
 BLOCKS = (3, 4, 6, 3)  # of ResNet-50
 EXPANSION = 4

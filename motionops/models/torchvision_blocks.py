@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.modules import batchnorm
 from torchvision.models.video.resnet import BasicBlock
 
-from motionops.models.batch_norm import BatchNorm3d
+from motionops.layers.batch_norm import BatchNorm3d
 
 
 class ResidualBlock(BasicBlock):
@@ -23,7 +24,7 @@ def join_norms(network: nn.Module) -> None:
     In the place of a ReLU that was taken over there is an Identity, so that the parameters keep their names.
     """
     for module in network.modules():
-        if type(module) is nn.BatchNorm3d:
+        if type(module) is batchnorm.BatchNorm3d:
             module.__class__ = BatchNorm3d
             module.relu, module.groups, module.differentiated_twice = False, None, False
     for module in network.modules():
@@ -32,6 +33,6 @@ def join_norms(network: nn.Module) -> None:
                 if isinstance(module[place], BatchNorm3d) and type(module[place + 1]) is nn.ReLU:
                     module[place].relu = True
                     module[place + 1] = nn.Identity()
-        elif type(module) is BasicBlock:
+        elif type(module) is BasicBlock and isinstance(module.conv2[1], BatchNorm3d):
             module.__class__ = ResidualBlock
             module.conv2[1].relu = True

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from motionops.layers.batch_norm import BatchNorm3d
 from motionops.learning.recording import recorded
-from motionops.models.batch_norm import BatchNorm3d
 
 
 class Small(nn.Module):

@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional
 from torchvision.models.video import r2plus1d_18 as torchvision_r2plus1d_18
 
+from motionops.layers.batch_norm import BatchNorm3d, in_groups, takes_groups
 from motionops.models import build_backbone
 from motionops.models.backbones import BACKBONES
-from motionops.models.batch_norm import BatchNorm3d, in_groups, takes_groups
 
 
 def pair(channels=6, **settings):
