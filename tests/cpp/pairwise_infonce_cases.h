@@ -35,7 +35,7 @@ void run_case(Dtype dtype, const Case& c, bool tensor_cores, bool tf32, const Fo
                                             kept, expected_query.data()});
   backward(motionops::PairwiseInfonceBackward{dtype, query.storage.data(), key.storage.data(), &grad_loss,
                                               positive.data(), log_sum_exp.data(), kept, expected_query.data(), c.rows,
-                                              c.key_rows, c.dim, kTemperature, tf32,
+                                              c.key_rows, c.dim, kTemperature, tf32, false,
                                               c.query_gradient ? grad_query.data() : nullptr, grad_key.data()});
 
   std::vector<const double*> columns;
