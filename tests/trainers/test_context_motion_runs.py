@@ -53,7 +53,7 @@ def arguments(config, *more, **how):
 
 
 def test_a_run_writes_everything_and_its_losses_fall(shapes, tmp_path):
-    config = tiny(shapes, tmp_path / "run", test_list=shapes / "test.txt", epochs=20, learning_rate=5e-3)
+    config = tiny(shapes, tmp_path / "run", test_list=shapes / "test.txt", epochs=20, learning_rate=5e-3, seed=1)
     assert context_motion.main(config) == 0
     assert {path.name for path in (config.output / "report").iterdir()} >= {"training.png", "motion.png"}
     rows = losses(config.output)
