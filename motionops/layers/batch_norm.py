@@ -37,7 +37,11 @@ class BatchNorm3d(nn.BatchNorm3d):
         self.differentiated_twice = False
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
-        """``input [N, C, T, H, W]``, normalised; ``residual`` is added before ReLU."""
+        """``input [N, C, T, H, W]``, normalised; ``residual`` is added before ReLU.
+
+        Raises:
+            ValueError: in training, a group of one value a channel: it would be normalised to nothing.
+        """
         self._check_input_dim(input)
         weight, bias = self.weight, self.bias
         filled = input.shape[1] - self.num_features
@@ -52,6 +56,11 @@ class BatchNorm3d(nn.BatchNorm3d):
                 output = output + residual
             return functional.relu(output) if self.relu else output
         groups = self.groups or (input.shape[0],)
+        if self.training and min(groups) * input[:1, 0].numel() == 1:
+            raise ValueError(
+                "BatchNorm3d: a group must have more than one value of a channel in training, got groups of "
+                f"{list(groups)} samples of {list(input.shape)}"
+            )
         normalise = ghost_batch_norm_reference if self.differentiated_twice else ghost_batch_norm
         output, mean, var = normalise(
             input, weight, bias, groups=groups, residual=residual, relu=self.relu, eps=self.eps

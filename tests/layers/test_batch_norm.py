@@ -58,6 +58,18 @@ def test_groups_in_one_call_are_calls_of_their_own(groups, momentum):
     torch.testing.assert_close(ours(clip), functional.relu(theirs(clip)), rtol=1e-12, atol=1e-12)
 
 
+def test_statistics_of_one_value_are_refused_as_torch_does():
+    ours, theirs = pair()
+    clips = torch.rand(3, 6, 1, 1, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        theirs(clips[:1])
+    with pytest.raises(ValueError, match=r"more than one value of a channel in training, got groups of \[2, 1\]"):
+        in_groups(ours, clips, [2, 1])
+    with pytest.raises(ValueError, match="more than one value of a channel"):
+        ours(clips[:1])
+    assert ours.eval()(clips[:1]).shape == (1, 6, 1, 1, 1)
+
+
 def test_groups_are_forgotten_when_the_network_fails():
     network = nn.Sequential(BatchNorm3d(6), nn.Conv3d(5, 2, 1))
     with pytest.raises(RuntimeError):
