@@ -1,4 +1,4 @@
-// The streaming softmax on the CPU: work split, target choice and merging. The kernels are in streaming_softmax_cpu.inl.
+// The streaming softmax on the CPU: work split and merging. The kernels are in streaming_softmax_cpu.inl.
 #include "contrast/streaming_softmax_cpu.h"
 
 #include <algorithm>
@@ -84,92 +84,8 @@ struct KeptPanel {
   std::unique_ptr<T[]> row;          // [rows][row_stride] weight / sum · row
 };
 
-namespace baseline {
-#define MOTIONOPS_VECTOR_BYTES 16
-#define MOTIONOPS_STRIP_VECTORS 2
-#include "contrast/streaming_softmax_cpu.inl"
-#undef MOTIONOPS_VECTOR_BYTES
-#undef MOTIONOPS_STRIP_VECTORS
-}  // namespace baseline
-
-#if MOTIONOPS_SIMD_X86
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-namespace avx2 {
-#define MOTIONOPS_VECTOR_BYTES 32
-#define MOTIONOPS_STRIP_VECTORS 2
-#include "contrast/streaming_softmax_cpu.inl"
-#undef MOTIONOPS_VECTOR_BYTES
-#undef MOTIONOPS_STRIP_VECTORS
-}  // namespace avx2
-#ifdef __clang__
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
-                             apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
-#endif
-namespace avx512 {
-#define MOTIONOPS_VECTOR_BYTES 64
-#define MOTIONOPS_STRIP_VECTORS 4
-#include "contrast/streaming_softmax_cpu.inl"
-#undef MOTIONOPS_VECTOR_BYTES
-#undef MOTIONOPS_STRIP_VECTORS
-}  // namespace avx512
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif  // MOTIONOPS_SIMD_X86
-
-template <typename T>
-void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t rows, int64_t column_begin,
-                  int64_t column_end, SoftmaxState<T>& state, PanelScratch<T>& scratch, KeptPanel<T>* kept) {
-#if MOTIONOPS_SIMD_X86
-  if (simd_target() == SimdTarget::kAvx512) {
-    return avx512::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch, kept);
-  }
-  if (simd_target() == SimdTarget::kAvx2) {
-    return avx2::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch, kept);
-  }
-#endif
-  baseline::softmax_item(problem, row_begin, rows, column_begin, column_end, state, scratch, kept);
-}
-
-template <typename T>
-void expected_row_item(const StreamingSoftmax<T>& problem, std::span<const KeptPanel<T>> kept, int64_t begin,
-                       int64_t columns, T* sum) {
-#if MOTIONOPS_SIMD_X86
-  if (simd_target() == SimdTarget::kAvx512) {
-    return avx512::expected_row_item(problem, kept, begin, columns, sum);
-  }
-  if (simd_target() == SimdTarget::kAvx2) {
-    return avx2::expected_row_item(problem, kept, begin, columns, sum);
-  }
-#endif
-  baseline::expected_row_item(problem, kept, begin, columns, sum);
-}
-
-template <typename T>
-void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64_t rows, PanelScratch<T>& scratch,
-                   T* gradient) {
-#if MOTIONOPS_SIMD_X86
-  if (simd_target() == SimdTarget::kAvx512) {
-    return avx512::gradient_item(problem, row_begin, rows, scratch, gradient);
-  }
-  if (simd_target() == SimdTarget::kAvx2) {
-    return avx2::gradient_item(problem, row_begin, rows, scratch, gradient);
-  }
-#endif
-  baseline::gradient_item(problem, row_begin, rows, scratch, gradient);
-}
+#define MOTIONOPS_SIMD_FILE "contrast/streaming_softmax_cpu.inl"
+#include "core/simd_targets.inl"
 
 // The states of all column ranges of one panel give its rows' results.
 template <typename T>
@@ -239,7 +155,8 @@ void softmax_with_kept_panels(const StreamingSoftmax<T>& problem, int64_t panels
       std::vector<T> sum(kBlockColumns * kept[0].row_stride);
       for (int64_t item = next_item(); item < blocks; item = next_item()) {
         const int64_t begin = item * kBlockColumns;
-        expected_row_item<T>(problem, group, begin, std::min(kBlockColumns, columns - begin), sum.data());
+        MOTIONOPS_SIMD_CALL(
+            expected_row_item<T>(problem, group, begin, std::min(kBlockColumns, columns - begin), sum.data()));
       }
     });
   }
@@ -290,8 +207,8 @@ void streaming_softmax(const StreamingSoftmax<T>& problem, const Parallel& paral
   auto run_item = [&](int64_t item, SoftmaxState<T>& state, PanelScratch<T>& scratch, KeptPanel<T>* kept) {
     const int64_t row_begin = item % panels * kPanelRows<T>;
     const int64_t column_begin = std::min(item / panels * range_columns, columns);
-    softmax_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), column_begin,
-                 std::min(column_begin + range_columns, columns), state, scratch, kept);
+    MOTIONOPS_SIMD_CALL(softmax_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), column_begin,
+                                     std::min(column_begin + range_columns, columns), state, scratch, kept));
   };
   auto merge = [&](int64_t panel, std::span<const SoftmaxState<T>* const> states) {
     const int64_t row_begin = panel * kPanelRows<T>;
@@ -344,7 +261,8 @@ void streaming_gradient(const StreamingGradient<T>& problem, const Parallel& par
     std::vector<T> gradient(problem.dim * kPanelRows<T>);
     for (int64_t panel = next_item(); panel < panels; panel = next_item()) {
       const int64_t row_begin = panel * kPanelRows<T>;
-      gradient_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), scratch, gradient.data());
+      MOTIONOPS_SIMD_CALL(
+          gradient_item(problem, row_begin, std::min(kPanelRows<T>, rows - row_begin), scratch, gradient.data()));
     }
   });
 }

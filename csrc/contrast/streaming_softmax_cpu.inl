@@ -1,5 +1,5 @@
-// The kernels of the streaming softmax, compiled once for each SIMD target: included by streaming_softmax_cpu.cpp inside
-// a namespace of its own, with MOTIONOPS_VECTOR_BYTES and MOTIONOPS_STRIP_VECTORS set. No include guard, no includes.
+// The kernels of the streaming softmax, compiled once for each SIMD target: included by streaming_softmax_cpu.cpp through
+// core/simd_targets.inl. No include guard, no includes.
 //
 // Everything is held transposed: a panel of rows is packed as [D][rows], so that a vector register holds one element of
 // several rows, and both products are the same micro-kernel with broadcast column elements:
@@ -131,7 +131,8 @@ inline __attribute__((always_inline)) void multiply_tile(const T* a, int64_t a_s
 template <typename T, int J, bool kAlongFeatures, bool kAccumulate>
 inline void multiply_strips(const T* a, int64_t stride, int64_t rows, const T* b, int64_t b_stride, int64_t depth,
                             T scale, T* c) {
-  constexpr int kStrip = MOTIONOPS_STRIP_VECTORS;
+  // Of the registers 6 kStrip hold a tile's sums, kStrip its rows and one a column's element: 15 of 16, 29 of 32.
+  constexpr int kStrip = MOTIONOPS_VECTOR_REGISTERS / 8;
   constexpr int64_t kLanes = Simd<T>::kLanes;
   int64_t r = 0;
   for (; r + kStrip * kLanes <= rows; r += kStrip * kLanes) {

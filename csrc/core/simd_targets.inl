@@ -1,6 +1,7 @@
 // Compiles MOTIONOPS_SIMD_FILE once for each SIMD target, in the namespaces baseline, avx2 and avx512 of the place where
 // this is included; MOTIONOPS_SIMD_CALL then calls a function of the file for the target in use. In the file,
-// MOTIONOPS_VECTOR_BYTES is the width of a vector register. No include guard: a source includes it once a file.
+// MOTIONOPS_VECTOR_BYTES is the width of a vector register and MOTIONOPS_VECTOR_REGISTERS the number of them. No include
+// guard: a source includes it once a file.
 //
 //   #define MOTIONOPS_SIMD_FILE "flow/motion_map_cpu.inl"
 //   #include "core/simd_targets.inl"
@@ -8,8 +9,10 @@
 //   MOTIONOPS_SIMD_CALL(map_rows(args, first, last));
 namespace baseline {
 #define MOTIONOPS_VECTOR_BYTES 16
+#define MOTIONOPS_VECTOR_REGISTERS 16
 #include MOTIONOPS_SIMD_FILE
 #undef MOTIONOPS_VECTOR_BYTES
+#undef MOTIONOPS_VECTOR_REGISTERS
 }  // namespace baseline
 
 #if MOTIONOPS_SIMD_X86
@@ -21,8 +24,10 @@ namespace baseline {
 #endif
 namespace avx2 {
 #define MOTIONOPS_VECTOR_BYTES 32
+#define MOTIONOPS_VECTOR_REGISTERS 16
 #include MOTIONOPS_SIMD_FILE
 #undef MOTIONOPS_VECTOR_BYTES
+#undef MOTIONOPS_VECTOR_REGISTERS
 }  // namespace avx2
 #ifdef __clang__
 #pragma clang attribute pop
@@ -35,8 +40,10 @@ namespace avx2 {
 #endif
 namespace avx512 {
 #define MOTIONOPS_VECTOR_BYTES 64
+#define MOTIONOPS_VECTOR_REGISTERS 32
 #include MOTIONOPS_SIMD_FILE
 #undef MOTIONOPS_VECTOR_BYTES
+#undef MOTIONOPS_VECTOR_REGISTERS
 }  // namespace avx512
 #ifdef __clang__
 #pragma clang attribute pop

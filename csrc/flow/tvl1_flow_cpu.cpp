@@ -46,48 +46,8 @@ inline void cubic_weights(Real t, Real* weights) {
 #pragma GCC diagnostic ignored "-Wpsabi"
 #endif
 
-namespace baseline {
-#include "flow/tvl1_flow_cpu.inl"
-}  // namespace baseline
-
-#if MOTIONOPS_SIMD_X86
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-namespace avx2 {
-#include "flow/tvl1_flow_cpu.inl"
-}  // namespace avx2
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
-                             apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
-#endif
-namespace avx512 {
-#include "flow/tvl1_flow_cpu.inl"
-}  // namespace avx512
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif  // MOTIONOPS_SIMD_X86
-
-template <typename Real>
-void solve_scale(const Planes<Real>& planes, const Real* first, const Real* packed, Real* padded,
-                 const Tvl1Flow& args) {
-#if MOTIONOPS_SIMD_X86
-  if (simd_target() == SimdTarget::kAvx512) return avx512::solve_scale(planes, first, packed, padded, args);
-  if (simd_target() == SimdTarget::kAvx2) return avx2::solve_scale(planes, first, packed, padded, args);
-#endif
-  baseline::solve_scale(planes, first, packed, padded, args);
-}
+#define MOTIONOPS_SIMD_FILE "flow/tvl1_flow_cpu.inl"
+#include "core/simd_targets.inl"
 
 // Bilinear, pixel centres at half-integers, edges clamped.
 template <typename Real>
@@ -199,7 +159,7 @@ class Solver {
                                 dual(2),
                                 dual(3)};
       pack(seconds[i], level, packed_.data());
-      solve_scale(planes, firsts[i], packed_.data(), padded_.data(), args_);
+      MOTIONOPS_SIMD_CALL(solve_scale(planes, firsts[i], packed_.data(), padded_.data(), args_));
     }
     for (int64_t axis = 0; axis < 2; ++axis) {
       for (int64_t y = 0; y < args_.height; ++y) {

@@ -1,4 +1,4 @@
-// The work on one pair, compiled once for each SIMD target: included by tvl1_flow_cpu.cpp inside a namespace of its own.
+// The work on one pair, compiled once for each SIMD target: included by tvl1_flow_cpu.cpp through core/simd_targets.inl.
 // No include guard, no includes.
 
 // A new row of u and v from the rows of the dual variables at and above it. At x - 1 = -1 lies a column of zeros.

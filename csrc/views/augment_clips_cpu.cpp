@@ -128,47 +128,8 @@ struct Scratch {
   std::vector<Real> line;                   // of the source, interleaved; or padded, of the view
 };
 
-namespace baseline {
-#include "views/augment_clips_cpu.inl"
-}  // namespace baseline
-
-#if MOTIONOPS_SIMD_X86
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-namespace avx2 {
-#include "views/augment_clips_cpu.inl"
-}  // namespace avx2
-#ifdef __clang__
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
-                             apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
-#endif
-namespace avx512 {
-#include "views/augment_clips_cpu.inl"
-}  // namespace avx512
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif  // MOTIONOPS_SIMD_X86
-
-template <typename T, typename Real>
-void run_frames(const AugmentClips& args, const Clip<Real>& clip, Scratch<Real>& scratch, int64_t begin, int64_t end) {
-#if MOTIONOPS_SIMD_X86
-  if (simd_target() == SimdTarget::kAvx512) return avx512::frames<T, Real>(args, clip, scratch, begin, end);
-  if (simd_target() == SimdTarget::kAvx2) return avx2::frames<T, Real>(args, clip, scratch, begin, end);
-#endif
-  baseline::frames<T, Real>(args, clip, scratch, begin, end);
-}
+#define MOTIONOPS_SIMD_FILE "views/augment_clips_cpu.inl"
+#include "core/simd_targets.inl"
 
 template <typename T>
 void run(const AugmentClips& args, const Parallel& parallel) {
@@ -183,7 +144,7 @@ void run(const AugmentClips& args, const Parallel& parallel) {
       const int64_t b = begin / args.frames, first = begin % args.frames;
       const int64_t count = std::min(args.frames - first, end - begin);
       set_clip(args, b, clip);
-      run_frames<T, Real>(args, clip, scratch, first, first + count);
+      MOTIONOPS_SIMD_CALL(frames<T, Real>(args, clip, scratch, first, first + count));
       begin += count;
     }
   });

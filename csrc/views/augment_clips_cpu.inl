@@ -1,6 +1,6 @@
-// The work on one frame, compiled once for each SIMD target: included by augment_clips_cpu.cpp inside a namespace of its
-// own. No include guard, no includes. All loops run over planes of contiguous values and have no branch inside, so that
-// the compiler vectorises them.
+// The work on one frame, compiled once for each SIMD target: included by augment_clips_cpu.cpp through
+// core/simd_targets.inl. No include guard, no includes. All loops run over planes of contiguous values and have no branch
+// inside, so that the compiler vectorises them.
 
 // dst[i] = (1 - weight) · upper[i] + weight · lower[i], for pixels [first, last] of two lines; interleaved RGB.
 template <typename Real>

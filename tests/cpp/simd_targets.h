@@ -18,6 +18,7 @@ void for_simd_targets(const Test& test) {
     const pid_t child = fork();
     if (child == 0) {
       setenv("MOTIONOPS_SIMD", names[target], 1);
+      failures = 0;  // those of the targets before are not this one's
       test(motionops::SerialParallel());
       test(ThreadParallel(3));
       _exit(failures == 0 ? 0 : 1);
