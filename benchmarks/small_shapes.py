@@ -104,7 +104,7 @@ def augment_clips(device: torch.device) -> None:
     looks = motionops.Appearance.sample(
         2, jitter_probability=1.0, grayscale_probability=0.5, blur_probability=1.0, generator=generator
     )
-    looks = motionops.Appearance(*(field.to(device) for field in looks))
+    looks = looks.to(device)
     for difference in (False, True):
         motionops.augment_clips(frames, where, 13, looks, mean=0.4, std=0.2, difference=difference)
 

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,7 +42,7 @@ from motionops.info import machine_info
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAINERS = ROOT / "trainers"
-# Steps of --profile that are not counted, and those of its trace: motionops/learning/profiling.py.
+# Steps of --profile that are not counted, and those of its trace: motionops/training/watch/profiling.py.
 AROUND = 3 + 2
 NEVER = 10**9
 KERNELS = 20
@@ -153,35 +154,34 @@ class Steps:
 
     def networks(self) -> dict[str, Any]:
         """FIMA's forward and backward pass on clips that lie ready: the two networks apart, and kernels by time."""
-        sys.path.insert(0, str(TRAINERS))
-        import fima
+        from motionops.methods.fima import FIMA, PRESETS, FIMAConfig
+        from tests.methods.tiny import CARDS, SMALL
 
-        from tests.trainers.methods import METHODS, SMALL
-
-        config = replace(fima.UCF101, backbone="r2plus1d_18", size=112)
+        config = replace(PRESETS["ucf101"], backbone="r2plus1d_18", size=112)
         if self.tiny:
-            config = replace(fima.FIMAConfig(), **{**SMALL, **METHODS["fima"][1]})
+            config = replace(FIMAConfig(), **{**SMALL, **CARDS["fima"].flags})
         torch.manual_seed(0)
-        module = fima.FIMA(config).to(self.device, memory_format=torch.channels_last_3d).train()
+        module = FIMA(config).to(self.device, memory_format=torch.channels_last_3d).train()
         module.total_steps = 1
         optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=1e-3)
-        clips, extents = self.clips(fima, config), self.extents(config.batch_size)
+        clips, extents = self.clips(config), self.extents(config.batch_size)
         seconds: Counter[str] = Counter()
 
         def step() -> None:
             mixed = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=not self.tiny)
             with self.timed(seconds, "forward"), mixed:
-                losses, _ = module.losses(clips, module.shuffles(clips), extents)
+                losses, _, enqueued = module.losses(clips, clips.each(module.draw_shuffle), extents)
                 loss = sum(losses.values())
             with self.timed(seconds, "backward"):
                 loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            module.finish_pending()
+            for name, rows, ids in enqueued:
+                module.get_submodule(name).enqueue(rows, ids)
             module.step += 1
 
         found: dict[str, list[float]] = {}
-        with self.timed_calls(seconds, online=module.backbone, momentum=module.key_backbone.network):
+        with self.timed_calls(seconds, online=module.backbone, momentum=module.path.key_backbone.network):
             for number in range(2 if self.tiny else 6):
                 self.left()
                 seconds.clear()
@@ -196,16 +196,18 @@ class Steps:
             "machine": machine_info(),
         }
 
-    def clips(self, fima: Any, config: Any) -> Any:
+    def clips(self, config: Any) -> Any:
+        from motionops.methods.fima.views import VIEWS, Clips
+
         def clip() -> torch.Tensor:
             shape = (config.batch_size, 3, config.frames, config.size, config.size)
             return torch.randn(shape, device=self.device).contiguous(memory_format=torch.channels_last_3d)
 
         def both() -> list[torch.Tensor]:
-            return [clip() for _ in range(fima.VIEWS)]
+            return [clip() for _ in range(VIEWS)]
 
-        parts = [[clip() for _ in range(config.stride)] for _ in range(fima.VIEWS)]
-        return fima.Clips(both(), both(), parts)
+        parts = [[clip() for _ in range(config.stride)] for _ in range(VIEWS)]
+        return Clips(both(), both(), parts)
 
     def extents(self, batch: int) -> torch.Tensor:
         """Overlapping views ``[B, 2, 3, 2]``."""
@@ -265,16 +267,15 @@ def listed(value: Any) -> list:
 
 def tiny_flags(name: str) -> dict[str, Any]:
     """The flags of the small run that the tests make of a trainer."""
-    from tests.trainers.methods import METHODS, SMALL
+    from tests.methods.tiny import CARDS, SMALL
 
-    flags = {flag.replace("_", "-"): value for flag, value in (SMALL | METHODS[name][1]).items()}
-    return {**flags, "evaluation-clips": 1}
+    flags = {flag.replace("_", "-"): value for flag, value in (SMALL | CARDS[name].flags).items()}
+    return flags
 
 
 def published_batch(name: str) -> int:
     """The batch of a trainer's preset, over all of its paper's GPUs."""
-    sys.path.insert(0, str(TRAINERS))
-    return __import__(name).PRESETS[OTHERS[name]].batch_size
+    return import_module(f"motionops.methods.{name}").PRESETS[OTHERS[name]].batch_size
 
 
 def generate(folder: Path, count: int, height: int, width: int, frames: int) -> Path:

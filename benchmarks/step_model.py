@@ -15,10 +15,9 @@ small beside that.
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import import_module
 
 import torch
 from torch import nn
@@ -26,7 +25,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from motionops.models import build_backbone, finer_in_time
 
-TRAINERS = Path(__file__).resolve().parent.parent / "trainers"
 PRESETS = {
     "fima": "ucf101",
     "mcl": "ucf101",
@@ -123,8 +121,7 @@ def calls(trainer: str, c) -> list[Call]:
 
 
 def preset(trainer: str):
-    sys.path.insert(0, str(TRAINERS))
-    return __import__(trainer).PRESETS[PRESETS[trainer]]
+    return import_module(f"motionops.methods.{trainer}").PRESETS[PRESETS[trainer]]
 
 
 def tables() -> str:

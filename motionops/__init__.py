@@ -4,6 +4,7 @@ The operators are re-exported here, one line each; methods, video reading, model
 """
 
 from motionops.codec.rasterize_motion_vectors import rasterize_motion_vectors
+from motionops.contrast.feature_queue import FeatureQueue
 from motionops.contrast.pairwise_infonce import pairwise_infonce
 from motionops.contrast.pixel_contrast import pixel_contrast
 from motionops.contrast.queue_infonce import InfoNCE, queue_infonce
@@ -14,7 +15,6 @@ from motionops.flow.motion_map import motion_map
 from motionops.flow.tvl1_flow import tvl1_flow
 from motionops.geometry.soft_correspondence import soft_correspondence
 from motionops.layers.ghost_batch_norm import GhostBatchNorm, ghost_batch_norm
-from motionops.learning.feature_queue import FeatureQueue
 from motionops.library import has_cuda
 from motionops.views.appearance import Appearance
 from motionops.views.augment_clips import augment_clips

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 def as_tensor(op: str, argument: str, value: Any) -> Tensor:
@@ -38,6 +39,18 @@ def as_tensor(op: str, argument: str, value: Any) -> Tensor:
 def as_optional_tensor(op: str, argument: str, value: Any | None) -> Tensor | None:
     """Like :func:`as_tensor`; None stays None."""
     return None if value is None else as_tensor(op, argument, value)
+
+
+def can_be_read(tensor: Tensor) -> bool:
+    """Whether its values can be looked at without waiting: on the CPU, and neither fake nor traced nor transformed."""
+    return (
+        tensor.is_cpu
+        and not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not isinstance(tensor, FakeTensor)
+    )
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

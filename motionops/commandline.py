@@ -8,6 +8,8 @@ A program is one typed dataclass, one function and a table of presets::
 
         preset: str = "demo"
         '''Named set of defaults.'''
+        row: str = ""
+        '''Row of a table whose flags are the defaults.'''
         data: Path | None = None
         '''Folder of videos.'''
         resume: bool = False
@@ -28,6 +30,7 @@ What it promises to the person who types:
   shows the defaults of the preset that was named. A boolean that is off by default is a bare flag (``--resume``),
   one that is on by default is switched off with ``--no-NAME``. Flags that take several values take them with spaces
   or commas (``--losses vv pix``, ``--losses vv,pix``). A docstring under a field is its help text.
+* ``--row NAME`` likewise, for a program that is given rows: a preset and flags in one name.
 * A mistake of the user (a bad flag, a missing file, a :class:`~motionops.errors.UserError`, an operator's complaint
   about a value that came from a flag, a full disk) is one line ``error: ...`` on stderr and exit status 2. Anything
   else is a defect and keeps its traceback; ``MOTIONOPS_TRACEBACK=1`` keeps all of them.
@@ -54,6 +57,7 @@ from motionops.errors import UserError
 from motionops.extras import require
 
 Config = TypeVar("Config")
+Rows = Callable[[str], Sequence[str]]
 
 # How torch's DataLoader begins the text of an error that a worker process raised; a traceback follows, its last line
 # is the error.
@@ -61,6 +65,8 @@ FROM_WORKER = "Caught "
 
 # What the trainers are built on beside torch and NumPy.
 TRAINER_PARTS = ("av", "lightning", "matplotlib", "safetensors", "tensorboard", "torchvision", "tqdm", "tyro", "yaml")
+
+EVALUATION_PARTS = ("av", "safetensors", "torchvision", "tyro")  # likewise evaluations of frozen features
 
 LARGEST_SEED = 2**32 - 1  # that NumPy and Lightning take
 
@@ -74,6 +80,7 @@ def run(
     presets: Mapping[str, Config] | None = None,
     argv: Sequence[str] | None = None,
     prog: str | None = None,
+    rows: Rows | None = None,
 ) -> int:
     """Parse the command line, call ``main(config)`` and turn the user's errors into one line each.
 
@@ -83,11 +90,12 @@ def run(
         presets: name -> config. The default preset is the default of the field ``preset``. None: no presets.
         argv: arguments without the program's name; by default those of the process.
         prog: the program's name in --help; by default the script's file name.
+        rows: name -> the flags that ``--row NAME`` stands for, among them ``--preset``; UserError for an unknown name.
 
     Returns:
         The exit status, for ``sys.exit``. ``--help`` raises SystemExit(0), as argparse does.
     """
-    return guarded(lambda: main(parse(config_type, presets, argv, prog)))
+    return guarded(lambda: main(parse(config_type, presets, argv, prog, rows)))
 
 
 def run_commands(
@@ -101,9 +109,8 @@ def run_commands(
     prog = prog or Path(sys.argv[0]).name
     names = ", ".join(commands)
     if arguments and arguments[0] in ("-h", "--help"):
-        print(f"usage: {prog} COMMAND [--help] ...\n\n{description}\n\ncommands:")
-        for name, (_, config_type) in commands.items():
-            print(f"  {name:<12} {(config_type.__doc__ or '').strip().splitlines()[0]}")
+        about = {name: (config.__doc__ or "").strip().splitlines()[0] for name, (_, config) in commands.items()}
+        print(usage(f"{prog} COMMAND", description, about))
         return 0
 
     def choose() -> int | None:
@@ -115,6 +122,13 @@ def run_commands(
         return main(parse(config_type, None, arguments[1:], f"{prog} {arguments[0]}"))
 
     return guarded(choose)
+
+
+def usage(line: str, description: str, about: Mapping[str, str]) -> str:
+    """The --help of a program with subcommands; ``about`` says what each of them does."""
+    width = max(12, *map(len, about))
+    listed = [f"  {name:<{width}} {text}" for name, text in about.items()]
+    return "\n".join([f"usage: {line} [--help] ...\n\n{description}\n\ncommands:", *listed])
 
 
 def guarded(program: Callable[[], int | None]) -> int:
@@ -172,6 +186,7 @@ def parse(
     presets: Mapping[str, Config] | None = None,
     argv: Sequence[str] | None = None,
     prog: str | None = None,
+    rows: Rows | None = None,
 ) -> Config:
     """Return the ``config_type`` that ``argv`` describes; arguments as in :func:`run`. Raises UserError in one line."""
     try:
@@ -182,10 +197,17 @@ def parse(
     arguments = list(sys.argv[1:] if argv is None else argv)
     default = description = None
     if presets is not None:
-        name, arguments = _take_preset(arguments, _default_of(config_type, "preset"))
-        if name not in presets:
-            raise UserError(f"--preset: unknown preset {name!r}; choose one of: {', '.join(presets)}")
-        default = dataclasses.replace(presets[name], preset=name)
+        name, arguments = _take(arguments, "--preset")
+        row, arguments = (None, arguments) if rows is None else _take(arguments, "--row")
+        if row is None:
+            name = _default_of(config_type, "preset") if name is None else name
+            if name not in presets:
+                raise UserError(f"--preset: unknown preset {name!r}; choose one of: {', '.join(presets)}")
+            default = dataclasses.replace(presets[name], preset=name)
+        else:
+            if name is not None:
+                raise UserError(f"--preset {name}: --row {row} has a preset of its own, give one of the two")
+            default = dataclasses.replace(parse(config_type, presets, rows(row)), row=row)
         description = f"{config_type.__doc__}\n\nPresets: {', '.join(presets)}."
     arguments = _split_commas(config_type, arguments)
 
@@ -268,17 +290,17 @@ def _default_of(config_type: type, field: str) -> str:
     return next(f.default for f in dataclasses.fields(config_type) if f.name == field)
 
 
-def _take_preset(arguments: list[str], default: str) -> tuple[str, list[str]]:
-    """Split ``--preset NAME`` (the last one rules) off the arguments."""
-    name, rest, position = default, [], 0
+def _take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:
+    """Split ``--preset NAME`` or ``--row NAME`` (the last one rules) off the arguments; None without one."""
+    name, rest, position = None, [], 0
     while position < len(arguments):
         argument = arguments[position]
-        if argument.startswith("--preset="):
+        if argument.startswith(f"{flag}="):
             name = argument.partition("=")[2]
-        elif argument == "--preset":
+        elif argument == flag:
             position += 1
             if position == len(arguments) or arguments[position].startswith("--"):
-                raise UserError("--preset: a name must follow")
+                raise UserError(f"{flag}: a name must follow")
             name = arguments[position]
         else:
             rest.append(argument)
@@ -341,3 +363,13 @@ def _is_public(name: str) -> bool:
     return not name.startswith("_") and any(
         hasattr(module, name) for key, module in list(sys.modules.items()) if key.split(".")[0] == "motionops"
     )
+
+
+def flag(name: str) -> str:
+    """A field's name as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def say(text: str) -> None:
+    """A line for the person who watches, on stderr, where the bar is."""
+    print(text, file=sys.stderr, flush=True)

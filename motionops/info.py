@@ -1,4 +1,4 @@
-"""What this installation is, for a bug report: ``python -m motionops.info``."""
+"""What this installation is, for a bug report: ``motionops info``, or ``python -m motionops.info``."""
 
 from __future__ import annotations
 
@@ -81,8 +81,11 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def main() -> int:
-    """Print all of it."""
+def main(arguments: list[str] | None = None) -> int:
+    """Print all of it; there are no flags."""
+    if arguments:
+        print(f"error: motionops info: takes no arguments, got {' '.join(arguments)}", file=sys.stderr)
+        return 2
     for title, facts in {"build": build_info(), "machine": machine_info(), "parts": parts_info()}.items():
         print(title)
         for name, value in facts.items():

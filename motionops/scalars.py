@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 
 def check_scalars(op: str, *, real: dict[str, Any] | None = None, whole: dict[str, Any] | None = None) -> None:
     """Raise TypeError for the first argument that is no number, or no whole one.
@@ -22,8 +24,15 @@ def check_scalars(op: str, *, real: dict[str, Any] | None = None, whole: dict[st
         if getattr(value, "requires_grad", False):
             raise TypeError(f"{op}: {name} must be a number that requires no gradient, got {value!r}")
     for name, value in (whole or {}).items():
-        if not hasattr(value, "__index__"):
+        if not is_whole(value):
             raise TypeError(f"{op}: {name} must be a whole number, got {value!r}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether Python takes it as an index: whole numbers of any library, tensors of one among them."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 1 and not (value.is_floating_point() or value.is_complex())
+    return hasattr(value, "__index__")
 
 
 def grid_sizes(op: str, argument: str, grid: Any) -> list[int]:

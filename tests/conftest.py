@@ -24,6 +24,7 @@ from motionops import library
 from motionops.commandline import TRAINER_PARTS
 
 ROOT = Path(__file__).resolve().parent.parent
+REAL_VIDEOS = ROOT.parent / "shared" / "data"
 EMULATED_NAMESPACE = "motionops_emulated"
 
 # The modules whose register() gives an operator its shapes and gradients.
@@ -40,8 +41,10 @@ NEEDED = {
     "trainers": TRAINER_PARTS,
     "evaluation": (*TRAINER_PARTS, "sklearn"),
     "video": ("av", "tqdm"),
-    "learning/test_checkpoint.py": ("lightning",),
-    "learning/test_run_folder.py": ("lightning", "yaml"),
+    "motion": ("av", "tqdm"),
+    "methods": TRAINER_PARTS,
+    "training/test_checkpoint.py": ("lightning",),
+    "training/test_run_folder.py": ("lightning", "yaml"),
     "models/test_backbones.py": ("safetensors", "torchvision"),
     "models/test_export.py": ("safetensors", "torchvision"),
     "models/test_image_weights.py": ("safetensors", "torchvision"),
@@ -178,3 +181,49 @@ def hide_gpus(patch: pytest.MonkeyPatch) -> None:
     patch.setenv("CUDA_VISIBLE_DEVICES", "")
     patch.setattr(torch.cuda, "is_available", lambda: False)
     patch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Where the real videos are, if they are."""
+    if not REAL_VIDEOS.is_dir():
+        pytest.skip(f"the real videos are not there: {REAL_VIDEOS}")
+    return REAL_VIDEOS
+
+
+@pytest.fixture
+def originals(shared: Path) -> Path:
+    return shared / "originals"
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MovingShapes of 16 training and 8 test videos."""
+    from motionops.video import moving_shapes
+
+    return moving_shapes.generate(tmp_path_factory.mktemp("shapes"), train=16, test=8, progress=False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.fx.GraphModule]]:
+    """Compile with what inductor is given, forward and backward, and without its compiler; collect the graphs."""
+    from motionops.training import compiling
+
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append(graph)
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    monkeypatch.setattr(compiling, "BACKEND", backend)
+    torch._dynamo.reset()
+    yield seen
+    torch._dynamo.reset()

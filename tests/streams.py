@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 Step = Callable[[], Any]
 
@@ -46,21 +47,39 @@ def leaves_of_its_own(step: Step) -> Step:
     return checked
 
 
-def check_side_stream_and_graph(step: Step, device: torch.device) -> None:
-    """A step gives the same on a side stream and from a CUDA graph; without a GPU, it makes its leaves in each call."""
-    wanted = step()
-    torch.testing.assert_close(leaves_of_its_own(step)(), wanted)
+def check_side_stream_and_graph(
+    step: Callable[[Any], Any], inputs: Any, others: Any, device: torch.device, **tolerance: float
+) -> None:
+    """`step(inputs)` is the same on a side stream that is still busy with the inputs, and in a CUDA graph of others.
+
+    Args:
+        step: what is run; without a GPU it is seen to make its leaves in each call.
+        inputs: tensors, also in lists and mappings.
+        others: other values of the same shapes.
+        device: where they are.
+        tolerance: of the comparisons.
+    """
+    wanted, wanted_of_others = step(inputs), step(others)
+    torch.testing.assert_close(leaves_of_its_own(lambda: step(inputs))(), wanted, **tolerance)
     if device.type != "cuda":
         return
+    placed = pytree.tree_map_only(Tensor, torch.clone, others)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        aside = step()
+        torch.cuda._sleep(10_000_000)
+        _put(inputs, placed)  # what runs on another stream is too early
+        aside = step(placed)
     stream.synchronize()
-    torch.testing.assert_close(aside, wanted)
+    torch.testing.assert_close(aside, wanted, **tolerance)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = step()
+        captured = step(placed)
+    _put(others, placed)
     graph.replay()
     torch.cuda.synchronize()
-    torch.testing.assert_close(captured, wanted)
+    torch.testing.assert_close(captured, wanted_of_others, **tolerance)
+
+
+def _put(values: Any, places: Any) -> None:
+    pytree.tree_map_only(Tensor, lambda value, place: place.copy_(value), values, places)

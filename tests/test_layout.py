@@ -1,7 +1,11 @@
-"""The tree keeps its shape: every operator has all of its files, and torch stays in the bindings."""
+"""The tree keeps its shape: operators and methods have all of their files, torch stays in the bindings, and what is
+imported lies below."""
 
+import ast
+import inspect
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ SIBLINGS = [
     "csrc/{stem}_cpu.cpp",
     "csrc/{stem}_torch.cpp",
     "motionops/{stem}.py",
+    "tests/{family}/card_{op}.py",
     "tests/{family}/test_{op}.py",
     "benchmarks/{family}/bench_{op}.py",
 ]
@@ -43,8 +48,23 @@ def test_an_operator_is_public(stem):
     import motionops
 
     op = stem.split("/")[1]
-    assert callable(getattr(motionops, op))
+    assert getattr(motionops, op) is getattr(import_module(f"motionops.{stem.replace('/', '.')}"), op)
     assert op in motionops.__all__
+
+
+@pytest.mark.parametrize("family", sorted({stem.split("/")[0] for stem in OPS}))
+def test_a_family_hands_out_its_functions(family):
+    """And not its modules, some of which have the names of functions."""
+    import motionops
+
+    package = import_module(f"motionops.{family}")
+    for name in package.__all__:
+        value = getattr(package, name)
+        assert not inspect.ismodule(value), f"{package.__name__}.{name} is a module"
+        assert getattr(motionops, name, value) is value
+    own = [name for name in motionops.__all__ if getattr(motionops, name).__module__.startswith(f"{package.__name__}.")]
+    assert own
+    assert set(own) <= set(package.__all__)
 
 
 def test_every_source_is_listed():
@@ -75,3 +95,109 @@ def test_torch_stays_in_the_bindings(path):
 @pytest.mark.parametrize("path", sources(".cu", ".cuh"), ids=relative)
 def test_kernels_are_started_by_launch(path):
     assert "<<<" not in path.read_text(), "start kernels with launch() of core/launch.h: the emulator cannot read <<<"
+
+
+# The wings of the house, from the ground up: a file imports from its own wing and from those below. What is in none of
+# them, the files beside motionops/__init__.py, is the ground.
+WINGS = [
+    {"codec", "contrast", "flow", "geometry", "layers", "views"},  # the operators
+    {"video"},
+    {"motion"},
+    {"models"},
+    {"training"},
+    {"evaluation"},
+    {"methods"},
+    {"commands", "__main__"},
+]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "motionops").rglob("*.py")
+}
+
+
+def storey(module: str) -> int:
+    """0 is the ground."""
+    name = module.split(".")[1]
+    return next((number for number, wing in enumerate(WINGS, 1) if name in wing), 0)
+
+
+def imported(path: Path) -> dict[str, int]:
+    """The modules of this package that a file imports, at its top or inside a function, and the lines."""
+    found = {}
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else node.module for name in names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name: node.lineno for name in names if name in MODULES}
+    return found
+
+
+IMPORTS = {module: imported(path) for module, path in MODULES.items()}
+
+
+def test_imports_point_down():
+    upward = [
+        f"{MODULES[module].relative_to(ROOT)}:{line} imports {other}"
+        for module, others in IMPORTS.items()
+        for other, line in others.items()
+        if module != "motionops" != other and storey(other) > storey(module)
+    ]
+    assert not upward, upward
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    done: set[str] = set()
+
+    def walk(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join([*way[way.index(module) :], module])
+        if module not in done:
+            for other in IMPORTS[module]:
+                walk(other, (*way, module))
+            done.add(module)
+
+    for module in MODULES:
+        walk(module, ())
+
+
+def test_the_public_operators_alone_are_loaded_with_the_package():
+    """Nothing above the operators: `import motionops` needs torch and NumPy alone."""
+    loaded, new = set(), {"motionops"}
+    while new:
+        loaded |= new
+        new = {other for module in new for other in IMPORTS[module]} - loaded
+    assert max(storey(module) for module in loaded - {"motionops"}) == 1
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in MODULES.values()}), ids=lambda f: f.name)
+def test_a_folder_can_be_read_at_a_glance(folder):
+    assert len(list(folder.glob("*.py"))) <= 16, f"{folder.relative_to(ROOT)} is becoming a drawer"
+
+
+METHODS = sorted(path.name for path in (ROOT / "motionops" / "methods").iterdir() if (path / "__init__.py").exists())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_knows_no_other(method):
+    own = f"motionops.methods.{method}"
+    others = {
+        other
+        for module in MODULES
+        if module.startswith(own)
+        for other in IMPORTS[module]
+        if other.startswith("motionops.methods.") and not other.startswith(own)
+    }
+    assert not others, f"{others}: what two methods share lies in a wing below"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_has_all_its_files(method):
+    folder = ROOT / "motionops" / "methods" / method
+    text = (folder / "method.py").read_text()
+    assert len(text.splitlines()) <= 160, "method.py is the paper; what else there is has rooms of its own"
+    for path in (ROOT / "trainers" / f"{method}.py", ROOT / "tests" / "methods" / f"test_{method}.py"):
+        assert path.exists(), f"motionops/methods/{method} is there, but {path.relative_to(ROOT)} is missing"
+    package = import_module(f"motionops.methods.{method}")
+    assert {"PRESETS", "make_dataset"} < set(package.__all__)

@@ -28,14 +28,14 @@ def test_import_needs_torch_and_numpy_only():
     others = ["torchvision", "av", "lightning", "tyro", "sklearn", "matplotlib", "nvidia.dali", "cupy", "scipy"]
     others += ["tqdm", "yaml", "safetensors", "tensorboard", "torchmetrics", "cv2", "tests"]
     blocked = f"import sys; sys.modules.update(dict.fromkeys({others!r})); "  # None: importing it is an ImportError
-    program = blocked + "import motionops, motionops.learning, motionops.video, motionops.views, motionops.evaluation"
+    program = blocked + "import motionops, motionops.video, motionops.motion, motionops.views, motionops.evaluation"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
 MISSING = {
     "import motionops.models": ("torchvision", "train"),
-    "import motionops.learning.training": ("lightning", "train"),
-    "import motionops.learning.run_folder": ("lightning", "train"),
+    "import motionops.training.run": ("lightning", "train"),
+    "import motionops.training.run_folder": ("lightning", "train"),
     "from motionops.models import read_metadata; read_metadata('x')": ("safetensors", "train"),
     "from motionops.video import read_video; read_video('x')": ("av", "video"),
     "from motionops.evaluation import pictures; pictures._figure(1, 1, width=1, height=1)": ("matplotlib", "train"),

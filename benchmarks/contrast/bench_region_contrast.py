@@ -8,7 +8,7 @@ import torch
 from benchmarks.peers import BOUNDS, logsumexps
 from motionops.contrast import region_contrast, region_contrast_reference
 from motionops.geometry import soft_correspondence
-from tests.contrast.test_region_contrast import region_sample
+from tests.contrast.samples import region_sample
 
 
 def prepare(comparison, batch, dtype=torch.float32):

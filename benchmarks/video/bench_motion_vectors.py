@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from motionops.video import read_coded_clip, read_frames, read_motion_vectors
+from motionops.motion import read_coded_clip, read_motion_vectors
+from motionops.video import read_frames
 from motionops.video.encoding import write_video
 from motionops.video.pyav import require_av
 from tests.video.video_files import textured_pan

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.peers import optional
 from motionops.views import Appearance, augment_clips, augment_clips_reference, sample_extents
-from motionops.views.augment_clips import default_blur_kernel
+from motionops.views.checks import default_blur_kernel
 
 kornia, tv = optional("kornia"), optional("torchvision.transforms.functional")
 
@@ -32,7 +32,7 @@ def bench_everything_on(comparison, shape):
     )
     device = comparison.device
     frames, extents = frames.to(device), extents.to(device)
-    there = Appearance(*(field.to(device) for field in drawn))
+    there = drawn.to(device)
     compiled = torch.compile(augment_clips_reference)
 
     def reference():

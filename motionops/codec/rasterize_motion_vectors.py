@@ -47,6 +47,8 @@ def rasterize_motion_vectors(vectors: Any, frames: int, height: int, width: int,
         ValueError: a wrong shape or size; on the CPU also a row with source 0 or w, h or motion_scale below 1, which
             does not count on CUDA (to see it there would wait for the device).
     """
+    sizes = {"frames": frames, "height": height, "width": width, "cell": cell}
+    check_scalars("rasterize_motion_vectors", whole=sizes)
     if isinstance(vectors, (list, tuple)):
         vectors = pack_records(vectors, function="rasterize_motion_vectors")
     elif isinstance(vectors, Mapping) or (isinstance(vectors, np.ndarray) and vectors.dtype.names is not None):
@@ -57,9 +59,7 @@ def rasterize_motion_vectors(vectors: Any, frames: int, height: int, width: int,
     if vectors.ndim == 2 and vectors.shape[1] == len(COLUMNS) - 1:
         source = vectors.new_full((len(vectors), 1), PAST)
         vectors = torch.cat([vectors[:, :1], source, vectors[:, 1:]], dim=1)
-    sizes = {"frames": frames, "height": height, "width": width, "cell": cell}
-    check_scalars("rasterize_motion_vectors", whole=sizes)
-    return ops().rasterize_motion_vectors.default(vectors, frames, height, width, cell)
+    return ops().rasterize_motion_vectors.default(vectors, *map(int, sizes.values()))
 
 
 def rasterize_motion_vectors_reference(

@@ -1,11 +1,13 @@
 """Contrastive losses over one streaming softmax: logits are computed in tiles, folded and dropped, never stored."""
 
+from motionops.contrast.feature_queue import FeatureQueue
 from motionops.contrast.pairwise_infonce import pairwise_infonce, pairwise_infonce_reference
 from motionops.contrast.pixel_contrast import pixel_contrast, pixel_contrast_reference
 from motionops.contrast.queue_infonce import InfoNCE, queue_infonce, queue_infonce_reference
 from motionops.contrast.region_contrast import region_contrast, region_contrast_reference
 
 __all__ = [
+    "FeatureQueue",
     "InfoNCE",
     "pairwise_infonce",
     "pairwise_infonce_reference",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
 from motionops.contrast.feature_gradients import feature_gradients, keep
+from motionops.contrast.feature_queue import FeatureQueue
 from motionops.contrast.precision import tf32_allowed
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
@@ -49,11 +50,13 @@ def queue_infonce(
     Args:
         query: ``[B, D]``, L2-normalised by the caller. Receives a gradient.
         key: ``[B, D]``, row i is the positive of query i. Receives a gradient where it requires one.
-        queue: ``[K, D]`` negatives. Never receives a gradient. Products are taken in its type: query, key and extra
-            negatives are rounded to it, sums are accumulated in float32 or wider.
+        queue: ``[K, D]`` negatives, or a :class:`motionops.FeatureQueue` that holds them. Never receives a gradient.
+            Products are taken in its type: query, key and extra negatives are rounded to it, sums are accumulated in
+            float32 or wider.
         temperature: :math:`\tau`, finite and above 0.
         extra_negatives: ``[E, D]`` or None: more negatives for every query. They receive no gradient.
-        query_ids: ``[B]`` int64, the video of each query; given together with ``queue_ids``.
+        query_ids: ``[B]`` int64, the video of each query; given together with ``queue_ids``, which a ``FeatureQueue``
+            brings along.
         queue_ids: ``[K]`` int64, the video of each queue row. −1, a queue's "unknown", is an id like any other: such
             rows count for every query but one whose own id is −1.
 
@@ -65,6 +68,7 @@ def queue_infonce(
         ValueError: a shape, device or temperature that does not fit; ids given singly.
     """
     op = "queue_infonce"
+    queue, queue_ids = _rows_and_ids(queue, query_ids, queue_ids)
     query, key, queue = as_tensor(op, "query", query), as_tensor(op, "key", key), as_tensor(op, "queue", queue)
     extra_negatives = as_optional_tensor(op, "extra_negatives", extra_negatives)
     query_ids = as_optional_tensor(op, "query_ids", query_ids)
@@ -90,7 +94,7 @@ def queue_infonce(
 def queue_infonce_reference(
     query: Tensor,
     key: Tensor,
-    queue: Tensor,
+    queue: Tensor | FeatureQueue,
     *,
     temperature: float = 0.1,
     extra_negatives: Tensor | None = None,
@@ -101,6 +105,7 @@ def queue_infonce_reference(
 
     Values are rounded to the queue's type and then multiplied and added in float32 (float64 for float64).
     """
+    queue, queue_ids = _rows_and_ids(queue, query_ids, queue_ids)
     accumulation = accumulation_dtype(queue.dtype)
     queue = queue.detach()
 
@@ -119,6 +124,13 @@ def queue_infonce_reference(
         return InfoNCE(positive.sum(), rank)
     logits = torch.cat([positive, negatives], dim=1) / temperature
     return InfoNCE(F.cross_entropy(logits, logits.new_zeros(logits.shape[0], dtype=torch.int64)), rank)
+
+
+def _rows_and_ids(queue: Any, query_ids: Any | None, queue_ids: Any | None) -> tuple[Any, Any | None]:
+    """The rows of a queue and their ids, which one of its own has along where the queries' are known."""
+    if not isinstance(queue, FeatureQueue):
+        return queue, queue_ids
+    return queue.features, queue.ids if queue_ids is None and query_ids is not None else queue_ids
 
 
 def accumulation_dtype(products: torch.dtype) -> torch.dtype:

@@ -24,9 +24,11 @@ def region_contrast(query: Any, key: Any, query_extent: Any, key_extent: Any, *,
     :func:`motionops.soft_correspondence`.
 
     Args:
-        query: ``[B, V, t, h, w, D]``, V local clips, L2-normalised by the caller. Receives a gradient.
+        query: ``[B, V, t, h, w, D]``, V local clips, or ``[B, t, h, w, D]``, one of each video; L2-normalised by the
+            caller. Receives a gradient.
         key: ``[B, t', h', w', D]``. Receives a gradient where it requires one. Products are taken in its type.
-        query_extent: ``[B, V, 3, 2]`` float32 or float64: (t, y, x) by (start, end) of each view in its source video.
+        query_extent: ``[B, V, 3, 2]``, or ``[B, 3, 2]``, float32 or float64: (t, y, x) by (start, end) of each view in
+            its source video.
         key_extent: ``[B, 3, 2]``, in the same units.
         temperature: finite and above 0.
 
@@ -42,6 +44,8 @@ def region_contrast(query: Any, key: Any, query_extent: Any, key_extent: Any, *,
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
     query_extent, key_extent = as_tensor(op, "query_extent", query_extent), as_tensor(op, "key_extent", key_extent)
     check_scalars(op, real={"temperature": temperature})
+    if query.ndim == 5:
+        query, query_extent = _as_one_view(query, query_extent)
     wanted = [torch.is_grad_enabled() and features.requires_grad for features in (query, key)]
     extents = query_extent.detach(), key_extent.detach()
     loss, *_ = call(op, query, key, *extents, float(temperature), *wanted, tf32_allowed(key), wanted=any(wanted))
@@ -53,6 +57,8 @@ def region_contrast_reference(
 ) -> Tensor:
     """:func:`region_contrast` in plain PyTorch, with logits and targets in memory: its definition."""
     accumulation = accumulation_dtype(key.dtype)
+    if query.ndim == 5:
+        query, query_extent = query[:, None], query_extent[:, None]
     batch, views, *query_grid, dim = query.shape
     rows = query.to(key.dtype).to(accumulation).reshape(-1, dim)
     columns = key.to(accumulation).reshape(-1, dim)
@@ -69,6 +75,17 @@ def region_contrast_reference(
     # 0 log 0 = 0: a key that cannot be is no loss to those who do not want it
     log_probability = log_probability.masked_fill((share == 0) & (log_probability == -torch.inf), 0)
     return -(share * log_probability).sum() / len(rows)
+
+
+def _as_one_view(query: Tensor, query_extent: Tensor) -> tuple[Tensor, Tensor]:
+    """``[B, t, h, w, D]`` and ``[B, 3, 2]`` with V = 1; what does not fit is named as the caller has it."""
+    if 0 in query.shape[1:]:
+        raise ValueError(f"region_contrast: query must be [B, t >= 1, h >= 1, w >= 1, D >= 1], got {list(query.shape)}")
+    if query_extent.shape != (query.shape[0], 3, 2):
+        raise ValueError(
+            f"region_contrast: query_extent must be [B={query.shape[0]}, 3, 2], got {list(query_extent.shape)}"
+        )
+    return query.unsqueeze(1), query_extent.unsqueeze(1)
 
 
 def register(namespace: str) -> None:

@@ -1,13 +1,14 @@
 """What a backbone has learnt: retrieval, probes, and pictures of a run."""
 
-from motionops.evaluation.classification import Classification, classified, format_classification
-from motionops.evaluation.features import extract_features
-from motionops.evaluation.linear import LinearClassifier, fit_linear
-from motionops.evaluation.metrics_file import write_metrics
-from motionops.evaluation.probe import linear_probe
-from motionops.evaluation.protocols import evaluate_linear, evaluate_retrieval, format_retrieval
-from motionops.evaluation.retrieval import bootstrap_interval, chance, majority, nearest, retrieval
-from motionops.evaluation.splits import check_lists, class_warnings, split_warnings
+from motionops.evaluation.features.extraction import extract_features
+from motionops.evaluation.protocols.classification import Classification, classified, format_classification
+from motionops.evaluation.protocols.linear import LinearClassifier, fit_linear
+from motionops.evaluation.protocols.measure import evaluate_linear, evaluate_retrieval, format_retrieval
+from motionops.evaluation.protocols.probe import linear_probe
+from motionops.evaluation.protocols.retrieval import bootstrap_interval, chance, majority, nearest, retrieval
+from motionops.evaluation.protocols.splits import class_warnings, split_warnings
+from motionops.evaluation.written.metrics_file import write_metrics
+from motionops.video.lists import check_lists
 
 __all__ = [
     "Classification",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from motionops.arrays import as_tensor
 from motionops.fake_kernels import register_shapes
-from motionops.flow.checks import safe_sqrt
+from motionops.flow.checks import as_clips, safe_sqrt, with_axes_of
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE
 from motionops.scalars import check_scalars
@@ -22,12 +22,12 @@ def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
     replicated), then ``sqrt(gx² + gy²)``, clamped to [0, ``max_value``]. A camera's pan alone has no edges.
 
     Args:
-        flow: ``[B, T, 2, H, W]`` in pixels, channel 0 = u (to the right), 1 = v (down); float32, bfloat16, float16 or
-            float64; any strides; any device.
+        flow: ``[..., T, 2, H, W]`` in pixels, channel 0 = u (to the right), 1 = v (down), any leading axes; float32,
+            bfloat16, float16 or float64; any strides; any device.
         max_value: the largest edge, > 0, in the flow's unit.
 
     Returns:
-        ``[B, T, H, W]``, contiguous, dtype and device of ``flow``. Differentiable once; no gradient flows through an
+        ``[..., T, H, W]``, contiguous, dtype and device of ``flow``. Differentiable once; no gradient flows through an
         edge above ``max_value`` (one that equals it lets it pass) or a magnitude of 0.
 
     Raises:
@@ -38,16 +38,17 @@ def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
         raise TypeError(f"flow_edges: max_value must be a number > 0, got {max_value!r}")
     check_scalars("flow_edges", real={"max_value": max_value})
     flow = as_tensor("flow_edges", "flow", flow)
-    return call("flow_edges", flow, float(max_value), wanted=flow.requires_grad)
+    edges = call("flow_edges", as_clips("flow_edges", flow), float(max_value), wanted=flow.requires_grad)
+    return with_axes_of(flow, edges)
 
 
 def flow_edges_reference(flow: Tensor, *, max_value: float = 10.0) -> Tensor:
     """The definition of :func:`flow_edges` in plain PyTorch: any dtype, differentiable any number of times."""
-    b, t, _, h, w = flow.shape
     if flow.numel() == 0:
-        return flow.sum(dim=2)
-    magnitude = safe_sqrt(flow.square().sum(dim=2))
-    m = F.pad(magnitude.reshape(b * t, 1, h, w), (1, 1, 1, 1), mode="replicate").view(b, t, h + 2, w + 2)
+        return flow.sum(dim=-3)
+    magnitude = safe_sqrt(flow.square().sum(dim=-3))
+    *images, h, w = magnitude.shape
+    m = F.pad(magnitude.reshape(-1, 1, h, w), (1, 1, 1, 1), mode="replicate").view(*images, h + 2, w + 2)
     difference = m[..., 2:] - m[..., :-2]
     smooth = m[..., :-2] + 2 * m[..., 1:-1] + m[..., 2:]
     gx = difference[..., :-2, :] + 2 * difference[..., 1:-1, :] + difference[..., 2:, :]

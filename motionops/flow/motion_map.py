@@ -10,7 +10,7 @@ from torch import Tensor
 
 from motionops.arrays import as_tensor
 from motionops.fake_kernels import register_shapes
-from motionops.flow.checks import safe_sqrt
+from motionops.flow.checks import as_clips, safe_sqrt, with_axes_of
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE
 from motionops.scalars import grid_sizes
@@ -23,14 +23,14 @@ def motion_map(flow: Any, *, grid: Sequence[int] | None = None) -> Tensor:
     derivatives take the camera's pan out: a constant flow has the map 0.
 
     Args:
-        flow: ``[B, T, 2, H, W]`` in pixels, channel 0 = u (to the right), 1 = v (down); float32, bfloat16, float16 or
-            float64; any strides; any device.
+        flow: ``[..., T, 2, H, W]`` in pixels, channel 0 = u (to the right), 1 = v (down), any leading axes; float32,
+            bfloat16, float16 or float64; any strides; any device.
         grid: ``(t, h, w)``, which must divide (T, H, W): the map is averaged over t×h×w equal blocks in the same pass
             and never written. S-motion is the mean over t of it, T-motion that over h and w (Eq. 2).
 
     Returns:
-        ``[B, T, H, W]``, or ``[B, t, h, w]`` with ``grid``; contiguous, dtype and device of ``flow``. Differentiable
-        once; no gradient flows where the map is 0.
+        ``[..., T, H, W]``, or ``[..., t, h, w]`` with ``grid``; contiguous, dtype and device of ``flow``.
+        Differentiable once; no gradient flows where the map is 0.
 
     Raises:
         TypeError: ``flow`` is no floating tensor or array, ``grid`` no whole numbers.
@@ -38,22 +38,22 @@ def motion_map(flow: Any, *, grid: Sequence[int] | None = None) -> Tensor:
     """
     flow = as_tensor("motion_map", "flow", flow)
     cells = None if grid is None else grid_sizes("motion_map", "grid", grid)
-    return call("motion_map", flow, cells, wanted=flow.requires_grad)
+    return with_axes_of(flow, call("motion_map", as_clips("motion_map", flow), cells, wanted=flow.requires_grad))
 
 
 def motion_map_reference(flow: Tensor, *, grid: Sequence[int] | None = None) -> Tensor:
     """The definition of :func:`motion_map` in plain PyTorch: any dtype, differentiable any number of times."""
-    b, t, _, h, w = flow.shape
+    *leading, t, _, h, w = flow.shape
     if flow.numel() == 0:
-        return flow.sum(dim=2).reshape(b, *(grid or (t, h, w)))
-    f = F.pad(flow.reshape(b * t, 2, h, w), (1, 1, 1, 1), mode="replicate").view(b, t, 2, h + 2, w + 2)
+        return flow.sum(dim=-3).reshape(*leading, *(grid or (t, h, w)))
+    f = F.pad(flow.reshape(-1, 2, h, w), (1, 1, 1, 1), mode="replicate").view(*leading, t, 2, h + 2, w + 2)
     across = (f[..., 1:-1, 2:] - f[..., 1:-1, :-2]) / 2
     down = (f[..., 2:, 1:-1] - f[..., :-2, 1:-1]) / 2
-    motion = safe_sqrt((across.square() + down.square()).sum(dim=2))
+    motion = safe_sqrt((across.square() + down.square()).sum(dim=-3))
     if grid is None:
         return motion
-    blocks = motion.view(b, grid[0], t // grid[0], grid[1], h // grid[1], grid[2], w // grid[2])
-    return blocks.mean(dim=(2, 4, 6))
+    blocks = motion.view(*leading, grid[0], t // grid[0], grid[1], h // grid[1], grid[2], w // grid[2])
+    return blocks.mean(dim=(-5, -3, -1))
 
 
 def register(namespace: str) -> None:

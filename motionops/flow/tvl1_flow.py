@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from motionops.arrays import as_tensor
+from motionops.arrays import as_tensor, can_be_read
 from motionops.fake_kernels import register_shapes
 from motionops.library import NAMESPACE, ops
 from motionops.scalars import check_scalars
 
 MEDIANS = (1, 3, 5)
+WHITE = 255.0  # of the images for which the parameters are meant
+IMAGES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16, torch.float64)
 SMALLEST_SIDE = 16  # of a level of the pyramid below the images themselves
 
 
@@ -21,8 +25,9 @@ def tvl1_flow(
     previous: Any,
     following: Any,
     *,
+    max_value: float = 255.0,
     tau: float = 0.25,
-    smoothness: float = 0.15,
+    attachment: float = 0.15,
     tightness: float = 0.3,
     scales: int = 5,
     scale_step: float = 0.8,
@@ -38,10 +43,12 @@ def tvl1_flow(
     term. (Zach, Pock, Bischof 2007, equations 8 to 15; Sánchez, Meinhardt, Facciolo, IPOL 2013.)
 
     Args:
-        previous, following: grey images ``[N, H, W]``, 0 to 255; uint8, float32, bfloat16, float16 or float64, the
-            two alike; any strides; any device.
+        previous, following: grey images ``[N, H, W]``, 0 to ``max_value``; uint8, float32, bfloat16, float16 or
+            float64, the two alike; any strides; any device.
+        max_value: what white is in the images, 1 where they go from 0 to 1. The other parameters are as for 255,
+            whatever it is.
         tau: time step of the dual scheme, at most 0.25 for it to converge.
-        smoothness: weight of the data term, lambda: the smaller, the smoother the flow.
+        attachment: weight of the data term, lambda: the smaller, the smoother the flow.
         tightness: theta: how closely the auxiliary flow is tied to the flow.
         scales: images in the pyramid. A level with a side below 16 pixels is left out, and all after it.
         scale_step: size of a level over that of the one before, in (0, 1).
@@ -56,23 +63,45 @@ def tvl1_flow(
     Raises:
         TypeError: a wrong dtype.
         ValueError: a wrong shape or parameter.
+
+    Warns:
+        UserWarning: floating images on the CPU of which no value is above 1, with the ``max_value`` of 255.
     """
     check_scalars(
         "tvl1_flow",
-        real={"tau": tau, "smoothness": smoothness, "tightness": tightness, "scale_step": scale_step},
+        real={
+            "max_value": max_value,
+            "tau": tau,
+            "attachment": attachment,
+            "tightness": tightness,
+            "scale_step": scale_step,
+        },
         whole={"scales": scales, "warps": warps, "iterations": iterations, "median": median},
     )
+    max_value, attachment = float(max_value), float(attachment)
+    for name, value in (("max_value", max_value), ("attachment", attachment)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"tvl1_flow: {name} must be above 0, got {value:g}")
+    previous = as_tensor("tvl1_flow", "previous", previous).detach()
+    following = as_tensor("tvl1_flow", "following", following).detach()
+    if max_value != WHITE:
+        previous, following = _with_white(previous, following, max_value)
+    elif _seem_to_end_at_1(previous, following):
+        warnings.warn(
+            "tvl1_flow: max_value is 255, but no value of previous and following is above 1: is max_value=1 meant?",
+            stacklevel=2,
+        )
     return ops().tvl1_flow.default(
-        as_tensor("tvl1_flow", "previous", previous).detach(),
-        as_tensor("tvl1_flow", "following", following).detach(),
-        tau,
-        smoothness,
-        tightness,
-        scales,
-        scale_step,
-        warps,
-        iterations,
-        median,
+        previous,
+        following,
+        float(tau),
+        attachment,
+        float(tightness),
+        int(scales),
+        float(scale_step),
+        int(warps),
+        int(iterations),
+        int(median),
     )
 
 
@@ -80,8 +109,9 @@ def tvl1_flow_reference(
     previous: Tensor,
     following: Tensor,
     *,
+    max_value: float = 255.0,
     tau: float = 0.25,
-    smoothness: float = 0.15,
+    attachment: float = 0.15,
     tightness: float = 0.3,
     scales: int = 5,
     scale_step: float = 0.8,
@@ -91,7 +121,7 @@ def tvl1_flow_reference(
 ) -> Tensor:
     """The definition of :func:`tvl1_flow` in plain PyTorch, in float32, or float64 for float64."""
     real = torch.float64 if previous.dtype == torch.float64 else torch.float32
-    levels = [(previous.detach().to(real), following.detach().to(real))]
+    levels = [tuple(image.detach().to(real) * (WHITE / max_value) for image in (previous, following))]
     while len(levels) < scales:
         height, width = (round(side * scale_step) for side in levels[-1][0].shape[-2:])
         if min(height, width) < SMALLEST_SIDE:
@@ -110,7 +140,7 @@ def tvl1_flow_reference(
             gradient, constant = _linearise(first, second, flow)
             square = gradient.square().sum(1)
             inverse = torch.where(square > torch.finfo(torch.float32).eps, 1 / square, 0)
-            limit = smoothness * tightness
+            limit = attachment * tightness
             for _ in range(iterations):
                 rho = constant + (gradient * flow).sum(1)
                 step = (-rho * inverse).clamp(-limit, limit)
@@ -121,6 +151,22 @@ def tvl1_flow_reference(
                 dual_x = (dual_x + tau / tightness * right) / scale
                 dual_y = (dual_y + tau / tightness * below) / scale
     return flow
+
+
+def _with_white(previous: Tensor, following: Tensor, max_value: float) -> tuple[Tensor, Tensor]:
+    """The images from 0 to 255, in the type of the arithmetic; what the operator refuses as it is."""
+    if previous.dtype != following.dtype or previous.dtype not in IMAGES:
+        return previous, following
+    real = torch.float64 if previous.dtype == torch.float64 else torch.float32
+    factor = WHITE / max_value
+    return previous.to(real) * factor, following.to(real) * factor
+
+
+def _seem_to_end_at_1(*images: Tensor) -> bool:
+    """Whether floating images have values in 0..1 alone, and are not black; looked at where that costs no waiting."""
+    if not all(can_be_read(image) and image.is_floating_point() and image.numel() for image in images):
+        return False
+    return 0 < max(float(image.max()) for image in images) <= 1
 
 
 def _divergence(x: Tensor, y: Tensor) -> Tensor:

@@ -14,16 +14,16 @@ from motionops.models.backbones import (
     read_metadata,
     save_backbone,
 )
-from motionops.models.c3d import C3D
 from motionops.models.heads import ProjectionHead
-from motionops.models.i3d import I2D, I3D
 from motionops.models.image_weights import load_image_weights
-from motionops.models.r2plus1d_50 import R2D50, R2Plus1D50
-from motionops.models.r3d_pool import R3D18Pool, R3D34Pool
-from motionops.models.resnet3d import R2Plus1D18, R3DSmall
-from motionops.models.s3d import S3D
-from motionops.models.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26, R3D10Eighth
-from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
+from motionops.models.networks.c3d import C3D
+from motionops.models.networks.i3d import I2D, I3D
+from motionops.models.networks.r2plus1d_50 import R2D50, R2Plus1D50
+from motionops.models.networks.r3d_pool import R3D18Pool, R3D34Pool
+from motionops.models.networks.resnet3d import R2Plus1D18, R3DSmall
+from motionops.models.networks.s3d import S3D
+from motionops.models.networks.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26, R3D10Eighth
+from motionops.models.networks.slow_only import R3D18, R2D50Eighth, SlowR50
 from motionops.models.temporal_detail import finer_in_time
 
 __all__ = [

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from motionops.errors import UserError
 from motionops.extras import require
-from motionops.models.c3d import C3D
 from motionops.models.gpu_convolutions import fit_convolutions
-from motionops.models.i3d import I2D, I3D
-from motionops.models.r2plus1d_50 import R2D50, R2Plus1D50
-from motionops.models.r3d_pool import R3D18Pool, R3D34Pool
-from motionops.models.resnet3d import R2Plus1D18, R3DSmall
-from motionops.models.s3d import S3D
-from motionops.models.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26, R3D10Eighth
-from motionops.models.slow_only import R3D18, R2D50Eighth, SlowR50
+from motionops.models.networks.c3d import C3D
+from motionops.models.networks.i3d import I2D, I3D
+from motionops.models.networks.r2plus1d_50 import R2D50, R2Plus1D50
+from motionops.models.networks.r3d_pool import R3D18Pool, R3D34Pool
+from motionops.models.networks.resnet3d import R2Plus1D18, R3DSmall
+from motionops.models.networks.s3d import S3D
+from motionops.models.networks.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26, R3D10Eighth
+from motionops.models.networks.slow_only import R3D18, R2D50Eighth, SlowR50
 from motionops.models.torchvision_blocks import join_norms
 
 BACKBONES = {"i3d": I3D, "r2plus1d_18": R2Plus1D18, "r3d_small": R3DSmall}
@@ -58,7 +58,7 @@ def build_backbone(name: str, **kwargs) -> nn.Module:
 
 
 def save_backbone(backbone: nn.Module, path: str | os.PathLike, **metadata: str) -> None:
-    """Write a backbone made by `build_backbone` as safetensors; the file names the network it belongs to.
+    """Write a backbone as safetensors; the file names the network it belongs to, where `build_backbone` made it.
 
     The file is written beside `path` and renamed, so that a cut leaves the former file. `metadata` (text) is added
     to the header (method, dataset, normalisation, ...), which `read_metadata` gives back.
@@ -66,7 +66,9 @@ def save_backbone(backbone: nn.Module, path: str | os.PathLike, **metadata: str)
     require("save_backbone", "safetensors")
     from safetensors.torch import save
 
-    header = {**metadata, "backbone": backbone.name, "kwargs": json.dumps(backbone.kwargs)}
+    header = dict(metadata)
+    if hasattr(backbone, "kwargs"):
+        header |= {"backbone": backbone.name, "kwargs": json.dumps(backbone.kwargs)}
     state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
     path = Path(path)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from motionops.errors import UserError
 from motionops.video.cache import one_at_a_time
 from motionops.video.known_counts import KnownCounts
-from motionops.video.lists import Video
+from motionops.video.list_lines import Video
 from motionops.video.progress import with_progress
 from motionops.video.pyav import require_av
 from motionops.video.reading import VideoError, count_frames

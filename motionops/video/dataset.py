@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset, get_worker_info
 from motionops.errors import UserError
 from motionops.seeds import mix
 from motionops.video.checking import Skipped
-from motionops.video.lists import Video, class_names
+from motionops.video.list_lines import Video, class_names
 from motionops.video.reading import VideoError, count_frames, read_frames, read_video_if_small
 
 CACHE_BYTES = 512 << 20
@@ -220,8 +221,8 @@ class VideoDataset(Dataset):
 def collate_videos(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make a batch of items: tensors of one shape are stacked ``[B, ...]``, of several shapes kept in a list.
 
-    Whole numbers become int64 ``[B]``, named tuples of tensors are stacked by field, ``failed`` is one list,
-    ``decoding`` one sum.
+    Whole numbers become int64 ``[B]``, named tuples and dataclasses of tensors are stacked by field, ``failed`` is one
+    list, ``decoding`` one sum.
     """
     return {key: _stack(key, [item[key] for item in items]) for key in items[0]}
 
@@ -242,6 +243,9 @@ def _stack(key: str, values: list) -> Any:
         return torch.stack(values) if all(value.shape == first.shape for value in values) else values
     if isinstance(first, tuple) and hasattr(first, "_fields"):
         return type(first)(*(_stack(key, list(field)) for field in zip(*values, strict=True)))
+    if dataclasses.is_dataclass(first):
+        names = [field.name for field in dataclasses.fields(first)]
+        return type(first)(**{name: _stack(key, [getattr(value, name) for value in values]) for name in names})
     if isinstance(first, (bool, int, float)):
         return torch.tensor(values)
     return values

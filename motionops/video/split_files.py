@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 
 from motionops.errors import UserError
-from motionops.video.lists import SUFFIXES, Video, locate, read_lines, read_plain_list, read_text, split_line
+from motionops.video.list_lines import SUFFIXES, Video, locate, read_lines, read_plain_list, read_text, split_line
 
 Reader = Callable[[str, "str | os.PathLike | None", "str | None"], list[Video]]
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from motionops.arrays import to_device
+from motionops.scalars import check_scalars
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)
 
 
-class Appearance(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Appearance:
     """The appearance of B clips; :func:`motionops.augment_clips` applies it.
 
     * ``jitter`` ``[B, 4]``: factors of brightness, contrast, saturation (>= 0, 1 changes nothing) and the shift of the
@@ -21,12 +26,38 @@ class Appearance(NamedTuple):
       2 saturation, 3 hue;
     * ``grayscale`` ``[B]`` bool;
     * ``blur_sigma`` ``[B]``: deviation of the Gaussian blur in pixels of the view, 0 means none.
+
+    It is indexed and counted by clip, as a tensor is: ``looks[2]`` is the appearance of one clip, ``looks[:4]`` that of
+    four, ``looks[:, 0]``, of fields ``[B, V, ...]``, that of every video's first view.
     """
 
-    jitter: torch.Tensor
-    order: torch.Tensor
-    grayscale: torch.Tensor
-    blur_sigma: torch.Tensor
+    jitter: Tensor
+    order: Tensor
+    grayscale: Tensor
+    blur_sigma: Tensor
+
+    def __len__(self) -> int:
+        return len(self.grayscale)
+
+    def __getitem__(self, index: Any) -> Appearance:
+        return self.map(lambda field: field[index])
+
+    def fields(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The four tensors, in the order above."""
+        return self.jitter, self.order, self.grayscale, self.blur_sigma
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Appearance:
+        """``function`` of every field."""
+        return Appearance(*map(function, self.fields()))
+
+    def to(self, device: torch.device | str | int) -> Appearance:
+        """The same on a device. On the way to a GPU the host does not wait for what that is at."""
+        device = torch.device(device)
+        return self.map(lambda field: to_device(field, device) if field.is_cpu else field.to(device))
+
+    def pin_memory(self) -> Appearance:
+        """The same in pinned memory: what a DataLoader asks for."""
+        return self.map(Tensor.pin_memory)
 
     @classmethod
     def sample(
@@ -53,22 +84,29 @@ class Appearance(NamedTuple):
             device: where the result is put. The draws are the same for every device.
 
         Raises:
+            TypeError: an argument that is no number, or no whole one.
             ValueError: a probability, strength or range out of range.
         """
+        op = "Appearance.sample"
+        probabilities = {
+            "jitter_probability": jitter_probability,
+            "grayscale_probability": grayscale_probability,
+            "blur_probability": blur_probability,
+        }
+        low, high = blur_sigma
+        check_scalars(op, real={**probabilities, "blur_sigma[0]": low, "blur_sigma[1]": high}, whole={"batch": batch})
+        probabilities = {name: float(value) for name, value in probabilities.items()}
+        batch, low, high = int(batch), float(low), float(high)
         strengths = torch.as_tensor(jitter, dtype=torch.float32)
         if strengths.shape != (4,) or not bool((strengths >= 0).all()) or not float(strengths[HUE]) <= 0.5:
-            raise ValueError(f"Appearance.sample: jitter must be 4 strengths >= 0, the hue's <= 0.5, got {jitter}")
-        probabilities = (jitter_probability, grayscale_probability, blur_probability)
-        for name, value in zip(("jitter", "grayscale", "blur"), probabilities, strict=True):
+            raise ValueError(f"{op}: jitter must be 4 strengths >= 0, the hue's <= 0.5, got {jitter}")
+        for name, value in probabilities.items():
             if not 0 <= value <= 1:
-                raise ValueError(f"Appearance.sample: {name}_probability must be in [0, 1], got {value}")
-        low, high = blur_sigma
+                raise ValueError(f"{op}: {name} must be in [0, 1], got {value}")
         if not 0 < low <= high:
-            raise ValueError(
-                f"Appearance.sample: blur_sigma must be (low, high) with 0 < low <= high, got {blur_sigma}"
-            )
+            raise ValueError(f"{op}: blur_sigma must be (low, high) with 0 < low <= high, got {blur_sigma}")
         if batch < 0:
-            raise ValueError(f"Appearance.sample: batch must be >= 0, got {batch}")
+            raise ValueError(f"{op}: batch must be >= 0, got {batch}")
 
         # One block of numbers a clip, so that clip i's draw does not depend on the batch size after it.
         draws = torch.rand(batch, 12, generator=generator)
@@ -76,14 +114,14 @@ class Appearance(NamedTuple):
         least = torch.maximum(neutral - strengths, torch.tensor([0.0, 0.0, 0.0, -1.0]))
         factors = least + (neutral + strengths - least) * draws[:, :4]
         sigma = low + (high - low) * draws[:, 8]
-        used = draws[:, 9:] < torch.tensor(probabilities)
+        used = draws[:, 9:] < torch.tensor([*probabilities.values()])
         appearance = cls(
             jitter=torch.where(used[:, :1], factors, neutral),
             order=draws[:, 4:8].argsort(dim=1),
             grayscale=used[:, 1],
             blur_sigma=torch.where(used[:, 2], sigma, torch.zeros(())),
         )
-        return appearance if device is None else cls(*(to_device(field, torch.device(device)) for field in appearance))
+        return appearance if device is None else appearance.to(device)
 
     @classmethod
     def neutral(cls, batch: int, device: torch.device | str | None = None) -> Appearance:
@@ -94,3 +132,6 @@ class Appearance(NamedTuple):
             grayscale=torch.zeros(batch, dtype=torch.bool, device=device),
             blur_sigma=torch.zeros(batch, device=device),
         )
+
+
+torch.export.register_dataclass(Appearance, serialized_type_name="motionops.Appearance")

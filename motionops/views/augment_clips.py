@@ -12,6 +12,7 @@ from motionops.fake_kernels import register_shapes
 from motionops.library import NAMESPACE, ops
 from motionops.views import colour
 from motionops.views.appearance import BRIGHTNESS, CONTRAST, HUE, NEUTRAL, SATURATION, Appearance
+from motionops.views.checks import check_arguments
 
 ADJUSTMENTS = {
     BRIGHTNESS: colour.brightness,
@@ -19,12 +20,11 @@ ADJUSTMENTS = {
     SATURATION: colour.saturation,
     HUE: colour.hue,
 }
-BLUR_KERNEL_SHARE = 23 / 224  # of the size of the view: the released FIMA blurs views of 224 pixels with a kernel of 23
 
 
 def augment_clips(
     frames: Tensor | Sequence[Tensor],
-    extents: Tensor,
+    extents: Tensor | None,
     size: int,
     appearance: Appearance | None = None,
     *,
@@ -47,7 +47,7 @@ def augment_clips(
             graph that has captured a sequence reads those very tensors at every replay.
         extents: ``[B, 3, 2]``, rows (t, y, x), columns (start, end); y and x are fractions of the picture, x with
             start > end is a mirror image, parts outside 0..1 repeat the edge. The t row is not looked at: the
-            frames have been chosen.
+            frames have been chosen. None: the whole picture.
         size: S, height and width of the result in pixels.
         appearance: of B clips; None changes nothing.
         mean, std: of the normalisation of values in 0..1, one number or one a channel.
@@ -65,21 +65,20 @@ def augment_clips(
         ValueError: a shape, value or device that does not fit; the text says what was expected and what was given.
             The values of tensors are looked at on the CPU alone: on a GPU that would wait for them.
     """
-    from motionops.views.checks import check_arguments
 
     frames, extents, appearance, mean, std, blur_kernel = check_arguments(
         frames, extents, size, appearance, mean, std, dtype, blur_kernel
     )
-    look = (None,) * 4 if appearance is None else tuple(field.detach() for field in appearance)
+    look = (None,) * 4 if appearance is None else tuple(field.detach() for field in appearance.fields())
     videos = [frames] if isinstance(frames, Tensor) else frames
     return ops().augment_clips.default(
-        videos, extents.detach(), int(size), *look, mean, std, bool(difference), dtype, int(blur_kernel)
+        videos, extents.detach(), int(size), *look, mean, std, bool(difference), dtype, blur_kernel
     )
 
 
 def augment_clips_reference(
     frames: Tensor | Sequence[Tensor],
-    extents: Tensor,
+    extents: Tensor | None,
     size: int,
     appearance: Appearance | None = None,
     *,
@@ -90,13 +89,12 @@ def augment_clips_reference(
     blur_kernel: int | None = None,
 ) -> Tensor:
     """:func:`augment_clips` in plain PyTorch: the definition of the operator. Arguments and errors are the same."""
-    from motionops.views.checks import check_arguments
 
     frames, extents, appearance, mean, std, blur_kernel = check_arguments(
         frames, extents, size, appearance, mean, std, dtype, blur_kernel
     )
     working = torch.float64 if dtype == torch.float64 else torch.float32
-    clips = _crop_all(frames, extents.to(working), size)
+    clips = _crop_all(frames, extents.to(working), int(size))
     if difference:
         clips = (clips - clips.roll(1, dims=2)).add_(1).mul_(0.5)
     if appearance is not None:
@@ -107,12 +105,6 @@ def augment_clips_reference(
         _replace(clips, sigma > 0, lambda part, chosen: _blur(part, sigma[chosen], blur_kernel))
     mean, std = (clips.new_tensor(value).view(3, 1, 1, 1) for value in (mean, std))
     return clips.sub_(mean).div_(std).to(dtype)
-
-
-def default_blur_kernel(size: int) -> int:
-    """The odd width nearest to ``size`` · 23 / 224 that the view can hold; at least 3, or 1 for a single pixel."""
-    kernel = max(3, 2 * round((BLUR_KERNEL_SHARE * size - 1) / 2) + 1)
-    return min(kernel, 2 * size - 1)
 
 
 def _crop_all(frames: Tensor | list[Tensor], extents: Tensor, size: int) -> Tensor:

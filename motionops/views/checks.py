@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_tensor
+from motionops.scalars import is_whole
 from motionops.views.appearance import Appearance
-from motionops.views.augment_clips import default_blur_kernel
 
 Channels = tuple[float, float, float]
 Checked = tuple["Tensor | list[Tensor]", Tensor, "Appearance | None", Channels, Channels, int]
@@ -24,11 +24,13 @@ def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_ke
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"augment_clips: dtype must be a floating type, got {dtype}")
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+    if isinstance(size, bool) or not is_whole(size) or int(size) < 1:
         raise ValueError(f"augment_clips: size must be an integer >= 1, got {size!r}")
     frames = _frames(frames)
     batch = len(frames)
     device = frames.device if isinstance(frames, Tensor) else (frames[0].device if frames else None)
+    if extents is None:
+        extents = torch.arange(2, dtype=torch.float32, device=device or "cpu").expand(batch, 3, 2)  # 0 to 1 everywhere
     extents = _tensor("extents", extents)
     device = extents.device if device is None else device
     if extents.shape != (batch, 3, 2):
@@ -43,13 +45,13 @@ def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_ke
     mean, std = _per_channel("mean", mean), _per_channel("std", std)
     if min(std) <= 0:
         raise ValueError(f"augment_clips: std must be > 0, got {list(std)}")
-    if blur_kernel is None:
-        blur_kernel = default_blur_kernel(int(size))
-    if not isinstance(blur_kernel, int) or blur_kernel < 1 or blur_kernel % 2 == 0 or blur_kernel // 2 >= size:
+    size = int(size)
+    kernel = int(blur_kernel) if is_whole(blur_kernel) else default_blur_kernel(size) if blur_kernel is None else 0
+    if kernel < 1 or kernel % 2 == 0 or kernel // 2 >= size:
         raise ValueError(
             f"augment_clips: blur_kernel must be odd, >= 1 and < 2 * size = {2 * size}, got {blur_kernel!r}"
         )
-    return frames, extents, appearance, mean, std, blur_kernel
+    return frames, extents, appearance, mean, std, kernel
 
 
 def _tensor(name: str, value) -> Tensor:
@@ -128,9 +130,18 @@ def _per_channel(name: str, value) -> Channels:
     """Three numbers; those of a CUDA tensor have to be fetched."""
     numbers = value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
     numbers = list(numbers) if isinstance(numbers, (list, tuple)) else [numbers]
-    if not all(isinstance(number, (int, float, np.number)) for number in numbers):
+    if not all(hasattr(number, "__float__") for number in numbers):
         raise TypeError(f"augment_clips: {name} must be one or 3 numbers, got {value!r}")
     numbers = [float(number) for number in numbers]
     if len(numbers) not in (1, 3) or not all(math.isfinite(number) for number in numbers):
         raise ValueError(f"augment_clips: {name} must be one or 3 finite numbers, got {numbers}")
     return tuple(numbers * 3 if len(numbers) == 1 else numbers)
+
+
+BLUR_KERNEL_SHARE = 23 / 224  # of the size of the view: the released FIMA blurs views of 224 pixels with a kernel of 23
+
+
+def default_blur_kernel(size: int) -> int:
+    """The odd width nearest to ``size`` · 23 / 224 that the view can hold; at least 3, or 1 for a single pixel."""
+    kernel = max(3, 2 * round((BLUR_KERNEL_SHARE * size - 1) / 2) + 1)
+    return min(kernel, 2 * size - 1)

@@ -60,3 +60,7 @@ def _blend(clips: Tensor, base: Tensor, factor: Tensor) -> Tensor:
 
 def _per_clip(factor: Tensor) -> Tensor:
     return factor.view(-1, 1, 1, 1, 1)
+
+
+# Those of torchvision's and most other Kinetics-trained video networks; FIMA was released with them too.
+MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)

@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from motionops.scalars import check_scalars
+
 TRIES = 10  # boxes that are drawn for a view until one fits, as torchvision's RandomResizedCrop does
 
 
@@ -18,15 +20,15 @@ def sample_extents(
     starts: torch.Tensor | None = None,
     height: int = 1,
     width: int = 1,
-    area: tuple[float, float] = (0.2, 1.0),
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    scale: tuple[float, float] = (0.2, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
     mirror: float = 0.5,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """Draw views: a random start frame, a random resized crop, a mirror image.
 
-    The crop is that of torchvision's ``RandomResizedCrop`` without rounding to pixels: an area uniform in ``area``, an
-    aspect (width over height, in pixels) log-uniform in ``aspect``, ten tries until the box fits the picture, else
+    The crop is that of torchvision's ``RandomResizedCrop`` without rounding to pixels: an area uniform in ``scale``, an
+    aspect (width over height, in pixels) log-uniform in ``ratio``, ten tries until the box fits the picture, else
     the largest central box with an allowed aspect; then a uniform position.
 
     Args:
@@ -36,8 +38,8 @@ def sample_extents(
             fits.
         starts: int64 ``[B]``, start frames that are known already; then ``frame_count`` is only checked.
         height, width: of the source pictures in pixels; only their ratio counts.
-        area: range of the crop's share of the picture.
-        aspect: range of its aspect.
+        scale: range of the crop's share of the picture.
+        ratio: range of its aspect.
         mirror: probability of a mirrored view.
         generator: on the CPU; without it torch's own.
 
@@ -46,9 +48,12 @@ def sample_extents(
         frame to ``start + frames * stride``; y and x are fractions of the picture; x runs backwards where mirrored.
 
     Raises:
+        TypeError: an argument that is no number, or no whole one.
         ValueError: a range or count out of range, a video shorter than ``(frames - 1) * stride + 1``.
     """
-    _check(batch, frames, stride, height, width, area, aspect, mirror)
+    batch, frames, stride, height, width, scale, ratio, mirror = _checked(
+        batch, frames, stride, height, width, scale, ratio, mirror
+    )
     span = (frames - 1) * stride + 1
     frame_count = torch.as_tensor(frame_count)
     if frame_count.shape not in ((), (1,), (batch,)):
@@ -67,14 +72,14 @@ def sample_extents(
     elif batch and (int(starts.min()) < 0 or bool((starts > last).any())):
         raise ValueError(f"sample_extents: starts must be in [0, frame_count - {span}], got {starts.tolist()}")
 
-    shares = area[0] + (area[1] - area[0]) * draws[:, 4 : 4 + TRIES]
-    logs = math.log(aspect[0]), math.log(aspect[1])
+    shares = scale[0] + (scale[1] - scale[0]) * draws[:, 4 : 4 + TRIES]
+    logs = math.log(ratio[0]), math.log(ratio[1])
     # In fractions of the picture the aspect is that in pixels over the picture's own.
     ratios = torch.exp(logs[0] + (logs[1] - logs[0]) * draws[:, 4 + TRIES :]) * (height / width)
     widths, heights = (shares * ratios).sqrt(), (shares / ratios).sqrt()
     fits = (widths <= 1) & (heights <= 1)
     first = fits.to(torch.int8).argmax(dim=1, keepdim=True)
-    allowed = min(max(width / height, aspect[0]), aspect[1]) * (height / width)
+    allowed = min(max(width / height, ratio[0]), ratio[1]) * (height / width)
     box = torch.stack([heights.gather(1, first), widths.gather(1, first)], dim=1)[..., 0]
     fallback = torch.tensor([min(1.0, 1 / allowed), min(1.0, allowed)], dtype=torch.float64)
     some_fit = fits.any(dim=1, keepdim=True)
@@ -88,7 +93,19 @@ def sample_extents(
     return torch.cat([time[:, None], extents], dim=1).float()
 
 
-def _check(batch, frames, stride, height, width, area, aspect, mirror) -> None:
+def _checked(batch, frames, stride, height, width, scale, ratio, mirror):
+    """The arguments as Python's numbers."""
+    op = "sample_extents"
+    for name, ends in (("scale", scale), ("ratio", ratio)):
+        if not hasattr(ends, "__len__") or len(ends) != 2:
+            raise ValueError(f"{op}: {name} must be (low, high), got {ends!r}")
+        check_scalars(op, real={f"{name}[{place}]": end for place, end in enumerate(ends)})
+    scale, ratio = (tuple(map(float, ends)) for ends in (scale, ratio))
+    whole = {"batch": batch, "frames": frames, "stride": stride}
+    real = {"height": height, "width": width, "mirror": mirror}
+    check_scalars(op, real=real, whole=whole)
+    batch, frames, stride = map(int, whole.values())
+    height, width, mirror = map(float, real.values())
     for name, value, least in (
         ("batch", batch, 0),
         ("frames", frames, 1),
@@ -97,10 +114,11 @@ def _check(batch, frames, stride, height, width, area, aspect, mirror) -> None:
         ("width", width, 1),
     ):
         if value < least:
-            raise ValueError(f"sample_extents: {name} must be >= {least}, got {value}")
-    if not 0 < area[0] <= area[1] <= 1:
-        raise ValueError(f"sample_extents: area must be (low, high) with 0 < low <= high <= 1, got {area}")
-    if not 0 < aspect[0] <= aspect[1] < math.inf:
-        raise ValueError(f"sample_extents: aspect must be (low, high) with 0 < low <= high, got {aspect}")
+            raise ValueError(f"{op}: {name} must be >= {least}, got {value}")
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ValueError(f"{op}: scale must be (low, high) with 0 < low <= high <= 1, got {scale}")
+    if not 0 < ratio[0] <= ratio[1] < math.inf:
+        raise ValueError(f"{op}: ratio must be (low, high) with 0 < low <= high, got {ratio}")
     if not 0 <= mirror <= 1:
-        raise ValueError(f"sample_extents: mirror must be in [0, 1], got {mirror}")
+        raise ValueError(f"{op}: mirror must be in [0, 1], got {mirror}")
+    return batch, frames, stride, height, width, scale, ratio, mirror

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from motionops.scalars import check_scalars
 from motionops.views.extents import sample_extents
 
 
@@ -23,8 +24,11 @@ def local_starts(frame_count: int, clips: int, span: int, *, generator: torch.Ge
         int64 `[K]`, rising.
 
     Raises:
+        TypeError: an argument that is no whole number.
         ValueError: no clip; a clip longer than the video; fewer frames than segments.
     """
+    check_scalars("local_starts", whole={"frame_count": frame_count, "clips": clips, "span": span})
+    frame_count, clips, span = int(frame_count), int(clips), int(span)
     if clips < 1 or span < 1:
         raise ValueError(f"local_starts: clips and span must be at least 1, got {clips} and {span}")
     if span > frame_count:
@@ -49,8 +53,8 @@ def local_extents(
     stride: int = 1,
     height: int = 1,
     width: int = 1,
-    area: tuple[float, float] = (0.2, 1.0),
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    scale: tuple[float, float] = (0.2, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
     mirror: float = 0.5,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
@@ -63,8 +67,8 @@ def local_extents(
         starts: int64 `[K]`, start frames of the clips.
         frames, stride: frames of a clip and source frames from one to the next.
         height, width: of the source pictures in pixels; only their ratio counts.
-        area: range of a crop's share of the view.
-        aspect: range of its aspect, width over height in pixels.
+        scale: range of a crop's share of the view.
+        ratio: range of its aspect, width over height in pixels.
         mirror: probability of a mirrored clip.
         generator: on the CPU; without it torch's own.
 
@@ -72,8 +76,11 @@ def local_extents(
         Extents, float32 `[K, 3, 2]`, as those of :func:`motionops.sample_extents`.
 
     Raises:
+        TypeError: an argument that is no number, or no whole one.
         ValueError: a clip that is not inside the view in time; what `sample_extents` refuses.
     """
+    check_scalars("local_extents", real={"height": height, "width": width}, whole={"frames": frames, "stride": stride})
+    frames, stride, height, width = int(frames), int(stride), float(height), float(width)
     begin, end = view[0].tolist()
     for start in starts.tolist():
         if start < begin or start + frames * stride > end:
@@ -91,8 +98,8 @@ def local_extents(
         starts=starts,
         height=height * float(size[0]),
         width=width * float(size[1]),
-        area=area,
-        aspect=aspect,
+        scale=scale,
+        ratio=ratio,
         mirror=mirror,
         generator=generator,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from motionops.arrays import as_tensor
+from motionops.scalars import check_scalars, is_whole
 from motionops.views.extents import sample_extents
 
 FORMS = ("paper", "released")
@@ -30,8 +30,8 @@ def motion_extents(
     stride: int = 1,
     height: int = 1,
     width: int = 1,
-    area: tuple[float, float] = (0.2, 1.0),
-    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+    scale: tuple[float, float] = (0.2, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
     mirror: float = 0.5,
     threshold: float = 0.9,
     coverage: float = 0.8,
@@ -45,7 +45,7 @@ def motion_extents(
     ``form="paper"``: a cell is moving where its motion is above the ``threshold`` quantile of its map; the view is a
     random box of :func:`sample_extents` under the condition that it covers at least ``coverage`` of the moving cells
     (cells in part count in part). Where none of ``tries`` boxes does, the one that covers most is stretched towards
-    the whole picture until it does: coverage goes before ``area`` and ``aspect``.
+    the whole picture until it does: coverage goes before ``scale`` and ``ratio``.
 
     ``form="released"``: as in the authors' code, the map is averaged to 7 × 7 cells, and the rectangle around the
     strongest of them (a share of 1 - ``threshold``: 4 of 49) is to be covered: ``coverage`` + 0.1 of its area where it
@@ -57,7 +57,7 @@ def motion_extents(
     Args:
         motion_grid: S-motion of the clips ``[B, h, w]``, or ``[B, t, h, w]``, which is averaged over t; any
             resolution, cells fill the picture evenly; floating, finite.
-        frames, stride, height, width, area, aspect, mirror: as in :func:`sample_extents`.
+        frames, stride, height, width, scale, ratio, mirror: as in :func:`sample_extents`.
         starts: int64 ``[B]`` (or a sequence of integers), the clips' first frames, >= 0.
         threshold: quantile in [0, 1) above which a cell is moving.
         coverage: share in [0, 1] of what moves that a view holds.
@@ -81,9 +81,12 @@ def motion_extents(
     grid, starts, probability, tries = _check(
         motion_grid, starts, threshold, coverage, form, probability, tries, generator
     )
+    threshold, coverage = float(threshold), float(coverage)
     generators = generator if isinstance(generator, Sequence) else [generator] * len(grid)
+    check_scalars("motion_extents", whole={"frames": frames, "stride": stride})
+    frames, stride = int(frames), int(stride)
     options = {"frames": frames, "stride": stride, "height": height, "width": width}
-    options |= {"area": area, "aspect": aspect, "mirror": mirror}
+    options |= {"scale": scale, "ratio": ratio, "mirror": mirror}
     if not len(grid):
         return sample_extents(0, frame_count=(frames - 1) * stride + 1, **options)
     choose = _paper_view if form == "paper" else _released_view
@@ -118,8 +121,7 @@ def motion_starts(frame_motion: Any, *, span: int, count: int = 1, generator: to
     motion = _finite(op, "frame_motion", frame_motion)
     if motion.ndim != 1:
         raise ValueError(f"{op}: frame_motion must be [F], got {list(motion.shape)}")
-    _integer(op, "span", span, 1)
-    _integer(op, "count", count, 0)
+    span, count = _integer(op, "span", span, 1), _integer(op, "count", count, 0)
     if len(motion) < span:
         raise ValueError(f"{op}: frame_motion must have at least span={span} frames, got {len(motion)}")
     candidates = motion.unfold(0, span, 1).mean(dim=1)
@@ -228,19 +230,21 @@ def _check(motion_grid, starts, threshold, coverage, form, probability, tries, g
     if starts.shape != (len(grid),) or bool((starts < 0).any()):
         raise ValueError(f"{op}: starts must be [B={len(grid)}] and >= 0, got {starts.tolist()}")
     for name, value in (("threshold", threshold), ("coverage", coverage), ("probability", probability)):
-        if not isinstance(value, Real) and (name, value) != ("probability", None):
-            raise TypeError(f"{op}: {name} must be a number, got {value!r}")
+        if name != "probability" or value is not None:
+            check_scalars(op, real={name: value})
+    threshold, coverage = float(threshold), float(coverage)
     if not 0 <= threshold < 1:
         raise ValueError(f"{op}: threshold must be in [0, 1), got {threshold}")
     if not 0 <= coverage <= 1:
         raise ValueError(f"{op}: coverage must be in [0, 1], got {coverage}")
     if probability is None:
         probability = 1.0 if form == "paper" else RELEASED_PROBABILITY
+    probability = float(probability)
     if not 0 <= probability <= 1:
         raise ValueError(f"{op}: probability must be in [0, 1], got {probability}")
     if tries is None:
         tries = PAPER_TRIES if form == "paper" else RELEASED_TRIES
-    _integer(op, "tries", tries, 1)
+    tries = _integer(op, "tries", tries, 1)
     own = generator if isinstance(generator, Sequence) else [generator]
     if not all(value is None or isinstance(value, torch.Generator) for value in own):
         raise TypeError(f"{op}: generator must be a torch.Generator or a sequence of B, got {generator!r}")
@@ -260,6 +264,7 @@ def _finite(op: str, name: str, value: Any) -> Tensor:
     return motion
 
 
-def _integer(op: str, name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _integer(op: str, name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not is_whole(value) or int(value) < least:
         raise ValueError(f"{op}: {name} must be an integer >= {least}, got {value!r}")
+    return int(value)

@@ -26,7 +26,7 @@ OF_A_GPU = ("compile", "opcheck", "stream", "graph", "captured", "equals_cpu", "
 
 def functions(folder, prefix):
     """(module, function) of what pytest would collect of the operators' families."""
-    for path in sorted(path for family in FAMILIES for path in (ROOT / folder / family).glob("*.py")):
+    for path in sorted(path for family in FAMILIES for path in (ROOT / folder / family).glob(f"{prefix}*.py")):
         module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         for name, function in vars(module).items():
             if name.startswith(prefix):

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from benchmarks import peers
 from benchmarks.contrast import bench_queue_infonce, bench_region_contrast
 from motionops.contrast import queue_infonce_reference, region_contrast_reference
-from tests.contrast.samples import queue_sample
-from tests.contrast.test_region_contrast import region_sample
+from tests.contrast.samples import queue_sample, region_sample
 
 GPU = torch.device("cuda")
 

@@ -163,27 +163,6 @@ def test_pyavs_records(backend):
         pack_records([[1, 2]])
 
 
-BAD = [
-    ({"vectors": torch.ones(3, 9)}, TypeError, "vectors must be int32, got float32"),
-    ({"vectors": torch.ones(3, 7).int()}, ValueError, r"vectors must be \[N, 9\] \(frame, source, w.*got \[3, 7\]"),
-    ({"vectors": torch.ones(9).int()}, ValueError, r"vectors must be \[N, 9\].*got \[9\]"),
-    ({"vectors": "file.mp4"}, TypeError, "vectors must be a tensor or an array with __dlpack__"),
-    ({"frames": -1}, ValueError, "frames must be from 0 to .*got -1"),
-    ({"height": -1}, ValueError, "height must be from 0 to .*got -1"),
-    ({"width": 2**40}, ValueError, "width must be from 0 to .*got 1099511627776"),
-    ({"cell": 0}, ValueError, "cell must be from 1 to .*got 0"),
-]
-
-
-@pytest.mark.parametrize(("changes", "error", "message"), BAD)
-def test_bad_arguments(backend, changes, error, message):
-    arguments = {"vectors": covering_vectors(1, 16, 16), "frames": 1, "height": 16, "width": 16, **changes}
-    if isinstance(arguments["vectors"], torch.Tensor):
-        arguments["vectors"] = backend.tensor(arguments["vectors"])
-    with pytest.raises(error, match=f"rasterize_motion_vectors: {message}"):
-        rasterize_motion_vectors(**arguments)
-
-
 @pytest.mark.parametrize("column", [1, 2, 3, 8])
 def test_rows_that_are_no_vectors(backend, column):
     vectors = covering_vectors(1, 32, 32)
@@ -203,30 +182,3 @@ def test_empty_sizes(backend):
     vectors = backend.tensor(covering_vectors(1, 16, 16))
     assert rasterize_motion_vectors(vectors, 0, 16, 16).shape == (0, 2, 2, 2)
     assert rasterize_motion_vectors(vectors, 1, 0, 16).shape == (1, 2, 0, 2)
-
-
-def test_opcheck(backend):
-    vectors = backend.tensor(random_vectors(20, 2, 16, 24))
-    torch.library.opcheck(backend.ops.rasterize_motion_vectors.default, (vectors, 2, 16, 24, 8))
-
-
-def test_compiles_whole(backend):
-    vectors = backend.tensor(random_vectors(20, 2, 16, 24))
-
-    def step(vectors):
-        return rasterize_motion_vectors(vectors, 2, 16, 24) * 2
-
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    assert torch.equal(compiled(vectors), step(vectors))
-
-
-def test_a_side_stream(backend):
-    if backend.name != "cuda":
-        pytest.skip("streams are CUDA's")
-    vectors = random_vectors(200, 4, 64, 64)
-    wanted = rasterize_motion_vectors(vectors, 4, 64, 64)
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        result = rasterize_motion_vectors(vectors.cuda(), 4, 64, 64)
-    stream.synchronize()
-    torch.testing.assert_close(result.cpu(), wanted, rtol=1e-6, atol=1e-7)

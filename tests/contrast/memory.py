@@ -18,3 +18,8 @@ def extra_mebibytes(work: Callable[[], object], device: torch.device) -> float:
     if peak is None:
         pytest.skip("this system does not tell the peak of a process's memory")
     return peak
+
+
+def mebibytes(rows: int, columns: int) -> float:
+    """MiB of float32 `[rows, columns]`."""
+    return 4 * rows * columns / 2**20

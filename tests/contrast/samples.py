@@ -88,3 +88,23 @@ def pixel_sample(
     if negative_rows:
         sample["negatives"] = unit_rows(negative_rows, dim, generator=generator, dtype=dtype)
     return sample
+
+
+def region_sample(
+    batch: int,
+    views: int,
+    query_grid: tuple[int, int, int],
+    key_grid: tuple[int, int, int],
+    dim: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Arguments of `region_contrast`: several views of each video, and one that they are compared with."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "query": unit_rows(batch, views, *query_grid, dim, generator=generator, dtype=dtype),
+        "key": unit_rows(batch, *key_grid, dim, generator=generator, dtype=dtype),
+        "query_extent": random_extents(batch * views, generator).float().reshape(batch, views, 3, 2),
+        "key_extent": random_extents(batch, generator).float(),
+    }

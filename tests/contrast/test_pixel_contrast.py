@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from motionops.contrast import pixel_contrast, pixel_contrast_reference
-from motionops.library import ops
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
 from tests.contrast.released_fima import released_pixel_loss
 from tests.contrast.samples import pixel_sample
-from tests.streams import check_side_stream_and_graph
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # B, T, H, W, D, K: nothing, one, odd tails, more rows and columns than a tile.
@@ -98,19 +96,6 @@ def test_products_are_taken_in_the_type_of_the_columns(to_backend, features, pro
         loss_and_gradients(pixel_contrast_reference, widened(rounded), ("query", "key")),
         products,
     )
-
-
-def test_strided_inputs(to_backend):
-    sample = to_backend(pixel_sample(3, 2, 4, 5, 6, negative_rows=7, masks=True))
-    strided = {name: value.transpose(0, -1).contiguous().transpose(0, -1) for name, value in sample.items()}
-    assert not any(value.is_contiguous() for value in strided.values())
-    assert pixel_contrast(**strided) == pixel_contrast(**sample)
-
-
-def test_takes_numpy_arrays():
-    sample = pixel_sample(2, 1, 3, 3, 5, negative_rows=7, masks=True)
-    arrays = {name: value.numpy() for name, value in sample.items()}
-    assert pixel_contrast(**arrays) == pixel_contrast(**sample)
 
 
 # ---- values known by hand --------------------------------------------------------------------------------------------
@@ -283,166 +268,10 @@ def test_gradcheck(backend, masks):
     )
 
 
-def test_only_query_and_key_get_gradients(to_backend):
-    sample = to_backend(pixel_sample(2, 1, 3, 3, 5, negative_rows=4))
-    for value in sample.values():
-        value.requires_grad_()
-    pixel_contrast(**sample).backward()
-    assert {name for name, value in sample.items() if value.grad is not None} == {"query", "key"}
-
-
-@pytest.mark.parametrize("wanted", ["query", "key"])
-def test_gradient_of_one_alone(to_backend, wanted):
-    sample = to_backend(pixel_sample(2, 2, 3, 3, 5, negative_rows=4))
-    both = loss_and_gradients(pixel_contrast, sample, ("query", "key"))
-    assert torch.equal(loss_and_gradients(pixel_contrast, sample, (wanted,))[wanted], both[wanted])
-
-
-def test_without_gradients_nothing_is_kept(to_backend):
-    sample = to_backend(pixel_sample(2, 1, 3, 3, 5))
-    sample["query"].requires_grad_()
-    with torch.no_grad():
-        assert not pixel_contrast(**sample).requires_grad
-
-
-def test_gradients_scale_with_that_of_the_loss(to_backend):
-    sample = to_backend(pixel_sample(2, 1, 3, 3, 5))
-    query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
-    once = torch.autograd.grad(pixel_contrast(query, key, **sample), (query, key))
-    thrice = torch.autograd.grad(3 * pixel_contrast(query, key, **sample), (query, key))
-    for one, three in zip(once, thrice, strict=True):
-        torch.testing.assert_close(three, 3 * one)
-
-
-def test_second_derivative_is_refused(to_backend):
-    sample = to_backend(pixel_sample(2, 1, 3, 3, 5))
-    query = sample.pop("query").requires_grad_()
-    (gradient,) = torch.autograd.grad(pixel_contrast(query, **sample), query, create_graph=True)
-    with pytest.raises(RuntimeError, match="pixel_contrast"):
-        gradient.sum().backward()
-
-
 # ---- bad arguments ---------------------------------------------------------------------------------------------------
 
 
-def changed(**changes):
-    return {**pixel_sample(2, 1, 3, 4, 5, negative_rows=6, masks=True), **changes}
-
-
-BAD = [
-    ({"query": torch.ones(2, 3, 4, 5)}, ValueError, r"query must be \[B, T, H, W, D >= 1\], got \[2, 3, 4, 5\]"),
-    ({"query": torch.ones(2, 1, 3, 4, 0)}, ValueError, r"query must be \[B, T, H, W, D >= 1\], got \[2, 1, 3, 4, 0\]"),
-    ({"query": torch.ones(2, 1, 3, 4, 5).int()}, TypeError, "query must be float32, .*, got int32"),
-    ({"query": None}, TypeError, "query must be a tensor"),
-    (
-        {"key": torch.ones(2, 1, 4, 3, 5)},
-        ValueError,
-        r"key must be \[B=2, T=1, H=3, W=4, D=5\], got \[2, 1, 4, 3, 5\]",
-    ),
-    ({"key": torch.ones(2, 1, 3, 4, 5).bool()}, TypeError, "key must be float32, .*, got bool"),
-    ({"query_extent": torch.ones(2, 2, 2)}, ValueError, r"query_extent must be \[B=2, 3, 2\], got \[2, 2, 2\]"),
-    ({"key_extent": torch.ones(3, 3, 2)}, ValueError, r"key_extent must be \[B=2, 3, 2\], got \[3, 3, 2\]"),
-    ({"query_extent": torch.ones(2, 3, 2).int()}, TypeError, "query_extent must be float32, .*, got int32"),
-    ({"query_mask": torch.ones(2, 3, 4)}, TypeError, "query_mask must be bool, got float32"),
-    ({"key_mask": torch.ones(2, 3, 4).int()}, TypeError, "key_mask must be bool, got int32"),
-    ({"query_mask": torch.ones(2, 4, 3).bool()}, ValueError, r"query_mask must be \[B=2, H=3, W=4\], got \[2, 4, 3\]"),
-    ({"key_mask": torch.ones(2, 12).bool()}, ValueError, r"key_mask must be \[B=2, H=3, W=4\], got \[2, 12\]"),
-    ({"negatives": torch.ones(5, 6)}, ValueError, r"negatives must be \[K, D=5\], got \[5, 6\]"),
-    ({"negatives": torch.ones(6, 5).long()}, TypeError, "negatives must be float32, .*, got int64"),
-    ({"radius": 0.0}, ValueError, "radius must be finite and above 0, got 0"),
-    ({"radius": math.nan}, ValueError, "radius must be finite and above 0, got nan"),
-    ({"temperature": 0.0}, ValueError, "temperature must be finite and above 0, got 0"),
-    ({"temperature": -1.0}, ValueError, "temperature must be finite and above 0, got -1"),
-    ({"temperature": math.nan}, ValueError, "temperature must be finite and above 0, got nan"),
-    ({"temperature": math.inf}, ValueError, "temperature must be finite and above 0, got inf"),
-]
-
-
-@pytest.mark.parametrize(("changes", "error", "message"), BAD)
-def test_bad_arguments(backend, changes, error, message):
-    arguments = {
-        name: value.to(backend.device) if isinstance(value, torch.Tensor) else value
-        for name, value in changed(**changes).items()
-    }
-    with pytest.raises(error, match=f"pixel_contrast: .*{message}"):
-        pixel_contrast(**arguments)
-
-
-@pytest.mark.parametrize("argument", ["key", "query_extent", "key_extent", "query_mask", "key_mask", "negatives"])
-def test_devices_must_agree(backend, argument):
-    if backend.name != "cuda":
-        pytest.skip("needs a second device")
-    arguments = {name: value if name == argument else value.to(backend.device) for name, value in changed().items()}
-    with pytest.raises(ValueError, match=f"pixel_contrast: {argument} must be on cuda"):
-        pixel_contrast(**arguments)
-
-
-@pytest.mark.parametrize("argument", ["key", "query_extent", "key_extent", "query_mask", "key_mask", "negatives"])
-def test_meta_tensors_do_not_mix_with_others(argument):
-    arguments = changed()
-    arguments[argument] = arguments[argument].to("meta")
-    with pytest.raises(ValueError, match=f"pixel_contrast: {argument} must be on cpu as query is, got meta"):
-        pixel_contrast(**arguments)
-
-
-def test_float64_is_refused_on_cuda(backend):
-    if backend.name == "cpu":
-        pytest.skip("the CPU takes float64")
-    sample = {
-        name: value.to(backend.device) for name, value in pixel_sample(1, 1, 2, 2, 3, dtype=torch.float64).items()
-    }
-    with pytest.raises(
-        TypeError, match="pixel_contrast: key must be float32, bfloat16 or float16 on CUDA, got float64"
-    ):
-        pixel_contrast(**sample)
-
-
 # ---- the operator as torch sees it -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("masks", [False, True])
-@pytest.mark.parametrize("query_gradient", [False, True])
-def test_opcheck_forward(to_backend, masks, query_gradient):
-    sample = to_backend(pixel_sample(2, 2, 3, 3, 5, negative_rows=4 * masks, masks=masks))
-    torch.library.opcheck(
-        ops().pixel_contrast.default,
-        (
-            sample["query"].requires_grad_(query_gradient),
-            sample["key"].requires_grad_(),
-            sample["query_extent"],
-            sample["key_extent"],
-            sample.get("query_mask"),
-            sample.get("key_mask"),
-            sample.get("negatives"),
-            0.7,
-            0.1,
-            query_gradient,
-            False,
-        ),
-    )
-
-
-@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
-def test_opcheck_backward(backend, to_backend, wanted):
-    sample = to_backend(pixel_sample(2, 2, 3, 3, 5))
-    inputs = [sample[name] for name in ("query", "key", "query_extent", "key_extent")]
-    saved = ops().pixel_contrast(*inputs, None, None, None, 0.7, 0.1, True, False)[1:]
-    grad_loss = torch.ones((), device=backend.device)
-    arguments = (grad_loss, *inputs, None, None, *saved, 0.7, 0.1, torch.float32, *wanted, False)
-    torch.library.opcheck(ops().pixel_contrast_backward.default, arguments)
-
-
-def test_compiles_whole(to_backend):
-    sample = to_backend(pixel_sample(2, 2, 3, 3, 5, negative_rows=4, masks=True))
-
-    def step(query, key, **others):
-        return pixel_contrast(query, key, **others) * 2
-
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
-    loss, wanted = compiled(query, key, **sample), step(query, key, **sample)
-    torch.testing.assert_close(loss, wanted)
-    torch.testing.assert_close(torch.autograd.grad(loss, (query, key)), torch.autograd.grad(wanted, (query, key)))
 
 
 # ---- the CPU's vector targets ----------------------------------------------------------------------------------------
@@ -472,21 +301,3 @@ def test_narrower_vector_targets(target, monkeypatch):
 
 
 # ---- CUDA ------------------------------------------------------------------------------------------------------------
-
-
-def test_side_stream_and_graph(backend):
-    sample = pixel_sample(4, 2, 7, 7, 64, negative_rows=99, masks=True)
-    sample = {name: value.to(backend.device) for name, value in sample.items()}
-    check_side_stream_and_graph(lambda: loss_and_gradients(pixel_contrast, sample, ("query", "key")), backend.device)
-
-
-def test_cuda_equals_cpu(backend):
-    if backend.name != "cuda":
-        pytest.skip("needs a GPU")
-    sample = pixel_sample(4, 2, 7, 7, 64, negative_rows=999, masks=True)
-    on_cpu = loss_and_gradients(pixel_contrast, sample, ("query", "key"))
-    on_gpu = loss_and_gradients(
-        pixel_contrast, {name: value.cuda() for name, value in sample.items()}, ("query", "key")
-    )
-    for name, value in on_cpu.items():
-        torch.testing.assert_close(on_gpu[name].cpu(), value, rtol=1e-4, atol=1e-6)

@@ -11,12 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from motionops.contrast import InfoNCE, queue_infonce, queue_infonce_reference
-from motionops.library import ops
+from motionops.contrast import FeatureQueue, InfoNCE, queue_infonce, queue_infonce_reference
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
 from tests.contrast.samples import queue_sample, unit_rows
 from tests.emulator.machine import multiprocessors
-from tests.streams import check_side_stream_and_graph
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # B, K, D, E: nothing, one, odd tails, more rows and columns than a tile, more rows than threads in a merge.
@@ -94,24 +92,6 @@ def test_products_are_taken_in_the_queues_type(to_backend, features, queue):
         loss_and_gradients(queue_infonce_reference, widened(rounded), ("query", "key")),
         queue,
     )
-
-
-def test_strided_inputs(to_backend):
-    sample = to_backend(queue_sample(6, 40, 10, extra_rows=4, ids=True))
-    strided = {
-        name: (value.T.contiguous().T if value.ndim == 2 else torch.stack([value, value], 1)[:, 0])
-        for name, value in sample.items()
-    }
-    assert not any(value.is_contiguous() for value in strided.values())
-    wanted, ours = queue_infonce(**sample), queue_infonce(**strided)
-    assert ours.loss == wanted.loss
-    assert torch.equal(ours.rank, wanted.rank)
-
-
-def test_takes_numpy_arrays():
-    sample = queue_sample(4, 9, 5, ids=True)
-    arrays = {name: value.numpy() for name, value in sample.items()}
-    assert queue_infonce(**arrays).loss == queue_infonce(**sample).loss
 
 
 # ---- values known by hand --------------------------------------------------------------------------------------------
@@ -220,156 +200,10 @@ def test_gradcheck(backend, ids):
     assert torch.autograd.gradcheck(lambda q, k: queue_infonce(q, k, temperature=0.3, **sample).loss, (query, key))
 
 
-def test_only_query_and_key_get_gradients(to_backend):
-    sample = to_backend(queue_sample(4, 9, 5, extra_rows=2))
-    for value in sample.values():
-        value.requires_grad_()
-    queue_infonce(**sample).loss.backward()
-    assert sample["query"].grad is not None
-    assert sample["key"].grad is not None
-    assert sample["queue"].grad is None
-    assert sample["extra_negatives"].grad is None
-
-
-@pytest.mark.parametrize("wanted", ["query", "key"])
-def test_gradient_of_one_alone(to_backend, wanted):
-    sample = to_backend(queue_sample(4, 9, 5))
-    both = loss_and_gradients(queue_infonce, sample, ("query", "key"))
-    assert torch.equal(loss_and_gradients(queue_infonce, sample, (wanted,))[wanted], both[wanted])
-
-
-def test_without_gradients_nothing_is_kept(to_backend):
-    sample = to_backend(queue_sample(4, 9, 5))
-    sample["query"].requires_grad_()
-    with torch.no_grad():
-        assert not queue_infonce(**sample).loss.requires_grad
-
-
-def test_gradient_scales_with_that_of_the_loss(to_backend):
-    sample = to_backend(queue_sample(4, 9, 5))
-    query = sample.pop("query").requires_grad_()
-    (once,) = torch.autograd.grad(queue_infonce(query, **sample).loss, query)
-    (thrice,) = torch.autograd.grad(3 * queue_infonce(query, **sample).loss, query)
-    torch.testing.assert_close(thrice, 3 * once)
-
-
-def test_second_derivative_is_refused(to_backend):
-    sample = to_backend(queue_sample(4, 9, 5))
-    query = sample.pop("query").requires_grad_()
-    (gradient,) = torch.autograd.grad(queue_infonce(query, **sample).loss, query, create_graph=True)
-    with pytest.raises(RuntimeError, match="queue_infonce"):
-        gradient.sum().backward()
-
-
 # ---- bad arguments ---------------------------------------------------------------------------------------------------
 
 
-def changed(**changes):
-    sample = queue_sample(4, 9, 5, extra_rows=2)
-    sample.update({"query_ids": torch.zeros(4).long(), "queue_ids": torch.zeros(9).long()})
-    sample.update(changes)
-    return {name: value for name, value in sample.items() if value is not None}
-
-
-BAD = [
-    ({"query": torch.ones(4)}, ValueError, r"query must be \[B, D >= 1\], got \[4\]"),
-    ({"query": torch.ones(4, 0)}, ValueError, r"query must be \[B, D >= 1\], got \[4, 0\]"),
-    ({"query": torch.ones(4, 5).int()}, TypeError, "query must be float32, .*, got int32"),
-    ({"query": "text"}, TypeError, "query must be a tensor"),
-    ({"key": torch.ones(3, 5)}, ValueError, r"key must be \[B=4, D=5\], got \[3, 5\]"),
-    ({"key": torch.ones(4, 5).bool()}, TypeError, "key must be float32, .*, got bool"),
-    ({"queue": torch.ones(5, 9)}, ValueError, r"queue must be \[K, D=5\], got \[5, 9\]"),
-    ({"queue": torch.ones(5)}, ValueError, r"queue must be \[K, D=5\], got \[5\]"),
-    ({"queue": torch.ones(9, 5).long()}, TypeError, "queue must be float32, .*, got int64"),
-    ({"extra_negatives": torch.ones(2, 4)}, ValueError, r"extra_negatives must be \[E, D=5\], got \[2, 4\]"),
-    ({"extra_negatives": torch.ones(2, 5).int()}, TypeError, "extra_negatives must be float32, .*, got int32"),
-    ({"query_ids": None}, ValueError, "query_ids and queue_ids must be given together, got only queue_ids"),
-    ({"queue_ids": None}, ValueError, "query_ids and queue_ids must be given together, got only query_ids"),
-    ({"query_ids": torch.zeros(4).int()}, TypeError, "query_ids must be int64, got int32"),
-    ({"queue_ids": torch.zeros(9)}, TypeError, "queue_ids must be int64, got float32"),
-    ({"query_ids": torch.zeros(5).long()}, ValueError, r"query_ids must be \[B=4\], got \[5\]"),
-    ({"queue_ids": torch.zeros(9, 1).long()}, ValueError, r"queue_ids must be \[K=9\], got \[9, 1\]"),
-    ({"temperature": 0.0}, ValueError, "temperature must be finite and above 0, got 0"),
-    ({"temperature": -0.1}, ValueError, "temperature must be finite and above 0, got -0.1"),
-    ({"temperature": math.nan}, ValueError, "temperature must be finite and above 0, got nan"),
-    ({"temperature": math.inf}, ValueError, "temperature must be finite and above 0, got inf"),
-]
-
-
-@pytest.mark.parametrize(("changes", "error", "message"), BAD)
-def test_bad_arguments(backend, changes, error, message):
-    arguments = {
-        name: value.to(backend.device) if isinstance(value, torch.Tensor) else value
-        for name, value in changed(**changes).items()
-    }
-    with pytest.raises(error, match=f"queue_infonce: .*{message}"):
-        queue_infonce(**arguments)
-
-
-@pytest.mark.parametrize("argument", ["key", "queue", "extra_negatives", "query_ids", "queue_ids"])
-def test_devices_must_agree(backend, argument):
-    if backend.name != "cuda":
-        pytest.skip("needs a second device")
-    arguments = {name: value if name == argument else value.to(backend.device) for name, value in changed().items()}
-    with pytest.raises(ValueError, match=f"queue_infonce: {argument} must be on cuda"):
-        queue_infonce(**arguments)
-
-
-@pytest.mark.parametrize("argument", ["key", "queue", "extra_negatives", "query_ids", "queue_ids"])
-def test_meta_tensors_do_not_mix_with_others(argument):
-    arguments = changed()
-    arguments[argument] = arguments[argument].to("meta")
-    with pytest.raises(ValueError, match=f"queue_infonce: {argument} must be on cpu as query is, got meta"):
-        queue_infonce(**arguments)
-
-
 # ---- the operator as torch sees it -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ids", [False, True])
-@pytest.mark.parametrize("query_gradient", [False, True])
-def test_opcheck_forward(backend, to_backend, ids, query_gradient):
-    sample = to_backend(queue_sample(4, 9, 5, extra_rows=2, ids=ids))
-    torch.library.opcheck(
-        ops().queue_infonce.default,
-        (
-            sample["query"].requires_grad_(query_gradient),
-            sample["key"].requires_grad_(),
-            sample["queue"],
-            sample["extra_negatives"],
-            sample.get("query_ids"),
-            sample.get("queue_ids"),
-            0.1,
-            query_gradient,
-            False,
-        ),
-    )
-
-
-@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
-def test_opcheck_backward(backend, to_backend, wanted):
-    sample = to_backend(queue_sample(4, 9, 5))
-    saved = ops().queue_infonce(sample["query"], sample["key"], sample["queue"], None, None, None, 0.1, True, False)[2:]
-    grad_loss = torch.ones((), device=backend.device)
-    arguments = (grad_loss, sample["query"], sample["key"], *saved, 0.1, torch.float32, *wanted)
-    torch.library.opcheck(ops().queue_infonce_backward.default, arguments)
-
-
-def test_compiles_whole(backend, to_backend):
-    sample = to_backend(queue_sample(6, 20, 8, extra_rows=2, ids=True))
-
-    def step(query, key, **others):
-        result = queue_infonce(query, key, **others)
-        return result.loss * 2, result.rank
-
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    query, key = sample.pop("query").requires_grad_(), sample.pop("key").requires_grad_()
-    loss, rank = compiled(query, key, **sample)
-    gradients = torch.autograd.grad(loss, (query, key))
-    wanted, wanted_rank = step(query, key, **sample)
-    torch.testing.assert_close(loss, wanted)
-    assert torch.equal(rank, wanted_rank)
-    torch.testing.assert_close(gradients, torch.autograd.grad(wanted, (query, key)))
 
 
 def test_registering_names_the_operators_of_a_namespace():
@@ -464,32 +298,42 @@ def test_the_first_call_is_captured(backend):
     assert done.returncode == 0, done.stderr
 
 
-def test_side_stream_and_graph(backend):
-    sample = queue_sample(16, 600, 64, ids=True)
-    sample = {name: value.to(backend.device) for name, value in sample.items()}
-    check_side_stream_and_graph(lambda: loss_and_gradients(queue_infonce, sample, ("query",)), backend.device)
-
-
-def test_cuda_equals_cpu(backend):
-    if backend.name != "cuda":
-        pytest.skip("needs a GPU")
-    sample = queue_sample(40, 3000, 128, extra_rows=9, ids=True)
-    on_cpu = loss_and_gradients(queue_infonce, sample, ("query", "key"))
-    on_gpu = loss_and_gradients(queue_infonce, {name: value.cuda() for name, value in sample.items()}, ("query", "key"))
-    for name, value in on_cpu.items():
-        torch.testing.assert_close(on_gpu[name].cpu(), value, rtol=1e-4, atol=1e-6)
-
-
-def test_float64_is_refused_on_cuda(backend):
-    if backend.name == "cpu":
-        pytest.skip("the CPU takes float64")
-    sample = {name: value.to(backend.device) for name, value in queue_sample(2, 3, 4, dtype=torch.float64).items()}
-    with pytest.raises(
-        TypeError, match="queue_infonce: queue must be float32, bfloat16 or float16 on CUDA, got float64"
-    ):
-        queue_infonce(**sample)
-
-
 def test_unit_rows_are_units():
     rows = unit_rows(5, 7, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(5))
+
+
+def test_a_feature_queue_is_taken_with_its_ids(backend):
+    sample = queue_sample(6, 40, 16, ids=True)
+    query, key, rows, ids, owners = (
+        backend.tensor(sample[name]) for name in ("query", "key", "queue", "query_ids", "queue_ids")
+    )
+    queue = FeatureQueue(40, 16).to(backend.device)
+    queue.enqueue(rows, owners)
+    for function in (queue_infonce, queue_infonce_reference):
+        for given, meant in (
+            ({}, {}),
+            ({"query_ids": ids}, {"query_ids": ids, "queue_ids": owners}),
+            ({"query_ids": ids, "queue_ids": owners + 1}, {"query_ids": ids, "queue_ids": owners + 1}),
+        ):
+            ours, expected = function(query, key, queue, **given), function(query, key, rows, **meant)
+            assert torch.equal(ours.loss, expected.loss)
+            assert torch.equal(ours.rank, expected.rank)
+    excluded = queue_infonce(query, key, queue, query_ids=ids).loss
+    assert excluded < queue_infonce(query, key, queue).loss  # the sample has rows of the queries' own videos
+
+
+def test_a_feature_queue_in_a_compiled_loss(backend):
+    query, key, rows, ids = (
+        backend.tensor(queue_sample(6, 40, 16, ids=True)[name]) for name in ("query", "key", "queue", "query_ids")
+    )
+    queue = FeatureQueue(40, 16).to(backend.device)
+    queue.enqueue(rows)
+    compiled = torch.compile(lambda q, k: queue_infonce(q, k, queue, query_ids=ids).loss, fullgraph=True)
+    torch.testing.assert_close(compiled(query, key), queue_infonce(query, key, queue, query_ids=ids).loss)
+
+
+def test_a_feature_queue_of_another_width_is_named():
+    rows = torch.ones(2, 3)
+    with pytest.raises(ValueError, match=r"queue_infonce: queue must be \[K, D=3\], got \[5, 4\]"):
+        queue_infonce(rows, rows, FeatureQueue(5, 4))

@@ -11,21 +11,9 @@ from motionops.contrast import pairwise_infonce, region_contrast, region_contras
 from motionops.geometry import soft_correspondence
 from motionops.library import ops
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
-from tests.contrast.memory import extra_mebibytes
-from tests.contrast.samples import random_extents, unit_rows
-from tests.streams import check_side_stream_and_graph
+from tests.contrast.samples import random_extents, region_sample, unit_rows
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-
-
-def region_sample(batch, views, query_grid, key_grid, dim, dtype=torch.float32):
-    g = torch.Generator().manual_seed(0)
-    return {
-        "query": unit_rows(batch, views, *query_grid, dim, generator=g, dtype=dtype),
-        "key": unit_rows(batch, *key_grid, dim, generator=g, dtype=dtype),
-        "query_extent": random_extents(batch * views, g).float().reshape(batch, views, 3, 2),
-        "key_extent": random_extents(batch, g).float(),
-    }
 
 
 # B, V, query and key grids, D: nothing, one, odd tails, wide features, more cells than a tile, more keys than queries,
@@ -63,32 +51,6 @@ def test_gradcheck(backend):
     assert torch.autograd.gradcheck(lambda q, k: region_contrast(q, k, **sample), (query, key))
 
 
-def test_opcheck(backend):
-    query, key, *extents = (v.to(backend.device) for v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).values())
-    arguments = (query.requires_grad_(), key.requires_grad_(), *extents, 0.1, True, True, False)
-    torch.library.opcheck(ops().region_contrast.default, arguments)
-
-
-@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
-def test_opcheck_backward(backend, wanted):
-    inputs = tuple(v.to(backend.device) for v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).values())
-    saved = ops().region_contrast(*inputs, 0.1, True, True, False)[1:]
-    grad_loss = torch.ones((), device=backend.device)
-    torch.library.opcheck(ops().region_contrast_backward.default, (grad_loss, *inputs, *saved, 0.1, *wanted, False))
-
-
-def test_strided_inputs(backend):
-    sample = {k: v.to(backend.device) for k, v in region_sample(2, 2, (1, 2, 3), (2, 2, 2), 5).items()}
-    strided = {name: value.mT.contiguous().mT for name, value in sample.items()}
-    assert not any(value.is_contiguous() for value in strided.values())
-    wanted = loss_and_gradients(region_contrast, sample, ("query", "key"))
-    query, key = (strided.pop(name).requires_grad_() for name in ("query", "key"))
-    loss = region_contrast(query, key, **strided)
-    assert loss == wanted["loss"]
-    for gradient, name in zip(torch.autograd.grad(loss, (query, key)), ("query", "key"), strict=True):
-        assert torch.equal(gradient, wanted[name])
-
-
 @pytest.mark.parametrize("features", DTYPES, ids=str)
 @pytest.mark.parametrize("key", DTYPES, ids=str)
 def test_products_are_taken_in_the_keys_type(backend, features, key):
@@ -107,11 +69,6 @@ def test_products_are_taken_in_the_keys_type(backend, features, key):
         loss_and_gradients(region_contrast_reference, widened(rounded), ("query", "key")),
         key,
     )
-
-
-def test_takes_numpy_arrays():
-    sample = region_sample(2, 2, (1, 2, 3), (2, 2, 2), 5)
-    assert region_contrast(**{n: v.numpy() for n, v in sample.items()}) == region_contrast(**sample)
 
 
 def test_targets_are_those_of_soft_correspondence(backend):
@@ -266,85 +223,6 @@ def test_what_was_learnt_leaves_no_rounding(backend, dtype, bound):
         assert error < bound, f"{name}: {error:.2g}"
 
 
-@pytest.mark.parametrize("batch", [8, 32])
-def test_memory_does_not_grow_with_the_pairs(backend, batch):
-    if backend.name == "emulated":
-        pytest.skip("minutes under the emulator")
-    dim, cells = 16, 256
-    sample = region_sample(batch, 1, (4, 8, 8), (4, 8, 8), dim)
-    sample = {name: value.to(backend.device) for name, value in sample.items()}
-    extra = extra_mebibytes(lambda: loss_and_gradients(region_contrast, sample, ("query", "key")), backend.device)
-    features = 4 * batch * cells * dim / 2**20
-    logits = 4 * (batch * cells) ** 2 / 2**20  # 16 and 256 MiB; S of a video alone 256 KiB
-    assert extra < min(logits / 2, 8 + 12 * features)
-
-
-def test_without_gradients_nothing_is_kept(backend):
-    sample = {k: v.to(backend.device) for k, v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).items()}
-    sample["query"].requires_grad_()
-    wanted = region_contrast(**sample)
-    with torch.no_grad():
-        loss = region_contrast(**sample)
-    assert not loss.requires_grad
-    torch.testing.assert_close(loss, wanted.detach())
-
-
-@pytest.mark.parametrize("wanted", ["query", "key"])
-def test_gradient_of_one_alone(backend, wanted):
-    sample = {k: v.to(backend.device) for k, v in region_sample(2, 2, (1, 2, 3), (2, 2, 2), 5).items()}
-    both = loss_and_gradients(region_contrast, sample, ("query", "key"))
-    torch.testing.assert_close(
-        loss_and_gradients(region_contrast, sample, (wanted,))[wanted], both[wanted], rtol=1e-5, atol=1e-7
-    )
-
-
-def test_gradient_scales_with_that_of_the_loss(backend):
-    sample = {k: v.to(backend.device) for k, v in region_sample(2, 2, (1, 2, 3), (2, 2, 2), 5).items()}
-    once = loss_and_gradients(region_contrast, sample, ("query", "key"))
-    thrice = loss_and_gradients(lambda **s: 3 * region_contrast(**s), sample, ("query", "key"))
-    torch.testing.assert_close(thrice, {name: 3 * value for name, value in once.items()})
-
-
-@pytest.mark.parametrize("argument", ["query", "key"])
-def test_the_forward_operator_must_know_of_the_gradients(backend, argument):
-    sample = {k: v.to(backend.device) for k, v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).items()}
-    sample[argument].requires_grad_()
-    loss = ops().region_contrast(*sample.values(), 0.1, False, False, False)[0]
-    with pytest.raises(RuntimeError, match=f"region_contrast: {argument}_gradient must be True"):
-        loss.backward()
-
-
-def test_second_derivative_is_refused(backend):
-    sample = {k: v.to(backend.device) for k, v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).items()}
-    query = sample["query"].requires_grad_()
-    (gradient,) = torch.autograd.grad(region_contrast(**sample), query, create_graph=True)
-    with pytest.raises(RuntimeError, match="region_contrast"):
-        gradient.sum().backward()
-
-
-BAD = [
-    ({"query": torch.ones(2, 4)}, ValueError, "query"),
-    ({"query": torch.ones(2, 2, 1, 2, 1, 4).int()}, TypeError, "query"),
-    ({"query": "text"}, TypeError, "query"),
-    ({"key": torch.ones(2, 2, 1, 2, 5)}, ValueError, "key"),
-    ({"key": torch.ones(3, 2, 1, 2, 4)}, ValueError, "key"),
-    ({"query_extent": torch.ones(2, 2, 3)}, ValueError, "query_extent"),
-    ({"key_extent": torch.ones(1, 3, 2)}, ValueError, "key_extent"),
-    ({"temperature": 0.0}, ValueError, "temperature must be finite and above 0, got 0"),
-    ({"temperature": math.nan}, ValueError, "temperature must be finite and above 0, got nan"),
-]
-
-
-@pytest.mark.parametrize(("changes", "error", "message"), BAD)
-def test_bad_arguments(backend, changes, error, message):
-    arguments = {
-        name: value.to(backend.device) if isinstance(value, torch.Tensor) else value
-        for name, value in {**region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4), **changes}.items()
-    }
-    with pytest.raises(error, match=f"region_contrast: .*{message}"):
-        region_contrast(**arguments)
-
-
 @pytest.mark.parametrize("argument", ["query_extent", "key_extent"])
 @pytest.mark.parametrize("value", [0.5, math.nan, math.inf])
 def test_a_view_without_volume(backend, argument, value):
@@ -358,33 +236,13 @@ def test_a_view_without_volume(backend, argument, value):
         region_contrast(**sample)
 
 
-@pytest.mark.parametrize("argument", ["key", "query_extent", "key_extent"])
-def test_meta_tensors_do_not_mix_with_others(argument):
-    sample = region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4)
-    sample[argument] = sample[argument].to("meta")
-    with pytest.raises(ValueError, match=f"region_contrast: {argument} must be on cpu as query is, got meta"):
-        region_contrast(**sample)
-
-
-def test_compiles_whole(backend):
-    query, key, *extents = (v.to(backend.device) for v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).values())
-    inputs = (query.requires_grad_(), key.requires_grad_())
-
-    def step(query, key):
-        return region_contrast(query, key, *extents) * 2
-
-    loss, wanted = torch.compile(step, fullgraph=True, backend="aot_eager")(*inputs), step(*inputs)
-    torch.testing.assert_close(loss, wanted)
-    torch.testing.assert_close(torch.autograd.grad(loss, inputs), torch.autograd.grad(wanted, inputs))
-
-
 # ---- the CPU's vector targets ----------------------------------------------------------------------------------------
 
 OTHER_TARGET = """
 import torch
 from motionops.contrast import region_contrast, region_contrast_reference
 from tests.contrast.budget import check_budget, loss_and_gradients, widened
-from tests.contrast.test_region_contrast import region_sample
+from tests.contrast.samples import region_sample
 for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
     for shape in ((1, 1, (1, 1, 1), (1, 1, 1), 1), (3, 2, (2, 3, 3), (3, 4, 4), 33)):
         sample = region_sample(*shape, dtype=dtype)
@@ -407,27 +265,38 @@ def test_narrower_vector_targets(target, monkeypatch):
 # ---- CUDA ------------------------------------------------------------------------------------------------------------
 
 
-def test_side_stream_and_graph(backend):
-    sample = region_sample(4, 2, (2, 4, 4), (4, 4, 4), 64)
-    sample = {name: value.to(backend.device) for name, value in sample.items()}
-    check_side_stream_and_graph(lambda: loss_and_gradients(region_contrast, sample, ("query", "key")), backend.device)
+def test_a_single_view_needs_no_axis(backend):
+    generator = torch.Generator().manual_seed(5)
+    query, key = unit_rows(3, 2, 3, 2, 8, generator=generator), unit_rows(3, 2, 3, 4, 8, generator=generator)
+    extents = random_extents(3, generator), random_extents(3, generator)
+    share = soft_correspondence(*extents, (2, 3, 2), (2, 3, 4))
+    logits = query.double().flatten(0, 3) @ key.double().flatten(0, 3).T / 0.2
+    own = torch.log_softmax(logits, dim=1).view(3, 12, 3, 24)[torch.arange(3), :, torch.arange(3)]
+    expected = -(share * own).sum(dim=2).mean()
+    given = [backend.tensor(value.clone()) for value in (query, key, *extents)]
+    given[0].requires_grad_()
+    loss = region_contrast(*given, temperature=0.2)
+    torch.testing.assert_close(loss.double().cpu(), expected, rtol=1e-5, atol=0, check_dtype=False)
+    torch.testing.assert_close(region_contrast_reference(*given, temperature=0.2), loss)
+    (gradient,) = torch.autograd.grad(loss, given[0])
+    with_axis = [given[0][:, None], given[1], given[2][:, None], given[3]]
+    assert torch.equal(region_contrast(*with_axis, temperature=0.2), loss)
+    (expected,) = torch.autograd.grad(region_contrast(*with_axis, temperature=0.2), given[0])
+    assert torch.equal(gradient, expected)
 
 
-def test_cuda_equals_cpu(backend):
-    if backend.name != "cuda":
-        pytest.skip("needs a GPU")
-    sample = region_sample(6, 3, (2, 4, 4), (4, 5, 4), 128)
-    on_cpu = loss_and_gradients(region_contrast, sample, ("query", "key"))
-    on_gpu = loss_and_gradients(region_contrast, {n: v.cuda() for n, v in sample.items()}, ("query", "key"))
-    for name, value in on_cpu.items():
-        torch.testing.assert_close(on_gpu[name].cpu(), value, rtol=1e-4, atol=1e-6)
+def test_a_single_view_in_a_compiled_loss(backend):
+    generator = torch.Generator().manual_seed(5)
+    query, key = unit_rows(3, 2, 3, 2, 8, generator=generator), unit_rows(3, 2, 3, 4, 8, generator=generator)
+    given = [backend.tensor(value) for value in (query, key, *(random_extents(3, generator) for _ in range(2)))]
+    compiled = torch.compile(lambda *values: region_contrast(*values, temperature=0.2), fullgraph=True)
+    torch.testing.assert_close(compiled(*given), region_contrast(*given, temperature=0.2))
 
 
-def test_float64_is_refused_on_cuda(backend):
-    if backend.name == "cpu":
-        pytest.skip("the CPU takes float64")
-    sample = region_sample(2, 1, (1, 1, 1), (1, 1, 1), 4, dtype=torch.float64)
-    with pytest.raises(
-        TypeError, match="region_contrast: key must be float32, bfloat16 or float16 on CUDA, got float64"
-    ):
-        region_contrast(**{n: v.to(backend.device) for n, v in sample.items()})
+def test_a_single_view_that_does_not_fit():
+    query, key, extent = torch.ones(2, 1, 2, 2, 4), torch.ones(2, 1, 2, 2, 4), torch.tensor([0.0, 1.0])
+    one, many = extent.expand(2, 3, 2), extent.expand(2, 1, 3, 2)
+    with pytest.raises(ValueError, match=r"query_extent must be \[B=2, 3, 2\], got \[2, 1, 3, 2\]"):
+        region_contrast(query, key, many, one)
+    with pytest.raises(ValueError, match=r"query must be \[B, t >= 1, .*\], got \[2, 0, 2, 2, 4\]"):
+        region_contrast(query[:, :0], key, one, one)

@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("torchvision")
 pytest.importorskip("safetensors")
 from motionops.errors import UserError
-from motionops.evaluation.backbones import named_backbone
+from motionops.evaluation.features.backbones import named_backbone
 from motionops.models import BACKBONES, build_backbone
 
 

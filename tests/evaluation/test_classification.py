@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from motionops.evaluation import classified
-from motionops.evaluation.splits import class_warnings
+from motionops.evaluation.protocols.splits import class_warnings
 from motionops.video import Video
 
 

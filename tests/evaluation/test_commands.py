@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,12 @@ pytest.importorskip("tyro")
 pytest.importorskip("sklearn")
 pytest.importorskip("lightning")
 from motionops.commandline import parse, run_commands
-from motionops.evaluation.commands.finetune import Finetune
-from motionops.evaluation.commands.inputs import measurement_inputs
-from motionops.evaluation.comparison import Run, difference, format_comparison
-from motionops.evaluation.presets import PROTOCOLS, protocol_settings
-from motionops.evaluation.results import append_result, read_results
+from motionops.commands.evaluate import program
+from motionops.commands.evaluate.finetune import Finetune
+from motionops.commands.evaluate.inputs import measurement_inputs
+from motionops.evaluation.protocols.comparison import Run, difference, format_comparison
+from motionops.evaluation.protocols.papers import PROTOCOLS, protocol_settings
+from motionops.evaluation.written.results import append_result, read_results
 
 ROOT = Path(__file__).parent.parent.parent
 FLAGS = ["--clips", "2", "--frames", "4", "--size", "16", "--workers", "0"]
@@ -24,11 +24,6 @@ FLAGS = ["--clips", "2", "--frames", "4", "--size", "16", "--workers", "0"]
 
 @pytest.fixture(scope="module")
 def commands():
-    sys.path.insert(0, str(ROOT / "trainers"))
-    try:
-        import evaluate as program
-    finally:
-        sys.path.pop(0)
     return program.COMMANDS
 
 
@@ -230,14 +225,14 @@ def test_leaks_and_classes_are_warned_of(evaluate, tiny_shapes, tmp_path, capsys
     test = [f"{name} {name[2]}" for name in names if name.endswith("c01.mp4")]
     (data / "train.txt").write_text("\n".join(train[:4]))
     (data / "test.txt").write_text("\n".join([*test, "other.mp4 unknown"]))
-    base = ["--backbone", "random", "--data", data, "--output", tmp_path / "out", *FLAGS]
+    base = ["--backbone", "random", "--data", data, *FLAGS]
     for argv in (["linear", *base], ["finetune", *base, "--max-steps", 1]):
-        assert evaluate(*argv) == 0
+        assert evaluate(*argv, "--output", tmp_path / argv[0]) == 0
         err = capsys.readouterr().err
         assert "4 groups (clips of one recording) are in both lists, the first is v_a_g00" in err
         assert "1 classes of the test list are not in the training list (unknown)" in err
         assert "1 of 2 classes have one training video each (b)" in err
-        warnings = metrics_of(tmp_path / "out")["warnings"]
+        warnings = metrics_of(tmp_path / argv[0])["warnings"]
         assert all(err.count(f"warning: {line}") == 1 for line in warnings)
         assert len(warnings) == 4  # and that of top5
 

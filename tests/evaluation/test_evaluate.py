@@ -14,10 +14,12 @@ import torch
 pytest.importorskip("tyro")
 pytest.importorskip("torchvision")
 pytest.importorskip("safetensors")
+from motionops.commandline import run_commands
+from motionops.commands.evaluate import program
 from motionops.errors import UserError
 from motionops.evaluation import evaluate_retrieval, extract_features, retrieval
-from motionops.evaluation.backbones import named_backbone
-from motionops.evaluation.protocols import split_warnings
+from motionops.evaluation.features.backbones import named_backbone
+from motionops.evaluation.protocols.measure import split_warnings
 from motionops.models import build_backbone, save_backbone
 from motionops.video import Video, read_list
 
@@ -39,13 +41,6 @@ def evaluate(*argv):
 
 def in_process(*argv):
     """The same program in this process: exit status only, since starting Python and torch costs seconds."""
-    sys.path.insert(0, str(ROOT / "trainers"))
-    try:
-        import evaluate as program
-    finally:
-        sys.path.pop(0)
-    from motionops.commandline import run_commands
-
     return run_commands(program.COMMANDS, "Measure.", list(map(str, argv)), "evaluate.py")
 
 

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 pytest.importorskip("av")
-from motionops.evaluation import extract_features, feature_cache
-from motionops.evaluation.feature_cache import FeatureCache, fingerprint
+from motionops.evaluation import extract_features
+from motionops.evaluation.features import feature_cache
+from motionops.evaluation.features.feature_cache import FeatureCache, fingerprint
 from motionops.video import Video
 from motionops.video.encoding import write_video
 
@@ -192,9 +193,10 @@ def test_a_killed_extraction_is_continued(tmp_path, counting_frames):
         """
         import sys, time
         import torch
-        from motionops.evaluation import extract_features, features
+        from motionops.evaluation import extract_features
+        from motionops.evaluation.features import extraction
         from motionops.video import Video
-        features._WRITE_EVERY = 0.0
+        extraction._WRITE_EVERY = 0.0
 
         class Slow(torch.nn.Module):
             def __init__(self):

@@ -9,9 +9,9 @@ from torch import nn
 
 from motionops.errors import UserError
 from motionops.evaluation import extract_features
-from motionops.evaluation.clip_sampling import centre_extent, clip_starts, square_extents
 from motionops.video import Video
 from motionops.video.encoding import write_video
+from motionops.views.even_clips import centre_extent, clip_starts, square_extents
 
 SETTINGS = {"clips": 3, "frames": 4, "stride": 2, "size": 16, "mean": (0.0,) * 3, "std": (1.0,) * 3}
 

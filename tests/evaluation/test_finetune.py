@@ -15,15 +15,15 @@ import torch
 
 pytest.importorskip("lightning")
 pytest.importorskip("tyro")
+from motionops.commands.evaluate.lowshot import few_videos
 from motionops.errors import UserError
 from motionops.evaluation import extract_features
-from motionops.evaluation.backbones import named_backbone
-from motionops.evaluation.commands.lowshot import few_videos
-from motionops.evaluation.finetune import ClipProbabilities, SupervisedClassifier, classify, finetune
-from motionops.evaluation.finetune_config import FinetuneConfig
-from motionops.evaluation.labelled_features import LabelledFeatures
-from motionops.learning.data import TrainingVideos
+from motionops.evaluation.features.backbones import named_backbone
+from motionops.evaluation.features.labelled_features import LabelledFeatures
+from motionops.evaluation.protocols.finetune import ClipProbabilities, SupervisedClassifier, classify, finetune
+from motionops.evaluation.protocols.finetune_config import FinetuneConfig
 from motionops.models import build_backbone, load_backbone, save_backbone
+from motionops.training.data.videos import TrainingVideos
 from motionops.video import Video
 from motionops.video.encoding import write_video
 
@@ -221,7 +221,7 @@ def test_a_class_without_usable_videos_is_no_candidate(monkeypatch):
     test = [Video(f"{n}.mp4", label) for n, label in enumerate("acca")]
     scores = torch.tensor([[0.3, 0.6, 0.1], [0.1, 0.5, 0.4], [0.3, 0.5, 0.2], [0.2, 0.7, 0.1]])
     monkeypatch.setattr(
-        "motionops.evaluation.finetune.labelled_features", lambda *_, **__: LabelledFeatures(scores, test, [])
+        "motionops.evaluation.protocols.finetune.labelled_features", lambda *_, **__: LabelledFeatures(scores, test, [])
     )
     settings = config(Path("x"), classes=("a", "b", "c"))
     usable = [Video("t0.mp4", "a"), Video("t1.mp4", "c")]

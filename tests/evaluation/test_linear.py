@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("sklearn")
 from motionops.errors import UserError
 from motionops.evaluation import fit_linear
-from motionops.evaluation.linear import FOLDS, STRENGTHS, _choose_strength, _folds
+from motionops.evaluation.protocols.linear import FOLDS, STRENGTHS, _choose_strength, _folds
 
 
 def case(seed=0, train=240, test=400, dim=24, classes=6, signal=1.0):

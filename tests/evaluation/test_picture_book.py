@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ pytest.importorskip("tyro")
 from matplotlib.image import imread
 
 from motionops.commandline import run_commands
-from motionops.evaluation.class_titles import class_titles, titled
-from motionops.evaluation.fima_parts import read_fima
-from motionops.evaluation.gradcam import grad_cam
+from motionops.commands.evaluate import program
+from motionops.commands.evaluate.pictures import _parts_of
+from motionops.evaluation.features.backbones import named_backbone
 from motionops.evaluation.pictures import (
     affinity_matrix,
     affinity_picture,
@@ -31,10 +30,13 @@ from motionops.evaluation.pictures import (
     tsne,
     tsne_picture,
 )
+from motionops.evaluation.pictures.gradcam import grad_cam
 from motionops.evaluation.pictures.page import Picture, Section, write_page
-from motionops.evaluation.shown_clips import shown_clips
-from motionops.learning import MomentumEncoder, MotionDecoder
-from motionops.models import build_backbone, save_backbone
+from motionops.evaluation.pictures.shown_clips import shown_clips
+from motionops.evaluation.protocols.class_titles import class_titles, titled
+from motionops.methods.fima import FIMA, FIMAConfig
+from motionops.models import save_backbone
+from motionops.training.run_folder import plain
 from motionops.video import Video
 
 ROOT = Path(__file__).parent.parent.parent
@@ -156,39 +158,32 @@ def fima_run(tmp_path_factory):
     """The folder of a run as FIMA's trainer leaves it, untrained."""
     folder = tmp_path_factory.mktemp("fima")
     torch.manual_seed(0)
-    backbone = build_backbone("r3d_small")
-    decoder = MotionDecoder(backbone.channels, 16, 1, 2, 16, positions=16)
-    modules = {"backbone": backbone, "key_backbone": MomentumEncoder(backbone), "decoder": decoder}
-    state = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
-    config = {"backbone": "r3d_small", "frames": 8, "size": 32, "foreground_ratio": 0.5, "decoder_width": 16}
-    config |= {"decoder_depth": 1, "decoder_heads": 2, "decoder_feedforward": 16, "decoder_dropout": 0.1}
-    note = {"config": config, "step": 0}
-    torch.save({"state_dict": state, "motionops": note, "optimizer_states": []}, folder / "last.ckpt")
-    save_backbone(backbone, folder / "backbone.safetensors")
+    sizes = {"queue": 32, "hidden": 16, "dim": 16, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+    fima = FIMA(FIMAConfig(**sizes, decoder_feedforward=16))
+    fima.note_for_resume({"config": plain(fima.config)})
+    checkpoint = {"state_dict": fima.state_dict()}
+    fima.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, folder / "last.ckpt")
+    save_backbone(fima.backbone, folder / "backbone.safetensors")
     (folder / "metrics.csv").write_text("step,epoch,loss\n1,0,2.0\n2,0,1.0\n")
     (folder / "report").mkdir()
     confusion_picture(torch.eye(2).long(), ["a", "b"], folder / "report" / "own.png")
     return folder
 
 
-def test_the_parts_of_fima_are_read(fima_run, tmp_path):
-    parts = read_fima(fima_run / "last.ckpt")
+def test_a_backbone_gets_what_its_runs_method_adds(fima_run, tmp_path):
+    parts = _parts_of(fima_run)
     clip = torch.rand(1, 3, 8, 32, 32)
-    assert torch.equal(parts.backbone(clip), parts.key_backbone(clip))  # the copy was made a moment ago
-    assert parts.decoder.cls_token is not None
-    assert read_fima(tmp_path / "nothing.ckpt") is None
-    assert read_fima(fima_run / "backbone.safetensors") is None
+    backbone, _ = named_backbone(str(fima_run / "last.ckpt"))
+    assert torch.equal(backbone.eval()(clip), parts.key_backbone(clip))  # the copy was made a moment ago
+    assert len(parts.chapters) == 2
+    assert _parts_of(tmp_path) is None
 
 
 @pytest.fixture(scope="module")
 def report(fima_run, tiny_shapes, tmp_path_factory):
     """Of all pictures."""
     output = tmp_path_factory.mktemp("pictures")
-    sys.path.insert(0, str(ROOT / "trainers"))
-    try:
-        import evaluate as program
-    finally:
-        sys.path.pop(0)
     argv = ["pictures", "--backbone", fima_run / "backbone.safetensors", "--data", tiny_shapes, "--output", output]
     argv += ["--workers", 0, "--clips", 2, "--shown", 3, "--no-cache"]
     assert run_commands(program.COMMANDS, "Measure.", list(map(str, argv)), "evaluate.py") == 0
@@ -207,11 +202,6 @@ def test_every_chapter_is_there(report):
 
 
 def test_without_a_run_what_is_the_trainings_is_left_out(tiny_shapes, tmp_path):
-    sys.path.insert(0, str(ROOT / "trainers"))
-    try:
-        import evaluate as program
-    finally:
-        sys.path.pop(0)
     argv = ["pictures", "--backbone", "random", "--data", tiny_shapes, "--output", tmp_path, "--workers", 0]
     argv += ["--clips", 1, "--shown", 2, "--no-cache"]
     assert run_commands(program.COMMANDS, "Measure.", list(map(str, argv)), "evaluate.py") == 0

@@ -8,7 +8,7 @@ import torch
 
 from motionops.evaluation import bootstrap_interval, chance, majority, nearest, retrieval
 from motionops.evaluation import retrieval as retrieval_function
-from motionops.evaluation.retrieval import NEVER, first_hits
+from motionops.evaluation.protocols.retrieval import NEVER, first_hits
 
 
 def numpy_recall(query, query_labels, gallery, gallery_labels, k):
@@ -64,7 +64,7 @@ def test_chunks_change_nothing(monkeypatch):
     whole = first_hits(*case)
     import sys
 
-    monkeypatch.setattr(sys.modules["motionops.evaluation.retrieval"], "_CHUNK_ELEMENTS", 500)
+    monkeypatch.setattr(sys.modules["motionops.evaluation.protocols.retrieval"], "_CHUNK_ELEMENTS", 500)
     assert torch.equal(first_hits(*case), whole)
 
 

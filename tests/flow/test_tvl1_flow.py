@@ -1,11 +1,14 @@
 """tvl1_flow on every backend; its accuracy is in test_tvl1_accuracy.py."""
 
+import warnings
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-import motionops
 from motionops.flow.tvl1_flow import tvl1_flow, tvl1_flow_reference
 from tests.flow.samples import image_pair
+from tests.simd import NARROWER, run_tests
 
 FEW = {"warps": 2, "iterations": 7, "scales": 2}
 # 0 and 1 along every axis, too small for a second level, odd tails, more than one tile of the CUDA kernel
@@ -32,7 +35,7 @@ def test_error_budget(backend, shape, dtype):
 
 
 @pytest.mark.parametrize("median", [1, 3, 5])
-@pytest.mark.parametrize("other", [{"warps": 0}, {"iterations": 0}, {"iterations": 11, "tau": 0.1, "smoothness": 0.05}])
+@pytest.mark.parametrize("other", [{"warps": 0}, {"iterations": 0}, {"iterations": 11, "tau": 0.1, "attachment": 0.05}])
 def test_parameters(backend, other, median):
     pair = [image.double() for image in image_pair(1, 25, 60)]  # of CUDA's regions two across and two down
     arguments = {"scales": 3, "scale_step": 0.7, "warps": 3, "tightness": 0.2, "median": median, **other}
@@ -52,10 +55,10 @@ def test_right_and_down_are_positive(backend):
     assert (u, v) == (pytest.approx(2, abs=0.05), pytest.approx(1, abs=0.05))
 
 
-def test_any_strides(backend):
-    previous, following = (backend.tensor(image) for image in image_pair(2, 20, 24))
-    strided = previous.transpose(1, 2).contiguous().transpose(1, 2)
-    assert torch.equal(tvl1_flow(strided, following, **FEW), tvl1_flow(previous, following, **FEW))
+def test_a_pair_depends_on_itself_alone(backend):
+    pairs = [backend.tensor(images) for images in image_pair(5, 20, 37)]
+    alone = torch.cat([tvl1_flow(a[None], b[None], **FEW) for a, b in zip(*pairs, strict=True)])
+    assert torch.equal(tvl1_flow(*pairs, **FEW), alone)
 
 
 def test_values_that_are_not_finite_do_not_crash(backend):
@@ -64,79 +67,70 @@ def test_values_that_are_not_finite_do_not_crash(backend):
     assert tvl1_flow(backend.tensor(previous), backend.tensor(following), **FEW).shape == (1, 2, 20, 24)
 
 
-def test_it_is_not_differentiable(backend):
-    pair = [backend.tensor(image).float().requires_grad_() for image in image_pair(1, 16, 16)]
-    assert not tvl1_flow(*pair, **FEW).requires_grad
-
-
-def bad_arguments():
-    image = torch.zeros(1, 8, 8)
-    return {
-        "rank": ((image[0], image[0]), {}, ValueError, r"previous must be \[N, H, W\], got \[8, 8\]"),
-        "shapes": ((image, image[:, 1:]), {}, ValueError, r"following must be \[1, 8, 8\] .*, got \[1, 7, 8\]"),
-        "integers": ((image.long(), image.long()), {}, TypeError, "previous must be uint8, .*, got int64"),
-        "two dtypes": ((image, image.byte()), {}, TypeError, "following must be float32 as previous is, got uint8"),
-        "tau": ((image, image), {"tau": 0}, ValueError, "tau must be above 0, got 0"),
-        "smoothness": ((image, image), {"smoothness": -1}, ValueError, "smoothness must be above 0, got -1"),
-        "tightness": ((image, image), {"tightness": float("nan")}, ValueError, "tightness must be above 0, got nan"),
-        "scales": ((image, image), {"scales": 0}, ValueError, "scales must be 1 or more, got 0"),
-        "scale_step": ((image, image), {"scale_step": 1}, ValueError, "scale_step must be between 0 and 1, got 1"),
-        "warps": ((image, image), {"warps": -1}, ValueError, "warps must be 0 or more, got -1"),
-        "iterations": ((image, image), {"iterations": -1}, ValueError, "iterations must be 0 or more, got -1"),
-        "median": ((image, image), {"median": 4}, ValueError, "median must be 1, 3 or 5, got 4"),
-        "no array": (([[0.5]], image), {}, TypeError, "previous must be a tensor or an array .*, got list"),
-    }
-
-
-@pytest.mark.parametrize("case", bad_arguments())
-def test_bad_arguments(backend, case):
-    images, arguments, error, message = bad_arguments()[case]
-    images = [backend.tensor(image) if isinstance(image, torch.Tensor) else image for image in images]
-    with pytest.raises(error, match=f"tvl1_flow: {message}"):
-        tvl1_flow(*images, **arguments)
-
-
-def test_opcheck(backend):
-    pair = tuple(backend.tensor(image) for image in image_pair(2, 9, 11))
-    torch.library.opcheck(backend.ops.tvl1_flow.default, (*pair, 0.25, 0.15, 0.3, 2, 0.8, 1, 3, 5))
-
-
-def test_compile(backend):
-    pair = [backend.tensor(image).float() for image in image_pair(1, 16, 20)]
-
-    def step(previous, following):
-        return 2 * tvl1_flow(previous + 1, following + 1, **FEW)
-
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    assert torch.equal(compiled(*pair), step(*pair))
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_threads_do_not_change_the_result(backend, threads):
+@pytest.mark.parametrize("simd", NARROWER)
+def test_narrower_simd_targets(backend, simd):
     if backend.name != "cpu":
-        pytest.skip("about the CPU's threads")
-    pair = image_pair(5, 20, 37)
-    expected = torch.cat([tvl1_flow(a[None], b[None], **FEW) for a, b in zip(*pair, strict=True)])
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        assert torch.equal(tvl1_flow(*pair, **FEW), expected)
-    finally:
-        torch.set_num_threads(before)
+        pytest.skip("about the CPU's vector instructions")
+    run_tests(__file__, "test_error_budget or test_parameters or test_right_and_down", simd)
 
 
-def test_graph_capture(backend):
-    if backend.name != "cuda":
-        pytest.skip("about CUDA graphs")
-    pair = [backend.tensor(image).float() for image in image_pair(2, 40, 50)]
-    tvl1_flow(*pair)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = tvl1_flow(*pair)
-    pair[0].copy_(pair[1].flip(1))
-    graph.replay()
-    assert torch.equal(captured, tvl1_flow(*pair))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.uint8], ids=str)
+def test_max_value_is_white(backend, dtype):
+    pair = [image.to(dtype) for image in image_pair(1, 24, 30)]
+    white = 51 if dtype == torch.uint8 else 1.0  # a fifth of 255: whole numbers stay whole
+    small = [image // 5 if dtype == torch.uint8 else image / 255 for image in pair]
+    expected = tvl1_flow(*(backend.tensor(image.float() if dtype == torch.uint8 else image) for image in pair), **FEW)
+    if dtype == torch.uint8:
+        expected = tvl1_flow(*(backend.tensor(5.0 * image) for image in small), **FEW)
+    ours = tvl1_flow(*map(backend.tensor, small), max_value=white, **FEW)
+    assert ours.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
+    reference = tvl1_flow_reference(*small, max_value=white, **FEW)
+    torch.testing.assert_close(ours.cpu(), reference, rtol=1e-3, atol=1e-3)
 
 
-def test_it_is_public():
-    assert motionops.tvl1_flow is tvl1_flow
+@pytest.mark.parametrize("white", [0, -1, float("nan"), float("inf")])
+def test_a_wrong_max_value(white):
+    image = torch.zeros(1, 8, 8)
+    with pytest.raises(ValueError, match=f"tvl1_flow: max_value must be above 0, got {white}"):
+        tvl1_flow(image, image, max_value=white)
+
+
+def test_scaling_hides_no_wrong_type():
+    image = torch.zeros(1, 8, 8)
+    with pytest.raises(TypeError, match=r"tvl1_flow: previous must be uint8, .*, got int64"):
+        tvl1_flow(image.long(), image.long(), max_value=1)
+    with pytest.raises(TypeError, match="tvl1_flow: following must be float32 as previous is, got uint8"):
+        tvl1_flow(image, image.byte(), max_value=1)
+
+
+def test_values_of_0_to_1_are_warned_of_once():
+    pair = [image / 255 for image in image_pair(1, 16, 16)]
+    with pytest.warns(UserWarning, match="tvl1_flow: max_value is 255, .*: is max_value=1 meant?") as caught:
+        tvl1_flow(*pair, **FEW)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_other_values_are_not_warned_of():
+    def flow(previous, following, **options):
+        return tvl1_flow(previous, following, **options, **FEW)
+
+    small = [image / 255 for image in image_pair(1, 16, 16)]
+    black = torch.zeros(1, 16, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flow(*small, max_value=1.0)
+        flow(*image_pair(1, 16, 16))
+        flow(255 * small[0], 255 * small[1])
+        flow(black, black)
+        flow(black.byte() + 1, black.byte() + 1)
+        flow(black[:0], black[:0])
+        flow(black.to("meta"), black.to("meta"))
+        with FakeTensorMode() as mode:
+            fake = mode.from_tensor(black)
+        flow(fake, fake)
+        torch.func.vmap(flow)(small[0][None], small[1][None])
+        compiled = torch.compile(flow, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(*small, max_value=0.5), flow(*small, max_value=0.5))
+        compiled(*small)

@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from motionops.geometry import soft_correspondence, soft_correspondence_reference
-from motionops.library import ops
+from motionops.geometry import soft_correspondence
+from tests.geometry.samples import random_views
 
 QUERY_GRID, KEY_GRID = (2, 3, 2), (3, 2, 4)
 
@@ -30,14 +30,6 @@ def exact(query, key, query_grid, key_grid):
         [float(ratio(0, i[0], j[0]) * ratio(1, i[1], j[1]) * ratio(2, i[2], j[2])) for j in cells(key_grid)]
         for i in cells(query_grid)
     ]
-
-
-def random_views(count, seed=0):
-    """`[count, 3, 2]` random views, mirrored along any axis, that overlap or do not."""
-    generator = torch.Generator().manual_seed(seed)
-    extents = torch.rand(count, 3, 2, generator=generator)
-    extents[:, 0] *= 64
-    return extents
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -79,12 +71,6 @@ def test_cells_that_touch_share_exactly_nothing(backend, parts):
     assert result.double().sum(2).max() < 1 + 1e-6
 
 
-def test_matches_reference(backend):
-    query, key = random_views(3).to(backend.device), random_views(3, seed=1).to(backend.device)
-    ours = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
-    torch.testing.assert_close(ours, soft_correspondence_reference(query, key, QUERY_GRID, KEY_GRID), rtol=1e-6, atol=0)
-
-
 def test_volume_by_random_points(backend):
     query, key = torch.tensor([[[0.0, 8], [0.1, 0.9], [0.8, 0.0]]]), torch.tensor([[[4.0, 16], [0.9, 0.3], [0.2, 1.0]]])
     share = soft_correspondence(query.to(backend.device), key.to(backend.device), (1, 2, 2), (2, 2, 1)).cpu()[0]
@@ -116,32 +102,6 @@ def test_no_videos(backend):
     assert soft_correspondence(empty, empty, (1, 2, 3), (2, 2, 2)).shape == (0, 6, 8)
 
 
-UNCOUNTABLE = r"query_grid and key_grid must make a result of less than 2\^63 bytes, got .* for B=2"
-BAD = [
-    ({"query_extent": torch.ones(2, 3)}, ValueError, r"query_extent must be \[B, 3, 2\], got \[2, 3\]"),
-    ({"key_extent": torch.ones(1, 3, 2)}, ValueError, r"key_extent must be \[B=2, 3, 2\], got \[1, 3, 2\]"),
-    ({"query_extent": torch.ones(2, 3, 2).int()}, TypeError, "query_extent must be float32 or float64, got int32"),
-    ({"key_extent": torch.ones(2, 3, 2).half()}, TypeError, "key_extent must be float32 or float64, got float16"),
-    ({"query_grid": (1, 0, 2)}, ValueError, r"query_grid must be \(t, h, w\), each at least 1, got \[1, 0, 2\]"),
-    ({"key_grid": (1, 2)}, ValueError, r"key_grid must be three whole numbers \(t, h, w\), got \(1, 2\)"),
-    # 2513055 · 2468295 · 2973861 = 2^64 + 1918109: counted in 64 bits it would be a small grid
-    ({"query_grid": (2513055, 2468295, 2973861)}, ValueError, UNCOUNTABLE),
-    ({"query_grid": (1, 2**32, 2**32)}, ValueError, UNCOUNTABLE),
-    ({"key_grid": (1, 7, 0x6DB6DB6DB6DB6DB7)}, ValueError, UNCOUNTABLE),
-    ({"key_grid": 3}, TypeError, r"key_grid must be three whole numbers \(t, h, w\), got 3"),
-    ({"query_grid": (1, 2.5, 2)}, TypeError, r"query_grid must be three whole numbers \(t, h, w\), got \(1, 2.5, 2\)"),
-]
-
-
-@pytest.mark.parametrize(("changes", "error", "message"), BAD)
-def test_bad_arguments(backend, changes, error, message):
-    arguments = {"query_extent": random_views(2), "key_extent": random_views(2), "query_grid": (1, 2, 2)}
-    arguments = {**arguments, "key_grid": (1, 2, 2), **changes}
-    arguments = {n: v.to(backend.device) if isinstance(v, torch.Tensor) else v for n, v in arguments.items()}
-    with pytest.raises(error, match=f"soft_correspondence: .*{message}"):
-        soft_correspondence(**arguments)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_rows_sum_to_one_inside_and_to_the_common_volume_across(backend, dtype):
     query, key = random_views(30).to(dtype), random_views(30, seed=1).to(dtype)
@@ -166,14 +126,6 @@ def test_a_sliver_is_no_rounding(backend):
         assert ours == pytest.approx(share, rel=1e-9, abs=0)
 
 
-def test_extents_in_strides_and_arrays(backend):
-    query, key = random_views(4).to(backend.device), random_views(4, seed=1).to(backend.device)
-    wanted = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
-    assert torch.equal(soft_correspondence(query.mT.contiguous().mT, key, QUERY_GRID, KEY_GRID), wanted)
-    arrays = soft_correspondence(query.cpu().numpy(), key.cpu().numpy(), QUERY_GRID, KEY_GRID)
-    torch.testing.assert_close(arrays, wanted.cpu(), rtol=1e-6, atol=1e-9)
-
-
 @pytest.mark.parametrize("argument", ["query_extent", "key_extent"])
 @pytest.mark.parametrize("value", [0.5, float("nan"), float("inf")])
 def test_a_view_without_volume(backend, argument, value):
@@ -187,46 +139,4 @@ def test_a_view_without_volume(backend, argument, value):
         soft_correspondence(**extents, query_grid=(1, 1, 1), key_grid=(1, 1, 1))
 
 
-def test_opcheck(backend):
-    query, key = random_views(2).to(backend.device), random_views(2, seed=1).to(backend.device)
-    torch.library.opcheck(ops().soft_correspondence.default, (query, key, [1, 2, 2], [2, 1, 3]))
-
-
-def test_compiles_whole(backend):
-    query, key = random_views(2).to(backend.device), random_views(2, seed=1).to(backend.device)
-
-    def step(query, key):
-        return soft_correspondence(query, key, (1, 2, 2), (2, 1, 3)) * 2
-
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    assert torch.equal(compiled(query, key), step(query, key))
-
-
 # ---- CUDA ------------------------------------------------------------------------------------------------------------
-
-
-def test_side_stream_and_graph(backend):
-    if backend.name != "cuda":
-        pytest.skip("needs a GPU")
-    query, key = random_views(4).cuda(), random_views(4, seed=1).cuda()
-    wanted = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        aside = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
-    stream.synchronize()
-    assert torch.equal(aside, wanted)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = soft_correspondence(query, key, QUERY_GRID, KEY_GRID)
-    graph.replay()
-    torch.cuda.synchronize()
-    assert torch.equal(captured, wanted)
-
-
-def test_cuda_equals_cpu(backend):
-    if backend.name != "cuda":
-        pytest.skip("needs a GPU")
-    query, key = random_views(20), random_views(20, seed=1)
-    on_gpu = soft_correspondence(query.cuda(), key.cuda(), QUERY_GRID, KEY_GRID).cpu()
-    torch.testing.assert_close(on_gpu, soft_correspondence(query, key, QUERY_GRID, KEY_GRID), rtol=1e-6, atol=1e-9)

@@ -10,7 +10,7 @@ from torchvision.models.video.resnet import BasicBlock, BasicStem, Conv3DSimple,
 
 from motionops.errors import UserError
 from motionops.models import build_backbone, load_backbone, load_weights, read_metadata, save_backbone
-from motionops.models.i3d import same_padding
+from motionops.models.networks.i3d import same_padding
 
 # Feature map of a clip at the size that the paper uses, and parameters: I3D 12.3 M (FIMA, Table 11), R(2+1)D-18
 # 31 505 325 with its 400-class layer (torchvision), less that layer's 512 * 400 + 400.

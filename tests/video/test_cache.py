@@ -5,8 +5,8 @@ import time
 
 import torch.multiprocessing as processes
 
-from motionops.learning.config import TrainConfig
-from motionops.learning.data import find_training_videos
+from motionops.training.config import TrainConfig
+from motionops.training.data.videos import find_training_videos
 from motionops.video import checking, moving_shapes
 from motionops.video.cache import one_at_a_time
 

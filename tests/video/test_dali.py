@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from motionops.errors import UserError
-from motionops.learning.batches import BatchPlan
-from motionops.learning.dali_batches import DALIBatches, check_dali, check_reads_frames
+from motionops.training.data.dali_batches import DALIBatches, check_dali, check_reads_frames
+from motionops.training.data.plan import BatchPlan
 from motionops.video import Video, VideoDataset, VideoError, collate_videos, read_frames, read_video
 from motionops.video import dali as module
 from motionops.video.dali import (

@@ -44,7 +44,7 @@ def equal(one, other):
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, other[key]), key
         elif isinstance(value, Appearance):
-            assert all(torch.equal(a, b) for a, b in zip(value, other[key], strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(value.fields(), other[key].fields(), strict=True))
         else:
             assert value == other[key], key
     return True

@@ -6,7 +6,7 @@ import pytest
 
 from motionops.errors import UserError
 from motionops.video import Video, class_names, find_videos, read_list
-from motionops.video.lists import split_line
+from motionops.video.list_lines import split_line
 
 
 @pytest.mark.parametrize(

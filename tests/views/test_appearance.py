@@ -1,9 +1,11 @@
 """Appearance.sample: probabilities, ranges, reproducibility, errors."""
 
+import pickle
+
 import pytest
 import torch
 
-from motionops.views import Appearance
+from motionops.views import Appearance, augment_clips
 
 
 def test_draws_have_their_probabilities_and_ranges():
@@ -68,14 +70,14 @@ def test_same_generator_same_draw_and_a_prefix_stays():
     def draw(batch):
         return Appearance.sample(batch, jitter_probability=0.5, generator=torch.Generator().manual_seed(3))
 
-    assert all(torch.equal(a, b) for a, b in zip(draw(8), draw(8), strict=True))
-    assert all(torch.equal(a, b[:5]) for a, b in zip(draw(5), draw(8), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(draw(8).fields(), draw(8).fields(), strict=True))
+    assert all(torch.equal(a, b[:5]) for a, b in zip(draw(5).fields(), draw(8).fields(), strict=True))
 
 
 def test_neutral_and_empty():
     neutral = Appearance.neutral(3)
-    assert [tuple(field.shape) for field in neutral] == [(3, 4), (3, 4), (3,), (3,)]
-    assert [tuple(field.shape) for field in Appearance.sample(0)] == [(0, 4), (0, 4), (0,), (0,)]
+    assert [tuple(field.shape) for field in neutral.fields()] == [(3, 4), (3, 4), (3,), (3,)]
+    assert [tuple(field.shape) for field in Appearance.sample(0).fields()] == [(0, 4), (0, 4), (0,), (0,)]
     off = Appearance.sample(50, jitter_probability=0, grayscale_probability=0, blur_probability=0)
     assert torch.equal(off.jitter, Appearance.neutral(50).jitter)
     assert not off.grayscale.any()
@@ -99,3 +101,45 @@ def test_neutral_and_empty():
 def test_wrong_arguments(changed, text):
     with pytest.raises(ValueError, match=f"^Appearance.sample: .*{text}"):
         Appearance.sample(**{"batch": 2, **changed})
+
+
+def test_it_is_indexed_and_counted_by_clip():
+    looks = Appearance.sample(5, jitter_probability=1, blur_probability=0.5)
+    assert len(looks) == 5
+    assert len(looks[1:4]) == 3
+    mask = torch.tensor([True, False, False, True, True])
+    for index in (2, -1, slice(1, 4), slice(None, None, 2), torch.tensor([3, 0]), mask):
+        for name in ("jitter", "order", "grayscale", "blur_sigma"):
+            assert torch.equal(getattr(looks[index], name), getattr(looks, name)[index])
+    for clip, look in enumerate(looks):
+        assert torch.equal(look.jitter, looks.jitter[clip])
+    assert clip == 4
+    views = looks[:4].map(lambda field: field.unflatten(0, (2, 2)))
+    assert torch.equal(views[:, 1].order, looks.order[[1, 3]])
+    with pytest.raises(IndexError):
+        looks[5]
+
+
+def test_it_moves_and_is_kept():
+    looks = Appearance.sample(3)
+    assert all(field.device.type == "meta" for field in looks.to("meta").fields())
+    assert looks.to(device="cpu").jitter is looks.jitter
+    again = pickle.loads(pickle.dumps(looks))
+    assert all(torch.equal(a, b) for a, b in zip(again.fields(), looks.fields(), strict=True))
+    leaves, tree = torch.utils._pytree.tree_flatten({"look": looks})
+    assert [leaf is field for leaf, field in zip(leaves, looks.fields(), strict=True)] == [True] * 4
+    assert isinstance(torch.utils._pytree.tree_unflatten(leaves, tree)["look"], Appearance)
+
+
+def test_it_is_an_argument_of_what_is_compiled_and_exported():
+    class Cut(torch.nn.Module):
+        def forward(self, frames, looks):
+            return augment_clips(frames, None, 6, looks[1:], mean=0.5, std=0.5)
+
+    looks = Appearance.sample(3, jitter_probability=1, generator=torch.Generator().manual_seed(0))
+    frames = torch.randint(256, (2, 2, 8, 9, 3), dtype=torch.uint8)
+    expected = Cut()(frames, looks)
+    compiled = torch.compile(Cut(), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(frames, looks), expected, rtol=0, atol=0)
+    program = torch.export.export(Cut(), (frames, looks))
+    torch.testing.assert_close(program.module()(frames, looks), expected, rtol=0, atol=0)

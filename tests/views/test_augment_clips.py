@@ -1,5 +1,7 @@
 """augment_clips against torchvision's transforms and against a crop written out tap by tap."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ import torchvision.transforms.functional as tv
 
 import motionops
 from motionops.views import Appearance, augment_clips_reference, sample_extents
-from motionops.views.augment_clips import default_blur_kernel
+from motionops.views.checks import default_blur_kernel
+from tests.simd import NARROWER, run_tests
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 STEP = 1 / 255
@@ -29,7 +32,7 @@ def on_backend(backend):
 def there(value):
     """Tensors, in lists too, on the backend's device."""
     if isinstance(value, Appearance):
-        return Appearance(*map(there, value))
+        return value.to(device)
     if isinstance(value, list):
         return [there(item) for item in value]
     return value.to(device) if isinstance(value, torch.Tensor) else value
@@ -96,7 +99,7 @@ def batch():
 
 
 def appearance_with(batch, **fields):
-    return Appearance.neutral(batch)._replace(**fields)
+    return replace(Appearance.neutral(batch), **fields)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 7, 5), (3, 2, 40, 40), (0, 4, 8, 8), (2, 0, 8, 8)])
@@ -225,7 +228,7 @@ def test_all_together_in_every_order(difference):
     drawn = Appearance.sample(
         24, jitter_probability=1, grayscale_probability=0.2, blur_probability=0.5, generator=generator
     )
-    drawn = drawn._replace(order=orders)
+    drawn = replace(drawn, order=orders)
     got = run(frames, extents, SIZE, drawn, difference=difference)
     assert (got - expected(frames, extents, SIZE, drawn, difference)).abs().max() < STEP
 
@@ -239,7 +242,7 @@ def test_a_clip_depends_on_itself_alone(batch):
     appearance = Appearance.sample(6, jitter_probability=0.8, blur_probability=0.5)
     together = run(frames, extents, SIZE, appearance)
     for b in range(6):
-        alone = run(frames[b : b + 1], extents[b : b + 1], SIZE, Appearance(*(f[b : b + 1] for f in appearance)))
+        alone = run(frames[b : b + 1], extents[b : b + 1], SIZE, appearance[b : b + 1])
         torch.testing.assert_close(together[b : b + 1], alone, atol=1e-6, rtol=0)
 
 
@@ -258,19 +261,6 @@ def test_size_may_be_an_integer_of_numpy(batch):
     for size in (1, 5):
         got = augment_clips(frames, extents, np.int64(size), mean=0.0, std=1.0)
         assert torch.equal(got, augment_clips(frames, extents, size, mean=0.0, std=1.0))
-
-
-def test_any_strides_and_arrays_of_others(batch):
-    frames, extents = batch
-    planes_first = frames.permute(0, 1, 4, 2, 3).contiguous().permute(0, 1, 3, 4, 2)
-    every_other = torch.stack([frames, frames], dim=2).flatten(1, 2)[:, ::2]
-    channels = torch.cat([frames, frames], dim=-1)[..., :3]
-    for same in (planes_first, every_other, channels, np.asarray(frames)):
-        assert torch.equal(run(same, extents, SIZE), run(frames, extents, SIZE))
-    before = frames.clone(), extents.clone()
-    run(frames, extents, SIZE, Appearance.sample(6, jitter_probability=1))
-    assert torch.equal(frames, before[0])
-    assert torch.equal(extents, before[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
@@ -293,78 +283,6 @@ def test_normalisation(batch):
         torch.testing.assert_close(augment_clips(frames, extents, SIZE, mean=mean, std=std), (raw - 0.5) / 0.25)
 
 
-def wrong(**changed):
-    arguments = {
-        "frames": torch.zeros(2, 4, 8, 8, 3, dtype=torch.uint8),
-        "extents": torch.tensor([[0.0, 4.0], [0.0, 1.0], [0.0, 1.0]]).expand(2, 3, 2),
-        "size": 8,
-        "appearance": Appearance.neutral(2),
-        "mean": 0.5,
-        "std": 0.2,
-    }
-    return {**arguments, **changed}
-
-
-NEUTRAL = Appearance.neutral(2)
-
-
-@pytest.mark.parametrize(
-    ("changed", "error", "text"),
-    [
-        (
-            {"frames": torch.zeros(2, 4, 8, 8, 3)},
-            TypeError,
-            r"frames must be uint8 \[B, T, H, W, 3\], got torch.float32",
-        ),
-        ({"frames": torch.zeros(2, 4, 3, 8, 8, dtype=torch.uint8)}, ValueError, r"got \[2, 4, 3, 8, 8\]"),
-        ({"frames": torch.zeros(4, 8, 8, 3, dtype=torch.uint8)}, ValueError, r"frames must be \[B, T, H, W, 3\]"),
-        ({"frames": torch.zeros(2, 4, 0, 8, 3, dtype=torch.uint8)}, ValueError, "H >= 1"),
-        ({"frames": 3}, TypeError, "frames must be a tensor or an array .*, got "),
-        (
-            {"frames": [torch.zeros(t, 8, 8, 3, dtype=torch.uint8) for t in (4, 5)]},
-            ValueError,
-            r"frames\[1\] must be \[T=4, H, W, 3\] like frames\[0\], got \[5, 8, 8, 3\]",
-        ),
-        ({"frames": [torch.zeros(4, 8, 8, 3)] * 2}, TypeError, r"frames\[0\] must be uint8"),
-        ({"extents": torch.zeros(3, 3, 2)}, ValueError, r"extents must be \[B=2, 3, 2\], got \[3, 3, 2\]"),
-        ({"extents": torch.zeros(2, 3, 2, dtype=torch.int64)}, TypeError, "extents must be floating"),
-        ({"extents": torch.full((2, 3, 2), float("nan"))}, ValueError, "extents must be finite"),
-        ({"extents": torch.full((2, 3, 2), float("inf"))}, ValueError, "extents must be finite"),
-        ({"extents": torch.full((2, 3, 2), 1e300, dtype=torch.float64)}, ValueError, "extents must be finite"),
-        ({"extents": torch.zeros(2, 3, 2, device="meta")}, ValueError, "extents must be on cpu"),
-        ({"size": 0}, ValueError, "size must be an integer >= 1, got 0"),
-        ({"size": 8.0}, ValueError, "size must be an integer >= 1, got 8.0"),
-        ({"dtype": torch.int32}, TypeError, "dtype must be a floating type, got torch.int32"),
-        ({"appearance": {}}, TypeError, "appearance must be an Appearance or None, got dict"),
-        ({"appearance": Appearance.neutral(3)}, ValueError, r"appearance.jitter must be \[B=2, 4\], got \[3, 4\]"),
-        ({"appearance": NEUTRAL._replace(order=torch.zeros(2, 4).long())}, ValueError, "order must hold a permutation"),
-        (
-            {"appearance": NEUTRAL._replace(jitter=NEUTRAL.jitter - 2)},
-            ValueError,
-            "jitter must be three finite factors",
-        ),
-        ({"appearance": NEUTRAL._replace(jitter=NEUTRAL.jitter * float("nan"))}, ValueError, "jitter must be three"),
-        ({"appearance": NEUTRAL._replace(jitter=NEUTRAL.order)}, TypeError, "jitter must be floating"),
-        ({"appearance": NEUTRAL._replace(grayscale=torch.zeros(2))}, TypeError, "grayscale must be bool"),
-        ({"appearance": NEUTRAL._replace(blur_sigma=-torch.ones(2))}, ValueError, "blur_sigma must be finite and >= 0"),
-        ({"appearance": NEUTRAL._replace(blur_sigma=torch.ones(3))}, ValueError, r"blur_sigma must be \[B=2\]"),
-        ({"appearance": NEUTRAL._replace(order=NEUTRAL.order.to("meta"))}, ValueError, "order must be on cpu"),
-        ({"mean": (0.1, 0.2)}, ValueError, "mean must be one or 3 finite numbers"),
-        ({"mean": None}, TypeError, "mean must be one or 3 numbers, got None"),
-        ({"std": "wide"}, TypeError, "std must be one or 3 numbers, got 'wide'"),
-        ({"std": 0.0}, ValueError, "std must be > 0"),
-        ({"std": float("nan")}, ValueError, "std must be one or 3 finite numbers"),
-        ({"blur_kernel": 4}, ValueError, "blur_kernel must be odd"),
-        ({"blur_kernel": 17}, ValueError, r"< 2 \* size = 16, got 17"),
-    ],
-)
-def test_wrong_arguments(backend, changed, error, text):
-    if backend.name == "cuda":
-        pytest.skip("values on a GPU are not looked at, and the texts name the CPU")
-    with pytest.raises(error, match=rf"^augment_clips: .*{text}"):
-        motionops.augment_clips(**wrong(**changed))
-
-
 def test_a_launcher_trusts_no_value(backend, batch):
     """NaN places and unknown steps: the public function refuses them on the CPU; the kernel stays in its memory."""
     frames, _ = batch
@@ -384,14 +302,9 @@ def sample_operands(listed=False, appearance=True, dtype=torch.float32, kernel=3
     frames = [torch.randint(256, shape, dtype=torch.uint8, generator=generator) for shape in shapes]
     extents = sample_extents(2, frames=3, frame_count=3, generator=generator)
     look = Appearance.sample(2, jitter_probability=1, blur_probability=0.5, generator=generator)
-    fields = tuple(look) if appearance else (None,) * 4
+    fields = look.fields() if appearance else (None,) * 4
     operands = (frames, extents, 6, *fields, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], True, dtype, kernel)
     return tuple(there(value) for value in operands)
-
-
-@pytest.mark.parametrize("options", [{}, {"listed": True}, {"appearance": False, "dtype": torch.bfloat16}])
-def test_opcheck(backend, options):
-    torch.library.opcheck(backend.ops.augment_clips.default, sample_operands(**options))
 
 
 @pytest.mark.parametrize(
@@ -422,30 +335,6 @@ def test_the_raw_operator_checks_shapes(backend, place, value, error, text):
         backend.ops.augment_clips(*operands)
 
 
-@pytest.mark.parametrize("listed", [False, True])
-def test_compile(listed):
-    frames, extents, size, *look = sample_operands(listed)[:7]
-    frames = frames if listed else frames[0]
-
-    def make(frames, extents, *look):
-        return motionops.augment_clips(
-            frames, extents, size, Appearance(*look), mean=MEAN, std=0.25, difference=True
-        ).mul(2)
-
-    compiled = torch.compile(make, fullgraph=True)
-    torch.testing.assert_close(compiled(frames, extents, *look), make(frames, extents, *look))
-
-
-def test_no_gradient_flows(batch):
-    frames, extents = batch
-    look = Appearance.sample(6, jitter_probability=1)
-    look.jitter.requires_grad_()
-    clips = motionops.augment_clips(
-        there(frames), there(extents).requires_grad_(), SIZE, there(look), mean=MEAN, std=STD
-    )
-    assert not clips.requires_grad
-
-
 @pytest.mark.parametrize("kernel", [None, 1, 35, 63, 127])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_definition(dtype, kernel):
@@ -454,11 +343,18 @@ def test_the_definition(dtype, kernel):
     frames = torch.randint(256, (3, 2, 40, 50, 3), dtype=torch.uint8, generator=generator)
     extents = sample_extents(3, frames=2, frame_count=2, generator=generator)
     look = Appearance.sample(3, jitter_probability=1, generator=generator)
-    look = look._replace(blur_sigma=torch.tensor([0.0, 1.5, 20.0]))
+    look = replace(look, blur_sigma=torch.tensor([0.0, 1.5, 20.0]))
     options = {"mean": MEAN, "std": STD, "difference": True, "dtype": dtype, "blur_kernel": kernel}
     expected = augment_clips_reference(frames, extents, 67, look, **options)
     got = augment_clips(frames, extents, 67, look, **options)
     torch.testing.assert_close(got, expected, atol=2e-4 if dtype == torch.float32 else 1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("simd", NARROWER)
+def test_narrower_simd_targets(backend, simd):
+    if backend.name != "cpu":
+        pytest.skip("about the CPU's vector instructions")
+    run_tests(__file__, "test_crop or test_each_adjustment_alone or test_the_definition or test_dtypes", simd)
 
 
 def test_empty_appearances_and_numbers_of_all_kinds(batch):
@@ -468,55 +364,22 @@ def test_empty_appearances_and_numbers_of_all_kinds(batch):
     assert torch.equal(plain, neutral)
 
 
-@pytest.fixture
-def cuda_batch(backend, batch):
-    if backend.name != "cuda":
-        pytest.skip("about streams and graphs")
+@pytest.mark.parametrize("listed", [False, True])
+def test_no_extents_are_the_whole_picture(batch, listed):
+    frames, _ = batch
+    given = list(frames) if listed else frames
+    whole = torch.tensor([0.0, 1.0]).expand(len(frames), 3, 2)
+    got = augment_clips(given, None, 8, mean=0.0, std=1.0)
+    assert torch.equal(got, augment_clips(given, whole, 8, mean=0.0, std=1.0))
+    first = torch.as_tensor(frames[0]).permute(0, 3, 1, 2).double() / 255
+    theirs = torch.nn.functional.interpolate(first, (8, 8), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(got[0].transpose(0, 1).double(), theirs, rtol=0, atol=1e-5)
+    assert augment_clips([], None, 8, mean=0.0, std=1.0).shape == (0, 3, 0, 8, 8)
+
+
+@pytest.mark.parametrize("number", [np.int32, np.uint8, torch.tensor])
+def test_a_size_of_any_kind_of_whole_number(batch, number):
     frames, extents = batch
-    return frames.cuda(), extents.cuda(), there(Appearance.sample(6, jitter_probability=0.8, blur_probability=0.5))
-
-
-def test_cuda_equals_cpu(cuda_batch):
-    frames, extents, look = cuda_batch
-    options = {"mean": MEAN, "std": STD, "difference": True}
-    expected = motionops.augment_clips(
-        frames.cpu(), extents.cpu(), SIZE, Appearance(*(f.cpu() for f in look)), **options
-    )
-    for given in (frames, list(frames)):
-        torch.testing.assert_close(
-            motionops.augment_clips(given, extents, SIZE, look, **options).cpu(), expected, atol=1e-3, rtol=0
-        )
-
-
-def test_a_graph_reads_the_list_that_it_captured(cuda_batch):
-    frames, extents, _ = cuda_batch
-    videos = [video.clone() for video in frames]
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = motionops.augment_clips(videos, extents, SIZE, mean=MEAN, std=STD)
-    for video in videos:
-        video.copy_(255 - video)  # other pictures in the same tensors
-    graph.replay()
-    torch.cuda.synchronize()
-    assert torch.equal(captured, motionops.augment_clips(videos, extents, SIZE, mean=MEAN, std=STD))
-
-
-def test_cuda_side_stream_and_graph(cuda_batch):
-    frames, extents, look = cuda_batch
-
-    def call():
-        return motionops.augment_clips(frames, extents, SIZE, look, mean=MEAN, std=STD)
-
-    expected = call()
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        got = call()
-    side.synchronize()
-    assert torch.equal(got, expected)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = call()
-    graph.replay()
-    torch.cuda.synchronize()
-    assert torch.equal(captured, expected)
+    options = {"mean": 0.5, "std": 0.25}
+    expected = augment_clips(frames, extents, 9, blur_kernel=5, **options)
+    assert torch.equal(augment_clips(frames, extents, number(9), blur_kernel=number(5), **options), expected)

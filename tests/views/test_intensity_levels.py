@@ -45,7 +45,7 @@ def test_parameters_stay_in_their_level_and_fill_it():
 def test_a_clip_draws_alike_whatever_follows():
     levels = IntensityLevels()
     few, many = (levels.appearance(torch.arange(n), torch.Generator().manual_seed(1)) for n in (3, 9))
-    for first, second in zip(few, many, strict=True):
+    for first, second in zip(few.fields(), many.fields(), strict=True):
         assert torch.equal(first, second[:3])
 
 

@@ -72,7 +72,7 @@ VIEW = torch.tensor([[0.0, 40.0], [0.1, 0.7], [0.9, 0.25]])  # mirrored
 
 def draw(view=VIEW, count=200, **changes):
     starts = torch.arange(count) % 24
-    own = {"frames": 8, "stride": 2, "height": 30, "width": 40, "area": (0.2, 1.0), "generator": generator()}
+    own = {"frames": 8, "stride": 2, "height": 30, "width": 40, "scale": (0.2, 1.0), "generator": generator()}
     return local_extents(view, starts, **{**own, **changes}), starts
 
 
@@ -90,7 +90,7 @@ def test_clips_are_inside_their_view_and_rows_sum_to_one():
 
 
 def test_area_and_aspect_are_those_of_pixels():
-    extents, _ = draw(area=(0.3, 0.5), aspect=(0.9, 1.2))
+    extents, _ = draw(scale=(0.3, 0.5), ratio=(0.9, 1.2))
     sides = (extents[:, 1:, 1] - extents[:, 1:, 0]).abs().double()
     share = sides.prod(dim=1) / (0.6 * 0.65)
     aspect = (sides[:, 1] * 40) / (sides[:, 0] * 30)

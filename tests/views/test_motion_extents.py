@@ -71,7 +71,7 @@ def test_paper_is_the_uniform_draw_under_the_condition():
 def test_paper_stretches_a_box_where_none_covers_enough():
     motion = torch.zeros(20, 20)
     motion[0, :2] = motion[-1, -2:] = 1.0  # opposite corners
-    extents = draw(motion.expand(40, -1, -1), threshold=0.99, area=(0.1, 0.3), starts=[0] * 40)
+    extents = draw(motion.expand(40, -1, -1), threshold=0.99, scale=(0.1, 0.3), starts=[0] * 40)
     assert_valid(extents, [0] * 40, 4)
     assert min(covered(extent, motion, 0.99) for extent in extents) >= 0.8 - 0.02
 
@@ -82,7 +82,7 @@ def test_released_covers_by_the_size_of_the_rectangle():
         motion = torch.zeros(7, 7)
         motion[2, 1] = 4
         motion[2 + height - 1, 1] = motion[2, 1 + width - 1] = motion[2 + height - 1, 1 + width - 1] = 3
-        extents = draw(motion.expand(100, -1, -1), form="released", probability=1.0, area=(0.5, 0.5), tries=400)
+        extents = draw(motion.expand(100, -1, -1), form="released", probability=1.0, scale=(0.5, 0.5), tries=400)
         (y0, y1), (x0, x1) = np.sort(extents[:, 1:].numpy(), axis=-1).transpose(1, 2, 0)
         rows = np.minimum(y1, (2 + height) / 7) - np.maximum(y0, 2 / 7)
         columns = np.minimum(x1, (1 + width) / 7) - np.maximum(x0, 1 / 7)
@@ -100,7 +100,7 @@ def test_released_looks_at_motion_with_its_probability():
     grid = blob(4, 12, 4, 4).expand(400, -1, -1)
     share = {}
     for probability in (None, 0.0, 1.0):
-        extents = draw(grid, form="released", probability=probability, area=(0.3, 0.3), mirror=0.0)
+        extents = draw(grid, form="released", probability=probability, scale=(0.3, 0.3), mirror=0.0)
         share[probability] = np.mean([covered(extent, grid[0], finer=4) > 0.85 for extent in extents])
     expected = 0.7 * share[1.0] + 0.3 * share[0.0]
     assert share[1.0] > share[0.0] + 0.4
@@ -203,8 +203,8 @@ def test_wrong_arguments(changed, error, text):
 
 
 def test_wrong_ranges_are_refused_as_sample_extents_does():
-    with pytest.raises(ValueError, match="area must be"):
-        draw(torch.zeros(2, 7, 7), area=(0.5, 1.5))
+    with pytest.raises(ValueError, match="scale must be"):
+        draw(torch.zeros(2, 7, 7), scale=(0.5, 1.5))
     with pytest.raises(ValueError, match="frames must be >= 1"):
         draw(torch.zeros(0, 7, 7), frames=0)
 

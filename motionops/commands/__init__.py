@@ -1,0 +1,1 @@
+"""What a person types: the one place that joins methods, data and evaluation."""

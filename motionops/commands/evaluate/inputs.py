@@ -1,0 +1,141 @@
+"""From the flags to videos, backbone and settings; every mistake is found here, before hours of work."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from motionops.commandline import LARGEST_SEED, existing_folder, writable_folder
+from motionops.commands.evaluate.flags import FrozenMeasurement, Measurement
+from motionops.errors import UserError
+from motionops.evaluation.features.backbones import named_backbone
+from motionops.evaluation.features.feature_cache import default_folder, fingerprint
+from motionops.evaluation.protocols.papers import protocol_settings
+from motionops.evaluation.written.results import read_results
+from motionops.ranks import environment_rank
+from motionops.training.output_folder import choose_folder
+from motionops.video import Video, moving_shapes, read_list
+from motionops.video.lists import check_lists
+from motionops.views.even_clips import CENTRE_CROP
+
+SAMPLING = ("clips", "crops", "frames", "stride", "size", "crop", "short")
+CLIPS, BATCH = 10, 32
+
+
+class Inputs(NamedTuple):
+    """What a measurement works on.
+
+    Attributes:
+        train, test: labelled videos.
+        backbone: on the CPU.
+        fingerprint: names its weights.
+        settings: of its clips and, with a protocol, of its training; only what somebody said. The protocol's come
+            before the backbone's, the flags' before both.
+    """
+
+    train: list[Video]
+    test: list[Video]
+    backbone: nn.Module
+    fingerprint: str
+    settings: dict[str, Any]
+
+
+def measurement_inputs(config: Measurement, command: str) -> Inputs:
+    """Read lists and backbone, and merge the settings.
+
+    Raises:
+        UserError: an output that cannot be written, no such folder, list or backbone, lists that do not go together, a
+            protocol that the paper does not have.
+    """
+    writable_folder(config.output)
+    table = results_file(config)
+    writable_folder(table.parent, "--results")
+    if table.exists():
+        read_results(table)  # now, not after hours of work
+    if not 0 <= config.seed <= LARGEST_SEED:
+        raise UserError(f"--seed: must be in [0, {LARGEST_SEED}], got {config.seed}")
+    stated = protocol_settings(config.protocol, command)
+    data = config.data
+    if data is None and config.train is None and config.test is None:
+        data = moving_shapes.generate()
+    elif data is not None:
+        existing_folder(data)
+    train = listed_videos(config.train or "train.txt", data, "--train")
+    test = listed_videos(config.test or "test.txt", data, "--test")
+    check_lists(train, test)
+    backbone, clip = named_backbone(config.backbone, config.seed)
+    given = {name: value for name in SAMPLING if (value := getattr(config, name)) is not None}
+    return Inputs(train, test, backbone, fingerprint(backbone), {**clip, **stated, **given})
+
+
+def frozen_settings(config: FrozenMeasurement, inputs: Inputs) -> dict[str, Any]:
+    """The settings of ``extract_features`` for a command on frozen features; moves the backbone to its device."""
+    device = chosen_device(config.device)
+    inputs.backbone.to(device)
+    known = {name: inputs.settings[name] for name in (*SAMPLING, "mean", "std") if name in inputs.settings}
+    return {
+        **{"clips": CLIPS, "crops": 1, "crop": CENTRE_CROP, "short": "skip"},
+        **known,
+        "batch_size": BATCH if config.batch_size is None else config.batch_size,
+        "workers": config.workers,
+        "device": device,
+        "precision": chosen_precision(config.precision, device),
+        "cache": default_folder() if config.cache else None,
+        "progress": True,
+    }
+
+
+def with_own_folder(config: Measurement) -> Measurement:
+    """A command that trains, with the folder that its run may write in (`choose_folder`)."""
+    if environment_rank() and not config.resume:
+        return config  # the first process writes
+    output = choose_folder(config.output, type(config).output, resume=config.resume, overwrite=config.overwrite)
+    return replace(config, output=output)
+
+
+def results_file(config: Measurement) -> Path:
+    return config.results if config.results is not None else config.output.absolute().parent / "results.csv"
+
+
+def listed_videos(file: str, data: Path | None, flag: str) -> list[Video]:
+    """Read a list that is given by its path or by its name in the data folder."""
+
+    def is_there(name: str) -> bool:
+        pattern = re.sub(":(train|test|val)$", "", name)
+        return os.path.exists(pattern) or bool(glob.glob(pattern))
+
+    if data is not None and not is_there(file) and is_there(str(data / file)):
+        file = str(data / file)
+    try:
+        return read_list(file, root=data)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from error
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device that a flag names; auto is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device: {name!r} is no device; auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device: {name!r} is no device; auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"--device: {name} is not there; torch finds {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def chosen_precision(name: str, device: torch.device) -> str:
+    """ "32" or "bf16"; auto is bf16 on a GPU that computes in it."""
+    if name != "auto":
+        return name
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32"

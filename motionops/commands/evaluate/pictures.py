@@ -1,0 +1,86 @@
+"""``evaluate.py pictures``: what a backbone looks at, as PNGs and as one report.html."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+
+from motionops.commandline import existing_folder
+from motionops.commands.evaluate.flags import FrozenMeasurement
+from motionops.commands.evaluate.inputs import frozen_settings, measurement_inputs
+from motionops.errors import UserError
+from motionops.evaluation.pictures.page import write_page
+from motionops.evaluation.pictures.picture_book import chapters
+from motionops.evaluation.pictures.picture_subject import PictureSubject, RunParts
+from motionops.evaluation.protocols.class_titles import class_titles, titled
+from motionops.extras import require
+
+
+@dataclass
+class Pictures(FrozenMeasurement):
+    """Draw what a backbone looks at and what it finds alike; one report.html holds all."""
+
+    output: Path = Path("runs/pictures")
+    """Folder for report.html and the PNGs."""
+    run: Path | None = None
+    """Folder of the training's run, for its curves, its own pictures and FIMA's decoder; by default the backbone's."""
+    shown: int = 6
+    """Test videos whose frames are drawn."""
+
+
+def draw_pictures(config: Pictures) -> None:
+    require("pictures", "matplotlib", "sklearn")
+    if config.shown < 1:
+        raise UserError(f"--shown: must be at least 1, got {config.shown}")
+    run = existing_folder(config.run, "--run") if config.run is not None else _folder_of(config.backbone)
+    inputs = measurement_inputs(config, "retrieval")
+    # Both lists by name or both by number: their classes are compared.
+    named = titled([*inputs.train, *inputs.test], _titles(config))
+    subject = PictureSubject(
+        inputs.backbone,
+        named[: len(inputs.train)],
+        named[len(inputs.train) :],
+        frozen_settings(config, inputs),
+        name=config.backbone,
+        run=run,
+        parts=None if run is None else _parts_of(run),
+        shown=config.shown,
+        seed=config.seed,
+        strict=config.strict,
+    )
+    sections = chapters(subject, config.output)
+    name = "/".join(Path(config.backbone).parts[-2:])
+    page = write_page(f"What {name} sees", sections, config.output / "report.html")
+    print(f"written: {page} and {sum(len(section.pictures) for section in sections)} pictures beside it")
+
+
+def _titles(config: Pictures) -> dict[str, str]:
+    """The names of classes that lie with the data or beside the list."""
+    folders = [config.data, Path(config.train).parent if config.train else None]
+    return next((titles for folder in folders if folder is not None and (titles := class_titles(folder))), {})
+
+
+def _folder_of(backbone: str) -> Path | None:
+    """The folder of a backbone's file, where that is the folder of a run."""
+    file = Path(backbone.rpartition(":")[2])
+    folder = file.parent
+    is_run = file.is_file() and any((folder / name).exists() for name in ("metrics.csv", "last.ckpt", "config.yaml"))
+    return folder if is_run else None
+
+
+def _parts_of(run: Path) -> RunParts | None:
+    """What the method of a run adds to the pictures; None where it adds nothing, or has left no checkpoint."""
+    try:
+        checkpoint = torch.load(run / "last.ckpt", map_location="cpu", weights_only=True)
+        method = checkpoint["motionops"]["method"].rpartition(".")[0]
+        chapters = f"{method}.chapters"
+        found = find_spec(chapters) is not None
+    except (OSError, KeyError, AttributeError, ImportError, RuntimeError, UnpicklingError):
+        return None
+    run_parts = getattr(import_module(chapters), "run_parts", None) if found else None
+    return None if run_parts is None else run_parts(run)

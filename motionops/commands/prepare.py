@@ -1,0 +1,18 @@
+"""``motionops prepare COMMAND``: one file a command."""
+
+from __future__ import annotations
+
+from motionops.commandline import run_commands
+from motionops.motion.prepare import flow_edges, motion, reencode
+
+COMMANDS = {
+    "motion": (motion.main, motion.MotionConfig),
+    "flow-edges": (flow_edges.main, flow_edges.FlowEdgesConfig),
+    "reencode": (reencode.main, reencode.ReencodeConfig),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command that the first argument names."""
+    about = "Compute what a training reads of a set of videos once."
+    return run_commands(COMMANDS, about, arguments, "motionops prepare")

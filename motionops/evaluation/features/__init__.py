@@ -1,0 +1,1 @@
+"""Features of whole videos from a frozen backbone."""

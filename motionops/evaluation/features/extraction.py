@@ -1,0 +1,169 @@
+"""Features of whole videos: the mean over uniformly spaced clips of a frozen backbone's pooled feature map."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from motionops.errors import UserError
+from motionops.evaluation.features.clip_recipe import ClipRecipe
+from motionops.evaluation.features.feature_cache import FeatureCache
+from motionops.evaluation.features.video_clips import VideoClips
+from motionops.video import Skipped, Video
+from motionops.video.dataset import start_worker
+from motionops.video.progress import with_progress
+from motionops.views.colour import MEAN, STD
+from motionops.views.even_clips import CENTRE_CROP
+
+# Seconds from one write of the cache to the next: what a killed extraction may lose.
+_WRITE_EVERY = 2.0
+
+PRECISIONS = ("32", "bf16")
+
+
+def extract_features(
+    backbone: nn.Module,
+    videos: Sequence[Video],
+    *,
+    clips: int = 10,
+    frames: int = 16,
+    stride: int = 2,
+    size: int = 112,
+    crop: float = CENTRE_CROP,
+    crops: int = 1,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+    still: bool = False,
+    shuffle_frames: bool = False,
+    seed: int = 0,
+    short: str = "skip",
+    batch_size: int = 32,
+    workers: int = 0,
+    device: torch.device | str | None = None,
+    precision: str = "32",
+    cache: str | os.PathLike | None = None,
+    progress: bool = False,
+    skipped: list[Skipped] | None = None,
+) -> Tensor:
+    """One feature a video: clip feature maps averaged over time and space, then over the clips.
+
+    Args:
+        backbone: ``clip [B, 3, T, S, S] -> [B, C, T', H', W']`` (or ``[B, C]``). It runs in eval mode, so BatchNorm
+            uses its running statistics; its mode is restored.
+        videos: what to read, in order.
+        clips: clips a video; their starts are spread evenly from the first frame to the last possible start, and one
+            clip lies in the middle.
+        frames, stride: frames a clip and source frames from one to the next.
+        size: S; the centre square with ``crop`` times the short side is resampled to it.
+        crops: squares a clip: 1, the centre; or more, spread evenly along the long side, centred on the short one (3
+            with ``crop`` 1: the left, middle and right of a wide picture, as SlowFast tests).
+        mean, std: per-channel normalisation of values in 0..1; those of the training.
+        still: repeat the middle frame of each clip, so that nothing moves.
+        shuffle_frames: put the frames of each clip in a random order, which depends on ``seed`` and the place of
+            the video in ``videos`` alone.
+        short: what becomes of a video that is shorter than a clip: "skip", it cannot be used; "hold", its last frame
+            is repeated.
+        batch_size: clips in one forward pass.
+        workers: processes that decode; 0 decodes in this one.
+        device: where the backbone runs; by default where its parameters are.
+        precision: "32", or "bf16" for autocast to bfloat16.
+        cache: folder in which the features are kept by backbone, sampling and content of the video, and found again
+            (:mod:`motionops.evaluation.features.feature_cache`). None keeps nothing, and so does ``shuffle_frames``:
+            there a feature also depends on the place of the video.
+        progress: show a bar.
+        skipped: a list to which videos that cannot be used are appended, with the reason; they get no row. Without
+            it the first such video is an error.
+
+    Returns:
+        float32 ``[N, C]`` on the CPU, one row for each usable video, in order.
+
+    Raises:
+        ValueError: a setting out of range.
+        UserError: a video that is missing, unreadable or shorter than a clip, where ``skipped`` is not given.
+    """
+    mean, std = (tuple(float(value) for value in values) for values in (mean, std))
+    recipe = ClipRecipe(clips, crops, frames, stride, size, float(crop), mean, std, still, short)
+    recipe.check("extract_features")
+    _check_settings(batch_size, workers, precision)
+    store, known = None, {}
+    if cache is not None and not shuffle_frames:
+        store = FeatureCache(cache, backbone, {**recipe.settings(), "precision": precision})
+        known = store.read([video.path for video in videos])
+    rows: list[Tensor | str | None] = [known.get(video.path) for video in videos]
+    missing = [place for place, row in enumerate(rows) if row is None]
+    source = VideoClips([videos[place] for place in missing], recipe, shuffle_frames, seed)
+    loader = DataLoader(
+        source,
+        batch_size=max(1, batch_size // (clips * crops)),
+        num_workers=min(workers, len(missing)),
+        worker_init_fn=start_worker,
+        collate_fn=list,
+    )
+    if device is None:
+        parameter = next(backbone.parameters(), None)
+        device = torch.device("cpu") if parameter is None else parameter.device
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        results = _video_features(backbone, loader, clips * crops, batch_size, torch.device(device), precision)
+        results = with_progress(results, len(missing), "features", progress and bool(missing))
+        kept = _kept([videos[place].path for place in missing], results, store)
+        for place, result in zip(missing, kept, strict=True):
+            if skipped is None and not isinstance(result, Tensor):
+                raise UserError(f"{videos[place].path}: {result}")
+            rows[place] = result
+    finally:
+        backbone.train(was_training)
+    usable = [row for row in rows if isinstance(row, Tensor)]
+    if skipped is not None:
+        pairs = zip(videos, rows, strict=True)
+        skipped += [Skipped(video.path, row) for video, row in pairs if not isinstance(row, Tensor)]
+    return torch.stack(usable) if usable else torch.empty(0, getattr(backbone, "channels", 0))
+
+
+def _kept(paths: Sequence[str], results: Iterator[Tensor | str], store: FeatureCache | None) -> Iterator[Tensor | str]:
+    """The results of these videos; the features among them go into the store, at the latest when the results end."""
+    fresh: dict[str, Tensor] = {}
+    written = time.monotonic()
+    try:
+        for path, result in zip(paths, results, strict=True):
+            if store is not None and isinstance(result, Tensor):
+                fresh[path] = result
+                if time.monotonic() - written > _WRITE_EVERY:
+                    store.write(fresh)
+                    fresh, written = {}, time.monotonic()
+            yield result
+    finally:
+        if store is not None:
+            store.write(fresh)
+
+
+def _video_features(
+    backbone: nn.Module, loader: DataLoader, clips: int, batch_size: int, device: torch.device, precision: str
+) -> Iterator[Tensor | str]:
+    """For each video its feature ``[C]`` on the CPU, or the reason why it has none."""
+    for batch in loader:
+        usable = [item for item in batch if isinstance(item, Tensor)]
+        features: Iterator[Tensor] = iter(())
+        if usable:
+            autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+            with torch.inference_mode(), autocast:
+                maps = [backbone(part.to(device)) for part in torch.cat(usable).split(batch_size)]
+                pooled = torch.cat([m.float().flatten(2).mean(dim=2) if m.ndim > 2 else m.float() for m in maps])
+            # clone: a tensor of inference mode cannot enter autograd later, where a user may fit a classifier on it.
+            features = iter(pooled.unflatten(0, (len(usable), clips)).mean(dim=1).cpu().clone())
+        for item in batch:
+            yield next(features) if isinstance(item, Tensor) else item
+
+
+def _check_settings(batch_size: int, workers: int, precision: str) -> None:
+    for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+        if value < least:
+            raise ValueError(f"extract_features: {name} must be at least {least}, got {value}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"extract_features: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")

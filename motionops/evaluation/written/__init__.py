@@ -1,0 +1,1 @@
+"""What an evaluation leaves in files: scores, tables, pictures of a result."""

@@ -1,0 +1,1 @@
+"""The published methods, a folder each: `method.py` is the paper."""

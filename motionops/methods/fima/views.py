@@ -1,0 +1,118 @@
+"""What FIMA sees of a video: two views, their frame differences, and the differences of their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import motionops
+from motionops.methods.fima.flags import FIMAConfig
+from motionops.training.data.videos import TrainingVideos
+from motionops.video import VideoDataset
+from motionops.views.frames import of_each
+from motionops.views.random_windows import random_windows
+
+VIEWS = 2
+
+
+class Clips(NamedTuple):
+    """The clips of a step, for each view: the RGB clip, its frame difference, and the differences of its parts."""
+
+    rgb: list[Tensor]
+    difference: list[Tensor]
+    parts: list[list[Tensor]]
+
+    def each(self, function: Callable[[Tensor, int, int], Any]) -> Clips:
+        """`function(clip, kind, number)` of every clip, in its place."""
+        return Clips(
+            [function(clip, 0, v) for v, clip in enumerate(self.rgb)],
+            [function(clip, 1, v) for v, clip in enumerate(self.difference)],
+            [[function(clip, 2 + v, i) for i, clip in enumerate(view)] for v, view in enumerate(self.parts)],
+        )
+
+
+def make_dataset(config: FIMAConfig, videos: TrainingVideos) -> VideoDataset:
+    """Two windows of frames * stride source frames of each video, at random starts."""
+    return VideoDataset(
+        videos.usable,
+        random_windows(VIEWS, config.window()),
+        seed=config.seed,
+        draw=DrawViews(config),
+        cache_bytes=int(config.cache_gib * 2**30),
+    )
+
+
+class DrawViews:
+    """What is drawn for a sample beside its windows: where its clips are cut out, and how they look.
+
+    In this order: extents of the two RGB clips, then of the parts of view 0 and of view 1; appearances of the two RGB
+    clips, of their two differences, then of the parts. A difference is cut where its RGB clip is.
+    """
+
+    def __init__(self, config: FIMAConfig) -> None:
+        self.config = config
+
+    def __call__(self, frames: Tensor, picture: tuple[int, int], generator: torch.Generator) -> dict[str, Any]:
+        c, (height, width) = self.config, picture
+        starts = frames[:, 0]
+        parts = (starts[:, None] + c.frames * torch.arange(c.stride)).flatten()
+        extents = [
+            motionops.sample_extents(
+                len(begin),
+                frames=c.frames,
+                stride=stride,
+                frame_count=int(frames.max()) + 1,
+                starts=begin,
+                height=height,
+                width=width,
+                scale=c.crop_area,
+                generator=generator,
+            )
+            for begin, stride in ((starts, c.stride), (parts, 1))
+        ]
+        return {"extents": torch.cat(extents), "appearance": c.look(2 * VIEWS + len(parts), generator)}
+
+
+def cut(config: FIMAConfig, batch: dict[str, Any]) -> Clips:
+    """Cut the views out of the batch's frames, and change how they look; differences are taken in between."""
+    c, clips = config, Clips([], [], [])
+
+    def clip(view: int, times: slice, extent: int, look: int, difference: bool) -> Tensor:
+        return motionops.augment_clips(
+            of_each(batch["frames"], view, times),
+            batch["extents"][:, extent],
+            c.size,
+            batch["appearance"][:, look],
+            mean=c.mean,
+            std=c.std,
+            difference=difference,
+        )
+
+    for v in range(VIEWS):
+        strided = slice(None, None, c.stride)
+        clips.rgb.append(clip(v, strided, v, v, difference=False))
+        if {"pix", "vd"} & set(c.losses):
+            clips.difference.append(clip(v, strided, v, VIEWS + v, difference=True))
+        if "fra" in c.losses:
+            first = VIEWS + v * c.stride
+            clips.parts.append(
+                [
+                    clip(v, slice(i * c.frames, (i + 1) * c.frames), first + i, VIEWS + first + i, difference=True)
+                    for i in range(c.stride)
+                ]
+            )
+    return clips
+
+
+def cut_plain(config: FIMAConfig, batch: dict[str, Any]) -> list[Tensor]:
+    """The RGB clips of both views as they were cut, values in 0..1, `[B, 3, T, S, S]`."""
+    strided = slice(None, None, config.stride)
+    return [
+        motionops.augment_clips(
+            of_each(batch["frames"], v, strided), batch["extents"][:, v], config.size, mean=0.0, std=1.0
+        )
+        for v in range(VIEWS)
+    ]

@@ -1,0 +1,7 @@
+"""MoCo, momentum contrast (He et al., CVPR 2020), of RGB clips; docs/adding_a_method.md follows it."""
+
+from motionops.methods.moco.flags import PRESETS, MoCoConfig
+from motionops.methods.moco.method import MoCo
+from motionops.methods.moco.views import make_dataset
+
+__all__ = ["PRESETS", "MoCo", "MoCoConfig", "make_dataset"]

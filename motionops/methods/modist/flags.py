@@ -1,0 +1,159 @@
+"""The flags of MoDist and the presets: what the paper sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from motionops.errors import UserError
+from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, AtLeast, Within
+from motionops.motion.pair_motion import check_raft_size, raft_file
+from motionops.training.shared_flags import Contrast, Look, Momentum
+
+
+@dataclass(frozen=True)
+class MoDistConfig(Contrast, Momentum, Look):
+    """Learn video features from unlabelled videos with MoDist (motion distilled into a visual network)."""
+
+    output: Annotated[Path, FREE, LOCAL] = Path("runs/modist")
+    """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
+    epochs: Annotated[int, AtLeast(1)] = 20
+    """Passes over the training videos; the learning rate's schedule spans them."""
+    learning_rate: Annotated[float, POSITIVE] = 1e-3
+    """Base learning rate."""
+
+    backbone: Literal["r3d_small", "r3d_18", "slow_r50"] = "r3d_small"
+    """Network of the visual pathway, which is what is kept."""
+    motion_backbone: Literal["r3d_small", "r2d_50_eighth"] = "r3d_small"
+    """Network of the motion pathway, used while training alone."""
+
+    losses: tuple[Literal["v", "m", "mv"], ...] = ("v", "m", "mv")
+    """v: clip and clip (Eq. 1); m: motion and motion; mv: clip and motion, both ways (Eq. 2)."""
+    weight_v: Annotated[float, NOT_NEGATIVE] = 0.2
+    """Weight of v."""
+    weight_m: Annotated[float, NOT_NEGATIVE] = 0.2
+    """Weight of m."""
+    weight_mv: Annotated[float, NOT_NEGATIVE] = 1.0
+    """Weight of mv."""
+    mv_negatives: Literal["query", "key"] = "key"
+    """Queue of mv's negatives: that of the query's pathway, as Eq. 2 has it, or that of the key's. A query of one
+    pathway tells keys of the other from negatives of its own without looking at the video."""
+    momentum: Annotated[float, Within(0, 1)] = 0.99
+    """Momentum of both key encoders."""
+    queue: int = 512
+    """Negatives in each of the two queues."""
+
+    motion: Literal["flow-edges", "flow", "frame-difference"] = "flow-edges"
+    """Input of the motion pathway (Table 3b)."""
+    flow: Literal["tvl1", "raft", "prepared"] = "prepared"
+    """Where flow comes from: computed in each step, or flow edges that were prepared once. TV-L1 of a pair takes about
+    2 ms of a core at 32 x 32 pixels and 90 ms at 224 x 224: without a GPU, prepared edges are meant."""
+    raft_weights: Annotated[Path | None, FREE, LOCAL] = None
+    """Weights of RAFT; by default looked for in torch's hub cache."""
+    prepared: Annotated[Path | None, FREE, LOCAL] = None
+    """Folder of "motionops prepare flow-edges". Without it one is made in the cache folder, once."""
+    motion_frames: Annotated[int, AtLeast(1)] = 8
+    """Frames of a motion clip."""
+    motion_stride: Annotated[int, AtLeast(1)] = 2
+    """Source frames from one frame of a motion clip to the next."""
+    flow_interval: Annotated[int, AtLeast(1)] = 5
+    """Flow is that from frame t to frame t - interval; frame differences are always between neighbours."""
+    gamma: Annotated[float, NOT_NEGATIVE] = 0.02
+    """Motion clips whose mean (edges: 0 to 10; flow: pixels; differences: 0 to 1) is not above it are not used; 0: all
+    are."""
+    candidates: Annotated[int, AtLeast(2)] = 4
+    """Motion clips that are drawn of a video, in the order in which they are tried against gamma. Prepared edges need
+    none: there all possible clips are known."""
+    temporal_jitter: bool = True
+    """Whether visual and motion clips start at times of their own; else the pairs of mv show the same moment."""
+
+    grayscale: Annotated[float, Within(0, 1)] = 0.2
+    """Probability of a grey visual clip."""
+
+    def interval(self) -> int:
+        """Source frames between the two frames of a pair."""
+        return 1 if self.motion == "frame-difference" else self.flow_interval
+
+    def window(self) -> int:
+        """Source frames that a video must have."""
+        visual = (self.frames - 1) * self.stride + 1
+        if not self.uses_motion():
+            return visual
+        return self.interval() + max(visual, (self.motion_frames - 1) * self.motion_stride + 1)
+
+    def uses_motion(self) -> bool:
+        """Whether there is a motion pathway at all."""
+        return bool({"m", "mv"} & set(self.losses))
+
+    def uses_flow(self) -> bool:
+        """Whether that pathway sees optical flow, or what is made of it."""
+        return self.uses_motion() and self.motion != "frame-difference"
+
+    def uses_prepared(self) -> bool:
+        """Whether motion is read instead of computed."""
+        return self.uses_flow() and self.flow == "prepared"
+
+    def uses_raft(self) -> bool:
+        """Whether flow is RAFT's."""
+        return self.uses_flow() and self.flow == "raft"
+
+    def motion_windows(self) -> int:
+        """Motion clips that are read of a video; two are enough where all are good."""
+        return self.candidates if self.gamma else 2
+
+    def visual_windows(self) -> int:
+        """Visual clips that are read of a video: two, or without temporal jitter one for each motion clip."""
+        if self.temporal_jitter or not self.uses_motion() or self.uses_prepared():
+            return 2
+        return self.motion_windows()
+
+    def check(self) -> None:
+        super().check()
+        if not self.losses:
+            raise UserError("--losses: name at least one of v, m, mv")
+        if len(set(self.losses)) < len(self.losses):
+            raise UserError(f"--losses: each loss once, got {' '.join(self.losses)}")
+        if not {"v", "mv"} & set(self.losses):
+            raise UserError(
+                "--losses m: trains the motion pathway alone, and the visual one is what is kept; add v or mv"
+            )
+        self.require_negatives(self.batch_size, f"the --batch-size of {self.batch_size}")
+        if self.uses_prepared() and self.motion != "flow-edges":
+            raise UserError(f"--flow prepared: holds flow edges; --motion {self.motion} needs --flow tvl1 or raft")
+        if self.uses_raft():
+            check_raft_size(self.size)
+            raft_file(self.raft_weights)
+
+
+_KINETICS = MoDistConfig(
+    preset="kinetics400",
+    backbone="slow_r50",
+    motion_backbone="r2d_50_eighth",
+    flow="tvl1",
+    frames=8,
+    stride=8,
+    size=224,
+    motion_frames=16,
+    motion_stride=4,
+    epochs=600,
+    batch_size=64,
+    optimizer="sgd",
+    learning_rate=0.05,
+    warmup_epochs=10.0,
+    crop_area=(0.2, 1.0),
+    evaluation_crop=0.875,
+    workers=8,
+    momentum=0.999,
+    hidden=2048,
+    queue=65536,
+    weight_v=1.0,
+    weight_m=1.0,
+    mv_negatives="query",
+    group=8,
+)
+PRESETS = {
+    "demo": MoDistConfig(),
+    "kinetics400": _KINETICS,
+    "kinetics400-mini": replace(_KINETICS, preset="kinetics400-mini", epochs=100),
+}

@@ -1,0 +1,1 @@
+"""The backbones' architectures, a file a family."""

@@ -1,0 +1,67 @@
+"""What a run's videos were prepared to: from a place that is named, or from one in the cache that is filled once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from motionops.errors import UserError
+from motionops.motion.edges_folder import EDGES, EdgesFolder
+from motionops.motion.motion_file import MOTION, MotionFile
+from motionops.motion.prepare import flow_edges, motion
+from motionops.motion.prepared_file import Kind
+from motionops.ranks import environment_rank
+from motionops.video.cache import cache_folder, one_at_a_time
+from motionops.video.list_lines import Video
+
+
+def find_or_prepare(file: Path | None, videos: Sequence[Video]) -> MotionFile:
+    """The motion file `file`, or without one that of the cache folder, completed first where videos are missing.
+
+    Raises:
+        UserError: no such file, or it lacks a video, or one has changed since; the text names the command that
+            makes it.
+    """
+    if file is None:
+        settings = {"cells": motion.CELLS, "side": motion.SIDE}
+        file = in_cache(MOTION, settings, videos, ".sqlite", motion.prepare)
+    return checked("--motion-file", lambda: MotionFile(file), videos)
+
+
+def find_or_prepare_edges(folder: Path | None, videos: Sequence[Video], size: int, interval: int) -> EdgesFolder:
+    """The folder of flow edges `folder`, or without one that of the cache folder, completed first. As above."""
+    if folder is None:
+        settings = {"size": size, "interval": interval}
+        folder = in_cache(EDGES, settings, videos, "", flow_edges.prepare)
+    return checked("--prepared", lambda: EdgesFolder(folder, size, interval), videos)
+
+
+def checked(flag: str, opened: Callable, videos: Sequence[Video]) -> MotionFile | EdgesFolder:
+    """What `opened` returns, where it holds all the videos; else the error names the flag."""
+    try:
+        prepared = opened()
+        prepared.require(videos)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from error
+    return prepared
+
+
+def in_cache(kind: Kind, settings: dict, videos: Sequence[Video], suffix: str, prepare: Callable) -> Path:
+    """Where the videos' kind of preparation is in the cache folder, after `prepare` has completed it.
+
+    Of the processes of a run on one machine the first to come computes, the others wait for it.
+    """
+    folder = cache_folder() / kind.what.replace(" ", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = set_name(videos, f"{settings} {kind}")  # other settings, another layout: another place
+    with one_at_a_time(folder / f"{name}.lock"):
+        prepare(videos, folder / f"{name}{suffix}", **settings, progress=environment_rank() == 0)
+    return folder / f"{name}{suffix}"
+
+
+def set_name(videos: Sequence[Video], settings: str) -> str:
+    """Names what is kept of videos by their common folder, so that lists of one data set share a place."""
+    folder = os.path.commonpath([os.path.dirname(os.path.realpath(video.path)) for video in videos])
+    return f"{os.path.basename(folder) or 'videos'}-{hashlib.sha256(f'{folder} {settings}'.encode()).hexdigest()[:12]}"

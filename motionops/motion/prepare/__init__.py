@@ -1,0 +1,1 @@
+"""What is computed of a set of videos once and read in training: ``motionops prepare COMMAND``."""

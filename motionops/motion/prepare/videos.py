@@ -1,0 +1,163 @@
+"""What the commands share: which videos, many at a time, and what to do about those that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from motionops.commandline import existing_folder, warn
+from motionops.errors import UserError
+from motionops.motion.prepared_file import video_state
+from motionops.video.checking import Skipped, UnusableVideos, require_usable
+from motionops.video.list_lines import Video
+from motionops.video.lists import find_videos, read_list
+from motionops.video.progress import with_progress
+from motionops.video.reading import VideoError
+
+FRAMES_OF_AN_HOUR = 25 * 3600
+
+
+@dataclass
+class PrepareConfig:
+    """The flags that every command has."""
+
+    output: Path
+    """What is written. What is there already is continued."""
+    data: Path | None = None
+    """Folder of videos."""
+    list: Path | None = None
+    """List of the videos; without it all videos of --data."""
+    workers: int = 0
+    """Videos that are worked on at the same time; 0: one for each core."""
+    strict: bool = False
+    """Stop at the first video that cannot be used, instead of skipping up to a tenth of them."""
+
+    def videos(self) -> list[Video]:
+        """The videos that --data and --list name. UserError where there are none."""
+        if self.data is None and self.list is None:
+            raise UserError("name the videos with --data or --list")
+        if self.data is not None:
+            existing_folder(self.data)
+        return find_videos(self.data) if self.list is None else read_list(self.list, root=self.data)
+
+    def require_at_least(self, **least: int) -> None:
+        """UserError for a flag whose value is smaller."""
+        for name, lowest in {**least, "workers": 0}.items():
+            if getattr(self, name) < lowest:
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag}: must be at least {lowest}, got {getattr(self, name)}")
+
+
+class Finished(NamedTuple):
+    """What was computed of a video, and its size and time of change from before it was read."""
+
+    result: Any
+    state: tuple[int, int]
+
+
+class Written(NamedTuple):
+    """Frames that a video has, and the bytes that they took."""
+
+    frames: int
+    bytes: int
+
+
+def prepare_videos(
+    videos: Sequence[Video],
+    wanted: Sequence[Video],
+    work: Callable[[str], Any],
+    write: Callable[[str, Finished], Written],
+    *,
+    what: str,
+    workers: int = 0,
+    strict: bool = False,
+    progress: bool = True,
+) -> list[Skipped]:
+    """Compute something of each wanted video, and write it as it finishes.
+
+    Args:
+        videos: all of the set, of which a tenth may be unusable.
+        wanted: those that are not done yet.
+        work: computes it, given the path; VideoError where the video cannot be used. Runs in a thread.
+        write: puts it where it is kept. Runs in the calling thread.
+        what: is computed, for the progress bar.
+        workers: videos that are worked on at the same time; 0: one for each core.
+        strict: stop at the first video that cannot be used.
+        progress: show a bar, and at the end how fast it went and how much it takes.
+
+    Returns:
+        The videos that cannot be used, with the reason, in the order of the list; each is named on stderr too.
+
+    Raises:
+        UnusableVideos: more than a tenth of all videos cannot be used (said at the end: the others are written by
+            then), or with `strict` the first.
+    """
+    broken: dict[str, Skipped] = {}
+    frames = written = 0
+    begin = time.perf_counter()
+    if progress and len(wanted) < len(videos):
+        print(f"{len(videos) - len(wanted)} of {len(videos)} videos are done already", file=sys.stderr)
+    results = as_finished(wanted, work, workers or len(os.sched_getaffinity(0)))
+    try:
+        for video, result in with_progress(results, len(wanted), what, show=progress and bool(wanted)):
+            if isinstance(result, VideoError):
+                broken[video.path] = Skipped(video.path, result.reason)
+                if strict:
+                    message = f"{video.path} cannot be used, and none may be skipped (strict): {result.reason}"
+                    raise UnusableVideos(message, list(broken.values()))
+                warn(f"skipped {video.path}: {result.reason}")
+                continue
+            more = write(video.path, result)
+            frames, written = frames + more.frames, written + more.bytes
+    finally:
+        results.close()  # nothing more is begun after an error
+    if frames and progress:
+        seconds = time.perf_counter() - begin
+        rate, hour = frames / seconds, written / frames * FRAMES_OF_AN_HOUR / 2**20
+        print(
+            f"{what} of {frames} frames in {seconds:.1f} s ({rate:.0f} a second), {written} bytes: {hour:.1f} MiB an "
+            "hour of video (25 frames a second)",
+            file=sys.stderr,
+        )
+    skipped = [broken[video.path] for video in videos if video.path in broken]
+    if skipped and progress:
+        print(f"{len(skipped)} of {len(videos)} videos were skipped", file=sys.stderr)
+    require_usable([video for video in videos if video.path not in broken], skipped)
+    return skipped
+
+
+def as_finished(
+    videos: Sequence[Video], work: Callable[[str], Any], workers: int
+) -> Iterator[tuple[Video, Finished | VideoError]]:
+    """Each video with what `work` says of it, as they finish: a kill loses only those being worked on."""
+
+    def one(video: Video) -> Finished | VideoError:
+        try:
+            state = video_state(video.path)
+            return Finished(work(video.path), state)
+        except VideoError as error:
+            return error
+
+    # Decoding and operators leave the interpreter's lock, so threads do; each computes on itself alone.
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    source = iter(videos)
+    pending = {pool.submit(one, video): video for video in islice(source, 2 * workers)}
+    try:
+        while pending:
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                video = pending.pop(future)
+                pending.update((pool.submit(one, following), following) for following in islice(source, 1))
+                yield video, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)

@@ -1,0 +1,205 @@
+"""What was computed of videos once, kept in SQLite: which videos a file holds, and whether they are still the same.
+
+A video is written whole or not at all, so a killed run leaves a file that the next one continues. A kind of file is a
+:class:`Kind`; its reader is a subclass of :class:`PreparedFile`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from motionops.errors import UserError
+from motionops.video.list_lines import Video
+from motionops.video.reading import VideoError
+
+
+class Kind(NamedTuple):
+    """A kind of prepared file: what it holds, the command that makes it, and its tables."""
+
+    what: str  # "motion": as messages call it
+    program: str  # the command without its arguments
+    columns: tuple[str, ...]  # of the table `videos`, beside those that every kind has
+    tables: str = ""  # further tables, as SQL
+
+    def script(self) -> str:
+        """The SQL that makes the tables where they are not there yet."""
+        return f"""
+            CREATE TABLE IF NOT EXISTS settings (one INTEGER PRIMARY KEY, value TEXT);
+            CREATE TABLE IF NOT EXISTS videos (
+                number INTEGER PRIMARY KEY, path TEXT UNIQUE, tail TEXT, size INTEGER, mtime_ns INTEGER,
+                frames INTEGER, {", ".join(self.columns)}
+            );
+            CREATE INDEX IF NOT EXISTS tails ON videos (tail);
+            {self.tables}
+        """
+
+    def check(self, connection: sqlite3.Connection) -> None:
+        """sqlite3.DatabaseError where the table of videos is another one, as in files of earlier versions."""
+        names = ", ".join(column.split()[0] for column in self.columns)
+        connection.execute(f"SELECT number, size, frames, {names} FROM videos LIMIT 1")
+
+
+class PreparedFile:
+    """A file for reading, from any number of processes.
+
+    Args:
+        path: what the command of its kind wrote.
+
+    Raises:
+        UserError: no such file, or another one; the text names the command that makes it.
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.file = Path(path)
+        what = self.kind.what
+        if not self.file.is_file():
+            raise UserError(f"there is no {what} file {self.file}; {self.command()} makes it")
+        try:
+            row = self.connection().execute("SELECT value FROM settings").fetchone()
+            self.kind.check(self.connection())
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{self.file} is not a {what} file ({error}); {self.command()} makes one") from error
+        self.settings = {} if row is None else json.loads(row[0])
+
+    def require(self, videos: Iterable[Video]) -> None:
+        """UserError where one of the videos is not in the file, or is another one than when it was prepared.
+
+        The size in bytes is compared, and the number of frames where it is known; the time of change is not, since a
+        copy of the data may have another one.
+        """
+        for video in videos:
+            size, frames = self.find(video.path, "size, frames")
+            before, now = f"{size} bytes", f"{video_state(video.path)[0]} bytes"
+            if before == now and video.frames is not None:
+                before, now = f"{frames} frames", f"{video.frames} frames"
+            if before != now:
+                raise UserError(
+                    f"{video.path} has {now} and had {before} when its {self.kind.what} was computed; "
+                    f"{self.command()} computes it again"
+                )
+
+    def find(self, video: str | os.PathLike, columns: str) -> tuple:
+        """Columns of a video, found by its whole path or, where the data have moved, by its folder's and file's name.
+
+        Raises:
+            UserError: the file does not hold the video; the text names the command that adds it.
+        """
+        query = f"SELECT {columns} FROM videos WHERE"
+        path = os.path.realpath(video)
+        rows = self.connection().execute(f"{query} path = ?", (as_text(path),)).fetchall()
+        rows = rows or self.connection().execute(f"{query} tail = ? LIMIT 2", (tail(path),)).fetchall()
+        if len(rows) != 1:
+            raise UserError(f"{self.file} holds no {self.kind.what} of {video}; {self.command()} adds it")
+        return rows[0]
+
+    def command(self) -> str:
+        """What a person types to make or complete the file."""
+        return f"{self.kind.program} --data DIR --output {self.file}"
+
+    def connection(self) -> sqlite3.Connection:
+        """A connection of this process: SQLite's must not be carried over a fork."""
+        process, connection = getattr(self, "_opened", (None, None))
+        if process != os.getpid():
+            connection = sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=ro", uri=True)
+            self._opened = (os.getpid(), connection)
+        return connection
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_opened"}
+
+
+class PreparedWriter:
+    """A file for writing; made where it is not there yet.
+
+    Args:
+        path: the file.
+        kind: what it holds.
+        settings: how that is made; a file of other settings is refused.
+
+    Raises:
+        UserError: a file of other settings or of another kind; a folder that cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike, kind: Kind, settings: dict) -> None:
+        self.file, self.kind = Path(path), kind
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(self.file, timeout=60)
+            with self.connection:
+                self.connection.executescript(kind.script())
+                self.connection.execute("INSERT OR IGNORE INTO settings VALUES (0, ?)", (json.dumps(settings),))
+            made = json.loads(self.connection.execute("SELECT value FROM settings").fetchone()[0])
+            kind.check(self.connection)
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise UserError(f"--output: {self.file}: {error}") from error
+        if made != settings:
+            before = ", ".join(f"{name} {value}" for name, value in made.items() if settings.get(name) != value)
+            raise UserError(f"--output: {self.file} was made with {before}; name another one or delete it")
+
+    def missing(self, videos: Sequence[Video]) -> list[Video]:
+        """Those of the videos that the file does not hold, or whose size or time of change is another one now."""
+        rows = self.connection.execute("SELECT path, size, mtime_ns FROM videos")
+        done = {path: tuple(state) for path, *state in rows}
+
+        def up_to_date(video: Video) -> bool:
+            try:
+                return done.get(as_text(os.path.realpath(video.path))) == video_state(video.path)
+            except VideoError:
+                return False
+
+        return [video for video in videos if not up_to_date(video)]
+
+    def add(
+        self,
+        video: str | os.PathLike,
+        state: tuple[int, int],
+        frames: int,
+        values: Sequence,
+        more: Callable[[sqlite3.Connection, int], None] | None = None,
+    ) -> None:
+        """Add a video, or put it in the place of an earlier state of it.
+
+        Args:
+            video: its path.
+            state: the :func:`video_state` from before it was read: a change while it was read must not go unseen.
+            frames: it has.
+            values: of the kind's columns.
+            more: fills further tables, within the same transaction, of the video with the number it is given.
+        """
+        path = os.path.realpath(video)
+        with self.connection:
+            known = self.connection.execute("SELECT number FROM videos WHERE path = ?", (as_text(path),)).fetchone()
+            row = (known and known[0], as_text(path), tail(path), *state, frames, *values)
+            places = ", ".join("?" * len(row))
+            number = self.connection.execute(f"INSERT OR REPLACE INTO videos VALUES ({places})", row).lastrowid
+            if more is not None:
+                more(self.connection, number)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def video_state(path: str | os.PathLike) -> tuple[int, int]:
+    """Size in bytes and time of change in nanoseconds. VideoError where there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise VideoError(path, (error.strerror or str(error)).lower()) from error
+    return status.st_size, status.st_mtime_ns
+
+
+def tail(path: str) -> str:
+    """Folder and name of a video."""
+    return as_text("/".join(Path(path).parts[-2:]))
+
+
+def as_text(path: str) -> str:
+    """A path as SQLite takes it: bytes that are no text are written out."""
+    return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,0 +1,157 @@
+"""Collectives that do nothing in a single process."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, distributed
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes); (0, 1) where no process group is running."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def host_group() -> distributed.ProcessGroup:
+    """The group in which hosts tell each other what is in their own memory: no device is waited for.
+
+    The default group where it is gloo's; else one beside it, made at the first call, which all ranks must make.
+    """
+    default = distributed.group.WORLD
+    if distributed.get_backend() == "gloo":
+        return default
+    if _beside.get("default") is not default:
+        _beside.update(default=default, group=distributed.new_group(backend="gloo"))
+    return _beside["group"]
+
+
+_beside: dict = {}  # the default group that `host_group` last made one for, and what it made
+
+
+def host_numbers(number: int) -> list[int]:
+    """`number` of every rank, in rank order. Hosts wait for each other, not for their devices."""
+    _, size = world()
+    if size == 1:
+        return [number]
+    numbers = torch.empty(size, dtype=torch.int64)
+    distributed.all_gather_into_tensor(numbers, torch.tensor([number]), group=host_group())
+    return numbers.tolist()
+
+
+@torch.no_grad()
+def gather(tensor: Tensor) -> Tensor:
+    """Concatenate `tensor [B, ...]` of all ranks in rank order, `[world * B, ...]`; B is equal on all. No gradient."""
+    _, size = world()
+    if size == 1:
+        return tensor.detach()
+    tensor = tensor.detach().contiguous()
+    parts = [torch.empty_like(tensor) for _ in range(size)]
+    distributed.all_gather(parts, tensor)
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def gather_others(tensor: Tensor) -> Tensor:
+    """Like `gather`, without this rank's own rows: `[(world - 1) * B, ...]`."""
+    rank, size = world()
+    if size == 1:
+        return tensor.detach()[:0]
+    everything, rows = gather(tensor), len(tensor)
+    return torch.cat([everything[: rank * rows], everything[(rank + 1) * rows :]])
+
+
+@torch.no_grad()
+def exchange(rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
+    """Deal out `rows [sum of sent, ...]`, the first `sent[0]` to rank 0 and so on, and return what this rank gets.
+
+    Args:
+        sent: how many rows go to each rank.
+        received: how many come from each rank.
+
+    Returns:
+        `[sum of received, ...]`, those of rank 0 first. No gradient.
+    """
+    rows = rows.detach().contiguous()
+    if world()[1] == 1:
+        return rows
+    dealt = rows.new_empty(sum(received), *rows.shape[1:])
+    distributed.all_to_all_single(dealt, rows, received, sent)
+    return dealt
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        return gather(tensor)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        # Every rank's loss depends on this rank's rows.
+        rank, size = world()
+        rows = len(gradient) // size
+        return sum_over_ranks(gradient)[rank * rows : (rank + 1) * rows]
+
+
+def gather_with_gradient(tensor: Tensor) -> Tensor:
+    """Like `gather`, with gradients: each rank's rows get the sum of the gradients of all ranks.
+
+    A loss of gathered rows that is the same on all ranks gives, averaged over them as DDP does, the gradient that one
+    process would have of the whole batch.
+    """
+    return tensor if world()[1] == 1 else _Gather.apply(tensor)
+
+
+@torch.no_grad()
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """The sum of `tensor` over all ranks. No gradient."""
+    _, size = world()
+    tensor = tensor.detach().clone()
+    if size > 1:
+        distributed.all_reduce(tensor)
+    return tensor
+
+
+def gather_lists(items: list) -> list:
+    """The items of all ranks one after another, in rank order; anything that can be pickled."""
+    _, size = world()
+    if size == 1:
+        return list(items)
+    parts: list = [None] * size
+    distributed.all_gather_object(parts, items, group=host_group())
+    return [item for part in parts for item in part]
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is set on any rank; all of them must call, and none waits for its device."""
+    return any(host_numbers(int(flag)))
+
+
+def gather_own_first(tensor: Tensor) -> Tensor:
+    """All ranks' `tensor [B, ...]` as `[world * B, ...]`: this rank's rows, then the others' in rank order.
+
+    Gradients flow to all of them: a rank's rows receive the sum over the ranks' losses, so that with the mean over
+    ranks that DDP takes, the gradient is that of the mean of the ranks' losses.
+    """
+    rank, size = world()
+    if size == 1:
+        return tensor
+    everything, rows = gather_with_gradient(tensor), len(tensor)
+    own, before, after = rank * rows, everything[: rank * rows], everything[(rank + 1) * rows :]
+    return torch.cat([everything[own : own + rows], before, after])
+
+
+def environment_rank() -> int:
+    """This process's rank before a process group exists: torchrun's, SLURM's, or what Lightning gives its children."""
+    for name in ("RANK", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return int(os.environ["SLURM_PROCID"]) if slurm_tasks() > 1 else 0
+
+
+def slurm_tasks() -> int:
+    """Processes that srun started; 1 in a shell of several tasks (Lightning's reading too)."""
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return 1 if interactive else int(os.environ.get("SLURM_NTASKS", 1))

@@ -1,0 +1,1 @@
+"""How a run goes: from the flags to the last checkpoint, whatever the method."""

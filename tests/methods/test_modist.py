@@ -1,0 +1,218 @@
+"""The losses of a step against dense formulas in float64; the choice of motion clips; ids of the queues."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import motionops
+from motionops.contrast.feature_queue import FeatureQueue
+from motionops.errors import UserError
+from motionops.methods.modist import MoDist, MoDistConfig, method, moving_clips
+from motionops.methods.modist.views import Clips, Pair
+from motionops.motion import pair_motion as motion_input
+from motionops.motion.pair_motion import tvl1_pairs
+from motionops.views.frames import of_each
+from tests.methods.compare_compiled import compare
+
+BATCH, DIM, TAU = 4, 8, 0.1
+
+
+def config(**changes):
+    own = {"batch_size": BATCH, "dim": DIM, "queue": 12, "size": 16, "hidden": 16, "frames": 2, "motion_frames": 2}
+    return replace(MoDistConfig(), **{**own, "motion": "frame-difference", **changes})
+
+
+def module(**changes):
+    torch.manual_seed(0)
+    return MoDist(config(**changes))
+
+
+def unit(*shape, dtype=torch.float32):
+    return torch.nn.functional.normalize(torch.randn(*shape, dtype=dtype), dim=-1)
+
+
+def dense(query, key, ids, queue, queue_ids):
+    """IN(query, key, negatives of other videos), a row at a time, in float64."""
+    total = 0.0
+    for q, k, video in zip(query.double(), key.double(), ids.tolist(), strict=True):
+        others = [row.double() for row, owner in zip(queue, queue_ids.tolist(), strict=True) if owner != video]
+        logits = torch.stack([q @ k, *(q @ row for row in others)]) / TAU
+        total = total + torch.logsumexp(logits, 0) - logits[0]
+    return total / len(query)
+
+
+def test_no_negative_is_of_the_query_own_video():
+    modist_ = module()
+    queue = modist_.queues["motion"]
+    query, key = unit(BATCH, DIM), unit(BATCH, DIM)
+    ids = torch.full((BATCH,), 7)
+    queue.enqueue(unit(12, DIM), torch.full((12,), 7))
+    loss, rank = modist_.moving_loss(query, key, queue, ids, torch.arange(BATCH))
+    assert loss.item() == 0.0  # the key is alone
+    assert rank.tolist() == [0] * BATCH
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3], [2, 0], []])
+def test_a_term_equals_the_dense_formula_in_double(rows):
+    modist_ = module()
+    queue = FeatureQueue(40, DIM, dtype=torch.float64)
+    queue.enqueue(unit(30, DIM, dtype=torch.float64), torch.arange(30) % 6)
+    query, key = unit(BATCH, DIM, dtype=torch.float64).requires_grad_(), unit(BATCH, DIM, dtype=torch.float64)
+    ids, rows = torch.tensor([0, 3, 5, 9]), torch.tensor(rows, dtype=torch.int64)
+    loss, _ = modist_.moving_loss(query, key, queue, ids, rows)
+    loss.backward()
+    assert query.grad is not None
+    if len(rows):
+        expected = dense(query.detach()[rows], key[rows], ids[rows], queue.features, queue.ids)
+        torch.testing.assert_close(loss.detach(), expected, rtol=1e-12, atol=1e-12)
+    else:
+        assert loss.item() == 0.0
+
+
+def step(modist_, visual, motion, moving, ids, monkeypatch):
+    """A training step with given embeddings `(query, key)` of both pathways."""
+    monkeypatch.setattr(method, "cut", lambda *given: Clips(Pair(*visual), Pair(*motion), moving))
+    monkeypatch.setattr(modist_, "embed", lambda pathway, embeddings, shuffle: embeddings)
+    modist_.total_steps = modist_.steps_per_epoch = 1000
+    return modist_.training_step({"index": ids}, 0)
+
+
+@pytest.mark.parametrize("negatives", ["query", "key"])
+def test_the_four_terms_and_what_enters_the_queues(monkeypatch, negatives):
+    modist_ = module(mv_negatives=negatives, weight_v=1.0, weight_m=1.0)
+    for queue in modist_.queues.values():
+        queue.enqueue(unit(12, DIM), torch.arange(12) % 5)
+    (v_q, v_k), (m_q, m_k) = (unit(BATCH, DIM), unit(BATCH, DIM)), (unit(BATCH, DIM), unit(BATCH, DIM))
+    moving, ids = torch.tensor([True, False, True, True]), torch.tensor([0, 2, 4, 8])
+    queues = zip("vm", modist_.queues.values(), strict=True)
+    before = {name: (queue.features.clone(), queue.ids.clone()) for name, queue in queues}
+    out = step(modist_, (v_q, v_k), (m_q, m_k), moving, ids, monkeypatch)
+    rows = torch.tensor([0, 2, 3])
+    to_motion, to_visual = ("v", "m") if negatives == "query" else ("m", "v")
+    expected = {
+        "v": dense(v_q, v_k, ids, *before["v"]),
+        "m": dense(m_q[rows], m_k[rows], ids[rows], *before["m"]),
+        "mv": dense(v_q[rows], m_k[rows], ids[rows], *before[to_motion])
+        + dense(m_q[rows], v_k[rows], ids[rows], *before[to_visual]),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(out[f"loss_{name}"].double(), value, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(out["loss"].double(), sum(expected.values()), rtol=1e-5, atol=1e-5)
+    assert out["low_motion"] == 1
+    assert torch.equal(modist_.queues["visual"].features, before["v"][0])  # not before the backward pass
+    modist_.finish_step(out)
+    assert torch.equal(modist_.queues["visual"].features[:4], v_k)
+    assert modist_.queues["visual"].ids[:4].tolist() == ids.tolist()
+    assert torch.equal(modist_.queues["motion"].features[:3], m_k[rows])
+    assert modist_.queues["motion"].ids[:3].tolist() == [0, 4, 8]
+    assert torch.equal(modist_.queues["motion"].features[3:], before["m"][0][3:])
+
+
+def videos(config, moves):
+    """Frames as a data set gives them; candidate c of video b changes within its pairs where moves[b][c]."""
+    size, still = 16, torch.full((16, 16, 3), 90, dtype=torch.uint8)
+    moved = still.clone()
+    moved[:, ::2] = 200
+    batch = []
+    for video in moves:
+        frames = [still] * (config.visual_windows() * config.frames)
+        for candidate in video:
+            frames += [still, moved if candidate else still] * config.motion_frames
+        batch.append(torch.stack(frames)[None])
+    assert batch[0].shape[-2] == size
+    return batch
+
+
+def choose_motion(config, moves):
+    return moving_clips.choose_motion(config, of_each(videos(config, moves), 0), tvl1_pairs)
+
+
+def test_motion_clips_are_the_first_candidates_above_gamma(monkeypatch):
+    four = config(gamma=0.05, candidates=4)
+    moves = [[1, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    computed = []
+    original = moving_clips.motion_of_pairs
+    monkeypatch.setattr(moving_clips, "motion_of_pairs", lambda p, *rest: computed.append(len(p)) or original(p, *rest))
+    clips, moving, chosen = choose_motion(four, moves)
+    assert moving.tolist() == [True, True, True, False]
+    assert chosen.tolist() == [[0, 1], [1, 3], [3, 3], [0, 1]]
+    assert computed == [4, 4, 3, 3]  # the third candidate of the first video was not needed
+    for clip in clips:
+        assert clip.shape == (4, 3, 2, 16, 16)
+        assert clip[:3].abs().mean() > 0.05
+        assert clip[3].abs().max() == 0
+
+
+def test_without_gamma_nothing_is_refused():
+    clips, moving, chosen = choose_motion(config(gamma=0.0), [[0, 0], [1, 0]])
+    assert moving.tolist() == [True, True]
+    assert chosen.tolist() == [[0, 1], [0, 1]]
+    assert len(clips) == 2
+
+
+def test_any_network_is_a_backbone():
+    torch.manual_seed(0)
+    visual, motion = (nn.Sequential(nn.Conv3d(3, channels, 3, stride=(1, 8, 8)), nn.ReLU()) for channels in (4, 6))
+    small = config(gamma=0.05, frames=4, motion_frames=3)
+    modist_ = MoDist(small, visual, motion)
+    assert modist_.backbone is visual
+    modist_.total_steps = modist_.steps_per_epoch = 1000
+    given = {
+        "frames": videos(small, [[1, 1, 1, 1], [0, 1, 0, 1]]),
+        "extents": torch.tensor([[0.0, 4.0], [0.0, 1.0], [0.0, 1.0]]).expand(2, 2, 3, 2),
+        "appearance": motionops.Appearance.neutral(batch=4).map(lambda field: field.unflatten(0, (2, 2))),
+        "index": torch.arange(2),
+    }
+    outputs = modist_.training_step(given, 0)
+    outputs["loss"].backward()
+    assert outputs["low_motion"] == 0
+    for network in (visual, motion):
+        assert all(parameter.grad.abs().max() > 0 for parameter in network.parameters())
+
+
+def test_a_set_where_nothing_moves_is_refused(monkeypatch):
+    modist_ = module()
+    modist_.total_steps = modist_.steps_per_epoch = 2
+    nothing = torch.zeros(BATCH, dtype=torch.bool)
+    assert modist_.count_still(nothing) == 4
+    modist_.step = 1
+    with pytest.raises(UserError, match=r"--gamma 0.02: of the 8 videos drawn so far none has a clip of"):
+        modist_.count_still(nothing)
+
+
+def test_frame_differences_and_flow_inputs():
+    pairs = torch.randint(0, 256, (2, 3, 2, 8, 8, 3), dtype=torch.uint8)
+    difference = motion_input.motion_of_pairs(pairs, "frame-difference", None)
+    expected = (pairs[:, :, 1].double() - pairs[:, :, 0].double()).permute(0, 4, 1, 2, 3) / 255
+    torch.testing.assert_close(difference.double(), expected, rtol=1e-6, atol=1e-6)
+    vectors = torch.randn(6, 2, 8, 8)
+    flow = motion_input.motion_of_pairs(pairs, "flow", lambda flat: vectors)
+    assert torch.equal(flow[1, :2, 2], vectors[5])
+    torch.testing.assert_close(
+        motion_input.strength(flow, "flow"), vectors.norm(dim=1).unflatten(0, (2, 3)).mean((1, 2, 3))
+    )
+    assert motion_input.network_input(flow, "flow").shape == (2, 3, 3, 8, 8)
+
+
+def test_flow_edges_of_pairs():
+    pairs = torch.zeros(2, 3, 2, 8, 8, 3, dtype=torch.uint8)
+    vectors = torch.randn(6, 2, 8, 8)
+    edges = motion_input.motion_of_pairs(pairs, "flow-edges", lambda flat: vectors)
+    assert torch.equal(edges[:, 0], motionops.flow_edges(vectors.unflatten(0, (2, 3))))
+    assert torch.equal(motion_input.network_input(edges, "flow-edges")[:, 2], edges[:, 0] / 10)
+
+
+@pytest.mark.parametrize(("counts", "compiled"), [([4, 2, 3, 2], 1), ([3, 1, 2, 0, 4], 3)])
+def test_however_many_videos_move(counts, compiled, graphs, monkeypatch):
+    """One graph for two and more, and one each for none and for one."""
+    modist_ = module(compile=True)
+    clips = [torch.randn(4, 3, 2, 16, 16) for _ in range(4)]
+
+    def prepare(module, moving):
+        cut = Clips(Pair(*clips[:2]), Pair(*clips[2:]), torch.arange(4) < moving)
+        monkeypatch.setattr(method, "cut", lambda *given: cut)
+
+    compare(modist_, prepare, counts)
+    assert len(graphs) == compiled

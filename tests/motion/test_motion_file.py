@@ -1,0 +1,219 @@
+"""Prepared motion: what is stored, what is found, continuing after a cut, and other people's files."""
+
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import motionops
+from motionops.errors import UserError
+from motionops.motion import MotionFile
+from motionops.motion.clip_flow import clip_flow
+from motionops.motion.find_or_prepare import find_or_prepare
+from motionops.motion.motion_file import MotionWriter
+from motionops.motion.prepare import motion as prepare_motion
+from motionops.video import Video, moving_shapes, read_list, read_video
+from motionops.video.checking import UnusableVideos
+from motionops.video.encoding import write_video
+
+# What is prepared in two ways is compared exactly.
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return moving_shapes.generate(tmp_path_factory.mktemp("shapes"), train=8, test=8, progress=False)
+
+
+@pytest.fixture(scope="module")
+def prepared(shapes, tmp_path_factory):
+    """The motion of the training videos, whole pixels."""
+    path = tmp_path_factory.mktemp("motion") / "shapes.sqlite"
+    config = prepare_motion.MotionConfig(output=path, list=shapes / "train.txt", cells=40, workers=2)
+    assert prepare_motion.main(config) == 0
+    return path
+
+
+def test_maps_are_those_of_the_frames(shapes, prepared):
+    video = read_list(shapes / "train.txt")[3]
+    motion = MotionFile(prepared).read(video.path)
+    expected = motionops.motion_map(clip_flow(read_video(video.path)[None]))[0]
+    assert motion.shape == expected.shape
+    assert motion.dtype == torch.float32
+    # The square root is stored in steps of 1/255 of the largest.
+    largest = float(expected.max())
+    torch.testing.assert_close(motion.div(largest).sqrt(), expected.div(largest).sqrt(), atol=0.003, rtol=0)
+
+
+def test_coarse_maps_are_means_and_long_videos_go_piece_by_piece(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (24, 48, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
+    frames = np.stack([np.roll(picture, t % 5, axis=1) for t in range(prepare_motion.FRAMES_AT_ONCE + 1)])
+    write_video(tmp_path / "long.mp4", frames)
+    whole = prepare_motion.video_motion(str(tmp_path / "long.mp4"), 96, 0)
+    flow = clip_flow(read_video(tmp_path / "long.mp4")[None])
+    torch.testing.assert_close(whole, motionops.motion_map(flow)[0])
+    coarse = prepare_motion.video_motion(str(tmp_path / "long.mp4"), 16, 0)
+    assert coarse.shape == (65, 8, 16)
+    torch.testing.assert_close(coarse, torch.nn.functional.avg_pool2d(whole, 6))
+    assert prepare_motion.video_motion(str(tmp_path / "long.mp4"), 32, 48).shape == (65, 16, 32)
+    for length in (1, 13, 64, 65, 66):
+        monkeypatch.setattr(prepare_motion, "FRAMES_AT_ONCE", length)
+        assert torch.equal(prepare_motion.video_motion(str(tmp_path / "long.mp4"), 96, 0), whole)
+
+
+def test_a_video_of_one_frame_has_no_motion(tmp_path):
+    write_video(tmp_path / "one.mp4", np.full((1, 4, 32, 3), 7, dtype=np.uint8))
+    assert not prepare_motion.video_motion(str(tmp_path / "one.mp4"), 32, 96).any()
+
+
+def test_what_is_missing_names_the_command(shapes, prepared, tmp_path):
+    with pytest.raises(UserError, match=r"no motion file .*none; python -m motionops prepare motion .*none makes"):
+        MotionFile(tmp_path / "none")
+    other = read_list(shapes / "test.txt")[0]
+    with pytest.raises(UserError, match=r"holds no motion of .*; python -m motionops prepare motion .* adds it"):
+        MotionFile(prepared).read(other.path)
+    with pytest.raises(UserError, match=r"--motion-file: .*holds no motion of"):
+        find_or_prepare(prepared, [other])
+    (tmp_path / "text").write_text("no data base, but long enough to be read as one" * 20)
+    with pytest.raises(UserError, match="is not a motion file"):
+        MotionFile(tmp_path / "text")
+    with pytest.raises(UserError, match=r"--output: .*text"):
+        MotionWriter(tmp_path / "text", {})
+
+
+def test_data_that_moved_are_found_by_folder_and_name(shapes, prepared, tmp_path):
+    video = Path(read_list(shapes / "train.txt")[0].path)
+    elsewhere = tmp_path / "elsewhere" / video.parent.name / video.name
+    motion = MotionFile(prepared)
+    assert torch.equal(motion.read(elsewhere), motion.read(video))
+
+
+def test_it_goes_into_workers(shapes, prepared):
+    motion, path = MotionFile(prepared), read_list(shapes / "train.txt")[0].path
+    first = motion.read(path)
+    assert torch.equal(pickle.loads(pickle.dumps(motion)).read(path), first)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if torch.equal(motion.read(path), first) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_killed_run_is_continued(shapes, tmp_path):
+    output = tmp_path / "motion.sqlite"
+    line = [sys.executable, "-m", "motionops", "prepare", "motion", "--list", str(shapes / "train.txt")]
+    line += ["--output", str(output), "--workers", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL)
+
+    def done():
+        with sqlite3.connect(output) as connection:
+            return connection.execute("SELECT COUNT(*) FROM videos").fetchone()[0]
+
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if output.exists() and done():
+                break
+        except sqlite3.OperationalError:
+            pass  # not made yet
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    before = done()
+    assert 1 <= before < 8
+    finished = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+    assert "MiB an hour of video" in finished.stderr
+    assert done() == 8
+    MotionFile(output).require(read_list(shapes / "train.txt"))
+
+
+def test_other_settings_are_refused(shapes, prepared, tmp_path):
+    config = prepare_motion.MotionConfig(output=prepared, list=shapes / "train.txt", cells=8)
+    with pytest.raises(UserError, match="was made with cells 40"):
+        prepare_motion.main(config)
+    with sqlite3.connect(tmp_path / "earlier") as connection:
+        connection.execute("CREATE TABLE settings (one INTEGER PRIMARY KEY, value TEXT)")
+        connection.execute("CREATE TABLE videos (path TEXT PRIMARY KEY, tail TEXT, shape TEXT, scale REAL, maps BLOB)")
+    with pytest.raises(UserError, match="is not a motion file"):
+        MotionFile(tmp_path / "earlier")
+    with pytest.raises(UserError, match=r"--output: .*earlier"):
+        MotionWriter(tmp_path / "earlier", {})
+
+
+def small_video(path, frames=3, value=7):
+    write_video(path, np.full((frames, 16, 16, 3), value, dtype=np.uint8))
+    return Video(str(path), None)
+
+
+def test_broken_videos_are_skipped_up_to_a_tenth(tmp_path, capsys):
+    for number in range(10):
+        small_video(tmp_path / f"good{number}.mp4")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    config = prepare_motion.MotionConfig(output=tmp_path / "motion.sqlite", data=tmp_path, workers=2)
+    assert prepare_motion.main(config) == 0
+    error = capsys.readouterr().err
+    assert "broken.mp4: is not a video" in error
+    assert "1 of 11 videos were skipped" in error
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(
+        UnusableVideos, match=r"2 of 12 videos cannot be used, at most 10%.*broken.*; .*empty"
+    ) as raised:
+        prepare_motion.main(config)
+    assert len(raised.value.skipped) == 2
+
+
+def test_strict_stops_at_the_first_broken_video(tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    videos = [Video(str(tmp_path / "broken.mp4"), None)] + [small_video(tmp_path / f"{n}.mp4") for n in range(12)]
+    with pytest.raises(UnusableVideos, match=r"broken.mp4 cannot be used.*strict"):
+        prepare_motion.prepare(videos, tmp_path / "motion.sqlite", workers=1, strict=True, progress=False)
+    assert len(MotionWriter(tmp_path / "motion.sqlite", {"cells": 32, "side": 96}).missing(videos)) > 10
+
+
+def test_a_changed_video_is_computed_again_and_refused_until_then(tmp_path):
+    videos = [small_video(tmp_path / f"{n}.mp4") for n in range(2)]
+    output = tmp_path / "motion.sqlite"
+    prepare_motion.prepare(videos, output, progress=False)
+    changed, other = videos
+    os.utime(other.path, ns=(0, 5))  # a copy of the data: the same file for a training
+    find_or_prepare(output, videos)
+    small_video(changed.path, frames=9)
+    with pytest.raises(UserError, match=r"--motion-file: .*0.mp4 has .* bytes and had .*; python -m .* again"):
+        find_or_prepare(output, videos)
+    assert MotionWriter(output, {"cells": 32, "side": 96}).missing(videos) == videos
+    prepare_motion.prepare(videos, output, progress=False)
+    assert MotionWriter(output, {"cells": 32, "side": 96}).missing(videos) == []
+    assert len(find_or_prepare(output, videos).read(changed.path)) == 9
+    with pytest.raises(UserError, match="has 8 frames and had 9 frames"):
+        find_or_prepare(output, [Video(changed.path, None, 8)])
+
+
+def test_a_run_without_a_file_makes_one_once(shapes, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path))
+    videos = read_list(shapes / "train.txt")
+    first = find_or_prepare(None, videos[:4])
+    changed = first.file.stat().st_mtime_ns
+    assert find_or_prepare(None, videos[:4]).file.stat().st_mtime_ns == changed
+    both = find_or_prepare(None, videos)
+    assert both.file == first.file
+    assert both.read(videos[7].path).ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"cells": 0}, "--cells: must be at least 1"), ({"side": -1}, "--side"), ({}, "--data or --list")],
+)
+def test_wrong_flags(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        prepare_motion.main(prepare_motion.MotionConfig(output=tmp_path / "x", **changes))

@@ -1,0 +1,65 @@
+"""What tests of whole runs share: command lines, logged numbers, a run that is killed, one of several processes."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data"
+WITHOUT_BATCHNORM = "tests/runs/run_without_batchnorm.py"
+
+
+def logged(folder, names):
+    """The rows of metrics.csv, those of the columns that are there."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [{name: row[name] for name in names if name in row} for row in csv.DictReader(file)]
+
+
+def command(config, trainer, *more, without_batchnorm=False):
+    """The command line of a configuration: what it has otherwise than the trainer without flags."""
+    usual, line = import_module(f"trainers.{trainer}").PRESETS["demo"], []
+    for name, value in ((each.name, getattr(config, each.name)) for each in fields(config)):
+        if value != getattr(usual, name):
+            no = "no-" if value is False else ""
+            values = value if isinstance(value, tuple) else (value,) if not isinstance(value, bool) else ()
+            line += [f"--{no}{name.replace('_', '-')}", *map(str, values)]
+    scripts = [*([WITHOUT_BATCHNORM] if without_batchnorm else []), f"trainers/{trainer}.py"]
+    return [sys.executable, *(str(ROOT / script) for script in scripts), *line, *more]
+
+
+def environment(**more):
+    """What a run is started with. Exact comparisons are the CPU's, and one GPU is too few for two processes."""
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
+
+
+def finished(line):
+    """Run a command line to its end, which must be a good one."""
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def interrupted(line, output, steps, number=signal.SIGKILL, group=False, moment=lambda done: True):
+    """Start a run, send it a signal when it has logged so many steps, and return its exit status and text.
+
+    `group`: to all processes, its workers too, as a terminal's Ctrl-C and a batch system do.
+    `moment`: whether it is time, of the steps that are logged.
+    """
+    process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics, end = output / "metrics.csv", time.monotonic() + 240
+    while time.monotonic() < end and process.poll() is None:
+        done = len(metrics.read_text().splitlines()) - 1 if metrics.exists() else 0
+        if done >= steps and moment(done):
+            break
+        time.sleep(0.01)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, text = process.communicate(timeout=240)
+    return process.returncode, text

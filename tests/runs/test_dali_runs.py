@@ -1,0 +1,127 @@
+"""`--decoder dali` in the trainers: the same batches as PyAV's, whole runs, resumption, two processes, refusals."""
+
+import csv
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from motionops.errors import UserError
+from motionops.methods import context_motion, controllable
+from motionops.training.data.dali_batches import check_reads_frames
+from motionops.training.data.loading import PlannedData
+from motionops.training.data.videos import TrainingVideos
+from motionops.training.method import Method
+from motionops.video import Video
+from tests.runs.runs import ROOT, WITHOUT_BATCHNORM, environment
+from tests.video.test_dali import FAST, assert_same, coloured, needs_dali
+from tests.video.video_files import encode
+from trainers import fima, mcl, modist
+
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A folder of eight VP9 videos of two sizes; its name holds spaces."""
+    folder = tmp_path_factory.mktemp("eight videos")
+    for number in range(8):
+        pictures = coloured(FRAMES, 64 if number % 3 else 48, 64)
+        encode(folder / f"video {number}.webm", pictures, "libvpx-vp9", FAST)
+    return folder
+
+
+def first_batches(make_dataset, config) -> list[dict]:
+    """The batches of two steps, as a run gets them."""
+    usable = [Video(str(path), None, FRAMES) for path in sorted(Path(config.data).glob("*.webm"))]
+    module = Method(config)
+    module.total_steps = 2
+    loader = PlannedData(config, module, make_dataset(config, TrainingVideos(usable)), "").train_dataloader()
+    assert len(loader) == 2
+    return list(loader)
+
+
+@needs_dali
+@pytest.mark.parametrize(
+    ("make_dataset", "config"),
+    [
+        pytest.param(fima.make_dataset, fima.FIMAConfig(), id="fima"),
+        pytest.param(mcl.make_dataset, mcl.MCLConfig(motion_source="on-the-fly"), id="mcl"),
+        pytest.param(modist.make_dataset, modist.MoDistConfig(motion="frame-difference"), id="modist"),
+        pytest.param(controllable.make_dataset, controllable.ControllableConfig(), id="controllable"),
+    ],
+)
+def test_batches_of_the_methods_are_those_of_pyav(videos, make_dataset, config):
+    config = replace(config, data=videos, batch_size=4, workers=0)
+    with_dali, with_pyav = (
+        [
+            {name: value for name, value in batch.items() if name != "appearance"}
+            for batch in first_batches(make_dataset, replace(config, decoder=decoder))
+        ]
+        for decoder in ("dali", "pyav")
+    )
+    for batch in (*with_dali, *with_pyav):  # clips of one picture each, whatever the method's views are
+        batch["frames"] = [video.flatten(0, 1)[None] for video in batch["frames"]]
+    assert_same(with_dali, with_pyav)
+
+
+def run(folder: Path, output: Path, *more: str, without_batchnorm: bool = False) -> subprocess.CompletedProcess:
+    scripts = [*([WITHOUT_BATCHNORM] if without_batchnorm else []), "trainers/fima.py"]
+    tiny = "--backbone r3d_small --size 16 --batch-size 4 --queue 16 --hidden 16 --dim 16 --losses vv --workers 1"
+    line = [*(str(ROOT / script) for script in scripts), "--data", str(folder), "--output", str(output), *tiny.split()]
+    return subprocess.run(
+        [sys.executable, *line, "--log-every", "1", "--epochs", "3", "--decoder", "dali", *more],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=300,
+        check=False,
+    )
+
+
+def losses(output: Path) -> list[tuple[str, str]]:
+    with open(output / "metrics.csv", newline="") as file:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
+
+
+@needs_dali
+def test_a_run_that_is_cut_and_continued_is_the_whole_run(videos, tmp_path):
+    whole = run(videos, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert [step for step, _ in losses(tmp_path / "whole")] == [str(step) for step in range(1, 7)]
+    assert run(videos, tmp_path / "cut", "--max-steps", "3").returncode == 0
+    assert run(videos, tmp_path / "cut", "--resume").returncode == 0
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+@needs_dali
+def test_two_processes_equal_one_with_the_same_batch(videos, tmp_path):
+    """gloo; BatchNorm replaced: a process that read other videos than its share would have other losses."""
+    sgd = ("--optimizer", "sgd", "--learning-rate", "0.1", "--warmup-epochs", "0")
+    for devices in ("1", "2"):
+        ran = run(videos, tmp_path / devices, "--devices", devices, *sgd, without_batchnorm=True)
+        assert ran.returncode == 0, ran.stderr
+    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
+    assert [step for step, _ in one] == [step for step, _ in two] == [str(step) for step in range(1, 7)]
+    assert [float(loss) for _, loss in two] == pytest.approx([float(loss) for _, loss in one], abs=1e-5)
+
+
+@needs_dali
+def test_what_needs_a_gpu_is_one_line(tmp_path):
+    for number in range(4):
+        encode(tmp_path / f"{number}.mp4", coloured(FRAMES, 48, 64), "libx264", {})
+    ran = run(tmp_path, tmp_path / "run")
+    assert ran.returncode == 2
+    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
+    assert "DALI on the CPU decodes only VP8, VP9 and MJPEG" in line
+    assert "is h264; --decoder pyav reads it" in line
+    assert "Traceback" not in ran.stderr
+
+
+def test_motion_vectors_are_refused(videos):
+    usable = [Video(str(path), None, FRAMES) for path in sorted(videos.glob("*.webm"))]
+    config = context_motion.ContextMotionConfig(data=videos, decoder="dali")
+    with pytest.raises(UserError, match=r"^--decoder dali: .* motion vectors too; --decoder pyav does$"):
+        check_reads_frames(context_motion.make_dataset(config, TrainingVideos(usable)))

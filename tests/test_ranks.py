@@ -1,0 +1,70 @@
+"""What ranks tell each other: numbers and flags by a group that never touches a device, rows and their gradients."""
+
+import pytest
+import torch
+from torch import distributed
+
+from motionops import ranks as own
+from motionops.methods.fima.ablations import rank_weight
+from tests.several_ranks import on_ranks
+
+
+def test_one_process_needs_no_group():
+    assert own.host_numbers(7) == [7]
+    assert own.any_rank(True)
+    assert not own.any_rank(False)
+
+
+def talk(rank: int) -> list:
+    default = distributed.group.WORLD
+    said = [own.host_group() is default, own.host_numbers(10 + rank)]
+    said += [own.any_rank(False), own.any_rank(rank == 1), own.any_rank(True)]
+    # As on GPUs, where the default group is NCCL's: its collectives run on devices.
+    distributed.get_backend = lambda group=None: "nccl" if group in (None, default) else "gloo"
+    beside = own.host_group()
+    said += [beside is not default, own.host_group() is beside, distributed.get_world_size(beside)]
+    return [*said, own.host_numbers(20 + rank), own.gather_lists([rank, "x"])]
+
+
+def rows_with_gradient(rank: int) -> list:
+    """The rows 1 2 of rank 0 and 3 4 of rank 1; a loss of each rank's own."""
+    said = []
+    for gather in (own.gather_with_gradient, own.gather_own_first):
+        rows = (torch.tensor([[1.0], [2.0]]) + 2 * rank).requires_grad_()
+        everything = gather(rows)
+        ((1 + rank) * torch.tensor([[1.0], [2.0], [3.0], [4.0]]) * everything).sum().backward()
+        said += [everything.flatten().tolist(), rows.grad.flatten().tolist()]
+    return said
+
+
+def weight(rank: int) -> float:
+    """Of two videos a rank whose views lie upon each other, but for the second one of rank 1."""
+    extent = torch.tensor([[0.0, 1.0]]).expand(2, 3, 2).contiguous()
+    other = extent.clone()
+    other[1] += 100 * rank
+    return rank_weight(extent, other, 2, 2, 0.7, None, None).item()
+
+
+def everything(rank: int) -> list:
+    return [rows_with_gradient(rank), weight(rank), talk(rank)]
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What two processes, started once, return."""
+    return list(zip(*on_ranks(everything, tmp_path_factory.mktemp("ranks")), strict=True))
+
+
+def test_rows_get_the_gradients_of_all_ranks(said):
+    # Rank 0 weighs the rows by 1 2 3 4, rank 1 by twice as much: first as they are, then its own ones first.
+    assert said[0][0] == [[1, 2, 3, 4], [3, 6], [1, 2, 3, 4], [1 + 6, 2 + 8]]
+    assert said[0][1] == [[1, 2, 3, 4], [9, 12], [3, 4, 1, 2], [3 + 2, 4 + 4]]
+
+
+def test_a_rank_weighs_as_much_as_it_has_samples(said):
+    assert said[1] == pytest.approx((2 * 2 / 3, 1 * 2 / 3))
+
+
+def test_hosts_tell_each_other(said):
+    expected = [True, [10, 11], False, True, True, True, True, 2, [20, 21], [0, "x", 1, "x"]]
+    assert list(said[2]) == [expected] * 2
