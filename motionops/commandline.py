@@ -286,6 +286,16 @@ def warn(message: str) -> None:
     print(f"warning: {' '.join(message.split())}", file=sys.stderr)
 
 
+def flag(name: str) -> str:
+    """A field's name as it is typed."""
+    return f"--{name.replace('_', '-')}"
+
+
+def say(text: str) -> None:
+    """A line for the person who watches, on stderr, where the bar is."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def _default_of(config_type: type, field: str) -> str:
     return next(f.default for f in dataclasses.fields(config_type) if f.name == field)
 
@@ -363,13 +373,3 @@ def _is_public(name: str) -> bool:
     return not name.startswith("_") and any(
         hasattr(module, name) for key, module in list(sys.modules.items()) if key.split(".")[0] == "motionops"
     )
-
-
-def flag(name: str) -> str:
-    """A field's name as it is typed."""
-    return f"--{name.replace('_', '-')}"
-
-
-def say(text: str) -> None:
-    """A line for the person who watches, on stderr, where the bar is."""
-    print(text, file=sys.stderr, flush=True)

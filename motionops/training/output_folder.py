@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,8 +18,9 @@ CONFIG = "config.yaml"
 MARK = "# a run of motionops: what runs write in this folder is replaced with --overwrite"
 # What runs write, of methods and of supervised trainings; nothing else is ever removed.
 OWN = (
-    *("last.ckpt", ".last.ckpt.partial", CONFIG, "metrics.csv", "metrics.json", "*backbone.safetensors"),
-    *("classifier.pt", "predictions.csv", "classes.csv", "confusion.csv", "confusion.png"),
+    *("last.ckpt", ".last.ckpt.partial", CONFIG, "metrics.csv", "metrics.json"),
+    *("backbone.safetensors", "image_backbone.safetensors", "motion_backbone.safetensors", "classifier.pt"),
+    *("predictions.csv", "classes.csv", "confusion.csv", "confusion.png"),
     *("report/*.png", "report/profile.json", "report/trace.json.gz"),
     *("tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
 )
@@ -32,14 +34,12 @@ def choose_folder(output: Path, default: Path, *, resume: bool, overwrite: bool)
     """
     if resume and overwrite:
         raise UserError("--resume, --overwrite: one goes on with the run in --output, the other replaces it")
-    if output == default:
-        return _newest(default) if resume else default if overwrite else _next_free(default)
-    if resume and not _is_empty(output) and not _holds_a_run(output):
-        raise UserError(
-            f"--resume: {output} holds no run but {_a_file(output)}; name the run's folder, or an empty one"
-        )
     if overwrite and not _is_empty(output) and not _is_marked(output):
         raise UserError(f"--overwrite: {output} holds no run but {_a_file(output)}; name another folder")
+    if output == default and not overwrite:
+        return _newest(default) if resume else _next_free(default)
+    if resume and not _is_empty(output) and not _holds_a_run(output):
+        raise UserError(f"--resume: {output} holds no run but {_a_file(output)}; name the run's folder")
     if not (resume or overwrite) and not _is_empty(output):
         if _holds_a_run(output):
             raise UserError(f"--output: {output} holds {_named(output)}; --resume, --overwrite or another folder")
@@ -52,11 +52,14 @@ def held(folder: Path) -> Iterator[None]:
     """The folder is one run's while the context lasts. UserError where another one writes in it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--output: another run is writing in {folder}; name another folder") from None
+        except OSError:
+            pass  # a file system without locks: nothing can be told there
         _held.add(descriptor)
         yield
-    except BlockingIOError:
-        raise UserError(f"--output: another run is writing in {folder}; name another folder") from None
     finally:
         _held.discard(descriptor)
         os.close(descriptor)
@@ -131,12 +134,9 @@ def _next_free(default: Path) -> Path:
 
 
 def _newest(default: Path) -> Path:
-    runs = []
-    for folder in _beside(default):
-        if not folder.is_dir():
-            break
-        if _holds_a_run(folder):
-            runs.append(folder)
+    numbered = re.compile(rf"{re.escape(default.name)}(-[0-9]+)?")
+    runs = [folder for folder in default.parent.glob(f"{default.name}*") if numbered.fullmatch(folder.name)]
+    runs = [folder for folder in runs if _holds_a_run(folder)]
     if not runs:
         return default
     newest = max(runs, key=lambda folder: max(path.stat().st_mtime for path in folder.iterdir()))

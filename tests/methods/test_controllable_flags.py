@@ -8,19 +8,9 @@ from motionops.commandline import run
 from motionops.errors import UserError
 from motionops.methods.controllable import PRESETS, ControllableConfig
 from motionops.video.encoding import write_video
+from tests.runs.runs import refused
+from trainers import controllable
 from trainers.controllable import main
-
-
-def refused(capsys, *arguments):
-    """The one line that the trainer prints."""
-    line = [str(argument) for argument in arguments]
-    status = run(main, ControllableConfig, PRESETS, line)
-    text = capsys.readouterr().err
-    assert status != 0
-    errors = [part for part in text.splitlines() if part.startswith("error: ")]
-    assert len(errors) == 1, text
-    assert "Traceback" not in text
-    return errors[0]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +36,9 @@ def refused(capsys, *arguments):
     ],
 )
 def test_wrong_flags(capsys, tmp_path, shapes, flags, message):
-    assert message in refused(capsys, "--output", tmp_path / "run", "--list", shapes / "train.txt", *flags)
+    assert message in refused(
+        capsys, controllable, "--output", tmp_path / "run", "--list", shapes / "train.txt", *flags
+    )
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
@@ -58,7 +50,7 @@ def test_videos_that_are_shorter_than_a_local_clip_are_named(capsys, tmp_path, s
     lines = [f"{shapes}/{line}" for line in (shapes / "train.txt").read_text().splitlines()]
     listing = tmp_path / "list.txt"
     listing.write_text("\n".join([*lines, f"{tmp_path}/short.mp4 0"]))
-    line = refused(capsys, "--output", tmp_path / "run", "--list", listing, "--strict")
+    line = refused(capsys, controllable, "--output", tmp_path / "run", "--list", listing, "--strict")
     assert "short.mp4" in line
     assert "16" in line
 

@@ -8,19 +8,9 @@ import torch
 
 from motionops.commandline import run
 from motionops.methods.mcl import PRESETS, MCLConfig
-from tests.runs.runs import ROOT
+from tests.runs.runs import ROOT, refused
+from trainers import mcl
 from trainers.mcl import main
-
-
-def refused(capsys, *arguments):
-    """The one line that the trainer prints."""
-    status = run(main, MCLConfig, PRESETS, [str(argument) for argument in arguments])
-    text = capsys.readouterr().err
-    assert status == 2
-    errors = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, text
-    assert "Traceback" not in text
-    return errors[0]
 
 
 @pytest.mark.parametrize(
@@ -48,25 +38,25 @@ def test_wrong_flags(capsys, tmp_path, shapes, flags, message):
     where = [] if "--data" in flags else ["--data", shapes, "--list", shapes / "train.txt"]
     if "--batch-size" not in flags and "--init" in flags:
         where += ["--batch-size", "4"]
-    assert message in refused(capsys, "--output", tmp_path / "run", *where, *flags)
+    assert message in refused(capsys, mcl, "--output", tmp_path / "run", *where, *flags)
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 def test_weights_of_another_network(capsys, tmp_path, shapes):
     torch.save({"module.encoder_q.conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "moco.pth.tar")
     flags = ["--data", shapes, "--list", shapes / "train.txt", "--init", tmp_path / "moco.pth.tar"]
-    line = refused(capsys, "--output", tmp_path / "run", *flags)
+    line = refused(capsys, mcl, "--output", tmp_path / "run", *flags)
     assert "moco.pth.tar does not fit r3d_small; keys" in line
 
 
 def test_weights_that_are_missing_are_said_to_be_before_videos_are_read(capsys, tmp_path):
-    line = refused(capsys, "--output", tmp_path / "run", "--init", "/no/such/moco.pth.tar")
+    line = refused(capsys, mcl, "--output", tmp_path / "run", "--init", "/no/such/moco.pth.tar")
     assert line == "error: --init: there is no file /no/such/moco.pth.tar"
 
 
 def test_a_motion_file_that_is_missing_names_the_command(capsys, tmp_path, shapes):
     flags = ["--data", shapes, "--list", shapes / "train.txt", "--motion-file", tmp_path / "none.motion"]
-    line = refused(capsys, "--output", tmp_path / "run", *flags)
+    line = refused(capsys, mcl, "--output", tmp_path / "run", *flags)
     assert "none.motion" in line
     assert "motionops prepare motion" in line
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from motionops.errors import UserError
 from motionops.methods.moco import PRESETS, MoCo, MoCoConfig, make_dataset
@@ -53,13 +52,6 @@ def test_views_are_two_windows_of_one_video(shapes):
     starts = batch["starts"]
     assert batch["frames"].shape[1:3] == (2, config.window())
     assert torch.equal(batch["extents"][:, :, 0, 0].long(), starts)
-
-
-def test_any_module_is_a_backbone():
-    network = nn.Sequential(nn.Conv3d(3, 5, 3, stride=2), nn.BatchNorm3d(5), nn.ReLU())
-    moco = MoCo(replace(MoCoConfig(), batch_size=BATCH, dim=8, hidden=16, queue=12, size=16), network)
-    assert moco.backbone is network
-    assert moco.losses(*torch.randn(2, BATCH, 3, 8, 16, 16), None).losses["nce"].isfinite()
 
 
 def test_too_short_a_queue_is_refused():

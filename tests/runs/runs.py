@@ -10,6 +10,8 @@ from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+from motionops.commandline import EXIT_USER_ERROR, run
+
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 WITHOUT_BATCHNORM = "tests/runs/run_without_batchnorm.py"
@@ -63,3 +65,15 @@ def interrupted(line, output, steps, number=signal.SIGKILL, group=False, moment=
         process.send_signal(number)
     _, text = process.communicate(timeout=240)
     return process.returncode, text
+
+
+def refused(capsys, trainer, *arguments):
+    """The one line with which a trainer refuses a command line."""
+    line = [str(argument) for argument in arguments]
+    status = run(trainer.main, type(trainer.PRESETS["demo"]), trainer.PRESETS, line)
+    text = capsys.readouterr().err
+    assert status == EXIT_USER_ERROR
+    errors = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, text
+    assert "Traceback" not in text
+    return errors[0]

@@ -9,18 +9,8 @@ import pytest
 import torch
 
 from motionops.commandline import run
+from tests.runs.runs import refused
 from trainers import fima
-
-
-def refused(capsys, *arguments):
-    """The one line that the trainer prints."""
-    status = run(fima.main, fima.FIMAConfig, fima.PRESETS, [str(argument) for argument in arguments])
-    text = capsys.readouterr().err
-    assert status != 0
-    errors = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, text
-    assert "Traceback" not in text
-    return errors[0]
 
 
 @pytest.mark.parametrize(
@@ -45,29 +35,31 @@ def refused(capsys, *arguments):
     ],
 )
 def test_wrong_flags(capsys, tmp_path, flags, message):
-    assert message in refused(capsys, "--output", tmp_path / "run", *flags)
+    assert message in refused(capsys, fima, "--output", tmp_path / "run", *flags)
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 def test_lists(capsys, tmp_path, shapes):
     output = ["--output", tmp_path / "run"]
-    assert "no such list" in refused(capsys, *output, "--list", tmp_path / "none.txt")
+    assert "no such list" in refused(capsys, fima, *output, "--list", tmp_path / "none.txt")
     empty = tmp_path / "empty.txt"
     empty.write_text("\n")
-    assert "names no video" in refused(capsys, *output, "--list", empty)
+    assert "names no video" in refused(capsys, fima, *output, "--list", empty)
     one = tmp_path / "one.txt"
     one.write_text(f"{shapes}/{(shapes / 'train.txt').read_text().splitlines()[0]}")
-    assert "too few to learn from" in refused(capsys, *output, "--list", one)
+    assert "too few to learn from" in refused(capsys, fima, *output, "--list", one)
     missing = tmp_path / "missing.txt"
     missing.write_text("not_there.mp4 0\n")
-    assert "not_there.mp4" in refused(capsys, *output, "--list", missing)
-    assert "error: " in refused(capsys, *output, "--list", shapes / "train.txt", "--test-list", tmp_path / "none.txt")
+    assert "not_there.mp4" in refused(capsys, fima, *output, "--list", missing)
+    assert "error: " in refused(
+        capsys, fima, *output, "--list", shapes / "train.txt", "--test-list", tmp_path / "none.txt"
+    )
 
 
 def test_output_that_cannot_be_written(capsys, tmp_path, shapes):
     file = tmp_path / "file"
     file.write_text("")
-    line = refused(capsys, "--output", file / "run", "--list", shapes / "train.txt")
+    line = refused(capsys, fima, "--output", file / "run", "--list", shapes / "train.txt")
     assert "--output: cannot write in" in line
 
 
@@ -77,7 +69,7 @@ def test_full_disk_is_found_before_training(capsys, tmp_path, shapes, monkeypatc
 
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40, 2**20))
-    line = refused(capsys, "--output", tmp_path / "run", "--list", shapes / "train.txt")
+    line = refused(capsys, fima, "--output", tmp_path / "run", "--list", shapes / "train.txt")
     assert "1 MiB are free on this disk" in line
 
 
@@ -100,7 +92,7 @@ def test_a_missing_part_is_one_line_that_names_the_extra(program):
 def test_a_loss_that_is_lost_ends_the_run_and_spares_the_checkpoint(capsys, tmp_path, shapes):
     flags = ["--data", shapes, "--list", shapes / "train.txt", "--size", "16", "--batch-size", "4", "--queue", "16"]
     flags += ["--workers", "0", "--losses", "vv", "--log-every", "1", "--learning-rate", "1e30", "--warmup-epochs", "0"]
-    line = refused(capsys, "--output", tmp_path / "run", *flags)
+    line = refused(capsys, fima, "--output", tmp_path / "run", *flags)
     assert "is not finite" in line
     assert "--learning-rate" in line
     assert not (tmp_path / "run" / "last.ckpt").exists()
@@ -116,7 +108,7 @@ def test_a_gradient_that_is_lost_ends_the_run_before_its_update(capsys, tmp_path
     monkeypatch.setattr(fima.FIMA, "on_after_backward", lose)
     flags = ["--data", shapes, "--list", shapes / "train.txt", "--size", "16", "--batch-size", "4", "--queue", "16"]
     flags += ["--workers", "0", "--losses", "vv", "--log-every", "1", "--checkpoint-every", "1"]
-    line = refused(capsys, "--output", tmp_path / "run", *flags)
+    line = refused(capsys, fima, "--output", tmp_path / "run", *flags)
     assert line.startswith("error: step 3: the gradient of path.backbone.stem.0.weight of ")
     checkpoint = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
     assert checkpoint["motionops"]["step"] == 2

@@ -1,6 +1,8 @@
 """Where a run writes: nothing of anybody is lost, and two runs never share a folder."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from motionops.errors import UserError
+from motionops.training import output_folder
 from motionops.training.output_folder import CONFIG, MARK, choose_folder, held, remove_run
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +53,8 @@ def test_a_folder_of_other_files_is_never_taken(tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             choose(tmp_path, **flags)
+    with pytest.raises(UserError, match=r"--overwrite: .* holds no run but thesis\.tex"):
+        choose(tmp_path, tmp_path, overwrite=True)  # nor as the default
 
 
 def test_empty_and_missing_folders_are_taken(tmp_path):
@@ -79,6 +84,9 @@ def test_resume_goes_on_with_the_newest(tmp_path, capsys):
             os.utime(path, (10**9 - age, 10**9 - age))
     assert choose(default, default, resume=True) == tmp_path / "fima-2"
     assert "going on with" in capsys.readouterr().err
+    a_run(tmp_path / "fima-2-mine", steps=1)  # the newest, and no run of the default
+    shutil.rmtree(tmp_path / "fima")  # a gap hides none
+    assert choose(default, default, resume=True) == tmp_path / "fima-2"
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_is_one(tmp_path):
@@ -117,6 +125,27 @@ def test_a_reader_that_outlives_its_run_holds_nothing(tmp_path):
     process.wait()
     with held(tmp_path):
         pass
+
+
+def test_a_file_system_without_locks_is_written_on(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(output_folder.fcntl, "flock", no_locks)
+    with held(tmp_path):
+        (tmp_path / "last.ckpt").write_text("")
+
+
+def test_an_error_inside_is_its_own(tmp_path):
+    with pytest.raises(BlockingIOError), held(tmp_path):
+        raise BlockingIOError
+
+
+def test_a_strangers_files_of_like_names_stay(tmp_path):
+    folder = a_run(tmp_path / "run")
+    (folder / "old_backbone.safetensors").write_text("mine")
+    remove_run(folder)
+    assert (folder / "old_backbone.safetensors").exists()
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
