@@ -8,8 +8,7 @@ import time
 import pytest
 import torch
 
-from motionops.training import checkpoint
-from motionops.training import run as training
+from motionops.training import checkpoint, lightning_quirks
 from motionops.training.checkpoint import NAME
 from tests.runs.runs import ROOT, command, interrupted, logged
 from trainers import fima
@@ -135,6 +134,6 @@ def test_which_steps_are_saved(tiny, monkeypatch, no_evaluation, flags, expected
             saved.append(value["motionops"]["step"])
             self.wait()
 
-    monkeypatch.setattr(training, "BackgroundCheckpointIO", AtOnce)
+    monkeypatch.setattr(lightning_quirks, "BackgroundCheckpointIO", AtOnce)
     assert fima.main(tiny(losses=("vv",), **flags)) == 0
     assert saved == expected
