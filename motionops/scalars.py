@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -32,6 +33,8 @@ def is_whole(value: Any) -> bool:
     """Whether Python takes it as an index: whole numbers of any library, tensors of one among them."""
     if isinstance(value, torch.Tensor):
         return value.numel() == 1 and not (value.is_floating_point() or value.is_complex())
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and np.issubdtype(value.dtype, np.integer)
     return hasattr(value, "__index__")
 
 

@@ -206,16 +206,16 @@ struct Frame {
 
   // Where rows from `first_row` on lie, which are in the picture, and columns from `first_column` on, which may be
   // before or behind it by `radius`; further ones are as the last. By the whole block; a barrier follows.
-  __device__ void lay(int size, int first_row, int rows, int first_column, int columns, int radius,
+  __device__ void lay(int height, int width, int first_row, int rows, int first_column, int columns, int radius,
                       RowTap<Real>* row_taps, ColumnTap<Real>* column_taps) const {
     rows = round_to_four(rows);
     for (int i = threadIdx.x; i < rows + columns; i += kThreads) {
       if (i < rows) {
-        const auto tap = tap_of(extent, video.height, size, min(first_row + i, size - 1));
+        const auto tap = tap_of(extent, video.height, height, min(first_row + i, height - 1));
         row_taps[i] = {now + tap.low * video.stride_y, now + tap.high * video.stride_y, tap.weight};
       } else {
-        const int column = reflected(min(first_column + i - rows, size - 1 + radius), size);
-        const auto tap = tap_of(extent + 2, video.width, size, column);
+        const int column = reflected(min(first_column + i - rows, width - 1 + radius), width);
+        const auto tap = tap_of(extent + 2, video.width, width, column);
         column_taps[i - rows] = {tap.low, tap.high, tap.weight};
       }
     }
@@ -283,7 +283,7 @@ struct Frame {
 template <typename Real>
 struct Handed {
   Real* means;      // [B, T]
-  Real* unblurred;  // [B, 3, T, S, S], of a kernel too wide for shared memory
+  Real* unblurred;  // [B, 3, T, height, width], of a kernel too wide for shared memory
   Real* lines;      // the same, blurred along the lines
 };
 
@@ -301,12 +301,12 @@ __global__ void __launch_bounds__(kThreads, sizeof(Real) == 8 ? 1 : 3)
   if (static_cast<const Real*>(args.jitter)[4 * b + kContrast] == 1) return;
   const Frame<Real> frame(args, b, t);
   if (threadIdx.x == 0) look.set(args, b, 0, true);
-  const int size = static_cast<int>(args.size);
+  const int height = static_cast<int>(args.height), width = static_cast<int>(args.width);
   Real total = 0;
-  for (int top = 0; top < size; top += kMeanSide) {
-    for (int left = 0; left < size; left += kMeanSide) {
-      const int rows = min(kMeanSide, size - top), columns = min(kMeanSide, size - left);
-      frame.lay(size, top, rows, left, columns, 0, row_taps, column_taps);
+  for (int top = 0; top < height; top += kMeanSide) {
+    for (int left = 0; left < width; left += kMeanSide) {
+      const int rows = min(kMeanSide, height - top), columns = min(kMeanSide, width - left);
+      frame.lay(height, width, top, rows, left, columns, 0, row_taps, column_taps);
       __syncthreads();
       frame.make(row_taps, column_taps, rows, columns, args.difference, look,
                  [&](int row, int, const Color<Real>(&pixels)[kRows]) {
@@ -319,7 +319,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(Real) == 8 ? 1 : 3)
     }
   }
   total = block_sum(total, scratch);
-  if (threadIdx.x == 0) means[blockIdx.x] = total / (static_cast<Real>(size) * static_cast<Real>(size));
+  if (threadIdx.x == 0) means[blockIdx.x] = total / (static_cast<Real>(height) * static_cast<Real>(width));
 }
 
 // Four neighbours, loaded and stored at once.
@@ -454,19 +454,19 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 3)
                                  const __grid_constant__ Handed<DeviceWide<T>> handed) {
   using Real = DeviceWide<T>;
   __shared__ Look<Real> look;
-  const int size = static_cast<int>(args.size);
+  const int height = static_cast<int>(args.height), width = static_cast<int>(args.width);
   const auto frames = static_cast<unsigned>(args.frames);
   const unsigned tiles = tiling.down * tiling.across, item = blockIdx.x / tiles, tile = blockIdx.x % tiles;
   const int64_t b = item / frames, t = item % frames;
   const int top = static_cast<int>(tile / tiling.across) * tiling.rows;
   const int left = static_cast<int>(tile % tiling.across) * tiling.columns;
-  const int tile_rows = min(tiling.rows, size - top), tile_columns = min(tiling.columns, size - left);
+  const int tile_rows = min(tiling.rows, height - top), tile_columns = min(tiling.columns, width - left);
   const Frame<Real> frame(args, b, t);
   const Real sigma = args.jitter == nullptr ? Real{0} : static_cast<const Real*>(args.blur_sigma)[b];
   const bool to_global = handed.unblurred != nullptr && sigma > 0;
   const int radius = to_global ? 0 : radius_of(sigma, args.blur_kernel);
 
-  const int first_row = max(0, top - radius), rows = min(size, top + tile_rows + radius) - first_row;
+  const int first_row = max(0, top - radius), rows = min(height, top + tile_rows + radius) - first_row;
   const int columns = radius == 0 ? tile_columns : pitch_of(tile_columns, radius);
   unsigned char* memory = dynamic_shared_memory();
   const auto layout = SharedLayout::of<Real>(tile_rows, rows, columns, radius);
@@ -477,7 +477,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 3)
     const bool has_contrast = args.jitter != nullptr && static_cast<const Real*>(args.jitter)[4 * b + kContrast] != 1;
     look.set(args, b, has_contrast ? handed.means[item] : Real{0}, false);
   }
-  frame.lay(size, first_row, rows, left - radius, columns, radius, row_taps, column_taps);
+  frame.lay(height, width, first_row, rows, left - radius, columns, radius, row_taps, column_taps);
 
   auto* halo = reinterpret_cast<Real*>(memory);
   auto* weights = reinterpret_cast<Real*>(memory + layout.weights);
@@ -486,13 +486,13 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 3)
   if (radius > 0) {
     lay_weights(sigma, radius, weights);
     for (int i = threadIdx.x; i < 4 * (row_quads + blocks); i += kThreads) {
-      const int row = reflected(min(top - radius + i, size - 1 + radius), size) - first_row;
+      const int row = reflected(min(top - radius + i, height - 1 + radius), height) - first_row;
       places[i] = min(row, rows - 1) * pitch;  // further ones have no weight
     }
   }
   __syncthreads();
 
-  const int64_t plane = args.frames * size * size, start = b * 3 * plane + t * size * size;
+  const int64_t area = int64_t{height} * width, plane = args.frames * area, start = b * 3 * plane + t * area;
   T* output = static_cast<T*>(args.output) + start;
   frame.make(row_taps, column_taps, rows, columns, args.difference, look,
              [&](int row, int column, const Color<Real>(&pixels)[kRows]) {
@@ -502,12 +502,12 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 3)
                               [](int, Real value) { return value; });
                  return;
                }
-               const int64_t to = int64_t{top + row} * size + left + column;
+               const int64_t to = int64_t{top + row} * width + left + column;
                if (to_global) {
-                 store_column(pixels, count, handed.unblurred + start + to, size, plane,
+                 store_column(pixels, count, handed.unblurred + start + to, width, plane,
                               [](int, Real value) { return value; });
                } else {
-                 store_column(pixels, count, output + to, size, plane, [&](int c, Real value) {
+                 store_column(pixels, count, output + to, width, plane, [&](int c, Real value) {
                    return device_narrow<T>(value * look.scale[c] + look.offset[c]);
                  });
                }
@@ -518,7 +518,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 3)
   blur_lines(halo, weights, 3 * rows, quads, pitch, blocks);
   __syncthreads();
   // Along the columns, four outputs of four of them at once.
-  const bool packs = size % 4 == 0 && reinterpret_cast<uintptr_t>(args.output) % (4 * sizeof(T)) == 0;
+  const bool packs = width % 4 == 0 && reinterpret_cast<uintptr_t>(args.output) % (4 * sizeof(T)) == 0;
   for (TableWalk at(quads); at.row < 3 * row_quads; at.step()) {
     const int c = at.row < row_quads ? 0 : at.row < 2 * row_quads ? 1 : 2;
     const int row = 4 * (at.row - c * row_quads), column = 4 * at.column;
@@ -539,9 +539,9 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 1 : 3)
       }
     }
     const Real scale = look.scale[c], offset = look.offset[c];
-    T* to = output + c * plane + int64_t{top + row} * size + left + column;
+    T* to = output + c * plane + int64_t{top + row} * width + left + column;
 #pragma unroll
-    for (int o = 0; o < 4; ++o, to += size) {
+    for (int o = 0; o < 4; ++o, to += width) {
       if (row + o >= tile_rows) break;
       Pack<T, 4> made;
 #pragma unroll
@@ -566,8 +566,9 @@ __global__ void __launch_bounds__(kThreads)
                               const __grid_constant__ Handed<DeviceWide<T>> handed) {
   using Real = DeviceWide<T>;
   __shared__ Look<Real> look;
-  const int size = static_cast<int>(args.size), y = static_cast<int>(blockIdx.x % static_cast<unsigned>(size));
-  const int64_t plane = blockIdx.x / static_cast<unsigned>(size);  // of [B, 3, T]
+  const int height = static_cast<int>(args.height), width = static_cast<int>(args.width);
+  const int y = static_cast<int>(blockIdx.x % static_cast<unsigned>(height));
+  const int64_t plane = blockIdx.x / static_cast<unsigned>(height);  // of [B, 3, T]
   const int64_t b = plane / (3 * args.frames), c = plane / args.frames % 3;
   const Real sigma = static_cast<const Real*>(args.blur_sigma)[b];
   if (!(sigma > 0)) return;
@@ -576,15 +577,15 @@ __global__ void __launch_bounds__(kThreads)
   lay_weights(sigma, radius, weights);
   if (threadIdx.x == kThreads - 1) look.set(args, b, 0, false);
   __syncthreads();
-  const int64_t start = plane * size * size;
+  const int64_t start = plane * height * width;
   const Real* from = (kColumns ? handed.lines : handed.unblurred) + start;
-  for (int x = threadIdx.x; x < size; x += kThreads) {
+  for (int x = threadIdx.x; x < width; x += kThreads) {
     Real sum = 0;
     for (int k = -radius; k <= radius; ++k) {
-      const int place = kColumns ? reflected(y + k, size) * size + x : y * size + reflected(x + k, size);
+      const int place = kColumns ? reflected(y + k, height) * width + x : y * width + reflected(x + k, width);
       sum += weights[k + radius + 3] * from[place];
     }
-    const int64_t to = start + y * size + x;
+    const int64_t to = start + y * width + x;
     if constexpr (kColumns) {
       static_cast<T*>(args.output)[to] = device_narrow<T>(sum * look.scale[c] + look.offset[c]);
     } else {
@@ -597,27 +598,27 @@ __global__ void __launch_bounds__(kThreads)
 // any (`fits`) those of a picture that is not blurred there.
 template <typename Real>
 Tiling tiling_of(const AugmentClips& args, bool* fits) {
-  const int size = static_cast<int>(args.size);
+  const int height = static_cast<int>(args.height), width = static_cast<int>(args.width);
   const auto tiled = [&](int rows, int columns, int radius) {
-    const int halo = std::min(size, rows + 2 * radius);
-    return Tiling{rows, columns, static_cast<unsigned>(parts_of(size, rows)),
-                  static_cast<unsigned>(parts_of(size, columns)),
+    const int halo = std::min(height, rows + 2 * radius);
+    return Tiling{rows, columns, static_cast<unsigned>(parts_of(height, rows)),
+                  static_cast<unsigned>(parts_of(width, columns)),
                   SharedLayout::of<Real>(rows, halo, radius == 0 ? columns : pitch_of(columns, radius), radius).bytes};
   };
-  const auto shares = [size](int64_t parts) { return static_cast<int>(parts_of(size, parts)); };
-  const int least_across = static_cast<int>(parts_of(size, kMostColumns));
-  const Tiling sharp = tiled(shares(parts_of(size, kMostRows)), round_to_four(shares(least_across)), 0);
+  const auto share = [](int side, int64_t parts) { return static_cast<int>(parts_of(side, parts)); };
+  const int least_across = static_cast<int>(parts_of(width, kMostColumns));
+  const Tiling sharp = tiled(share(height, parts_of(height, kMostRows)), round_to_four(share(width, least_across)), 0);
   const int radius = args.jitter == nullptr ? 0 : static_cast<int>(args.blur_kernel / 2);
   *fits = true;
   if (radius == 0) return sharp;
   Tiling best = sharp;
-  int64_t least = int64_t{kMostRepeats} * size * size;
+  int64_t least = int64_t{kMostRepeats} * height * width;
   *fits = false;
   for (int across = least_across; across <= 4 * least_across; ++across) {
-    for (int64_t down = parts_of(size, kMostRows); down <= size; down *= 2) {
-      const Tiling tiling = tiled(shares(down), round_to_four(shares(across)), radius);
+    for (int64_t down = parts_of(height, kMostRows); down <= height; down *= 2) {
+      const Tiling tiling = tiled(share(height, down), round_to_four(share(width, across)), radius);
       if (tiling.shared_bytes > kSharedBytes) continue;
-      const int64_t cropped = int64_t{tiling.down} * tiling.across * std::min(size, tiling.rows + 2 * radius) *
+      const int64_t cropped = int64_t{tiling.down} * tiling.across * std::min(height, tiling.rows + 2 * radius) *
                               pitch_of(tiling.columns, radius);
       if (cropped < least) {
         least = cropped;
@@ -641,7 +642,7 @@ Plan make_plan(const AugmentClips& args, Workspace& workspace) {
   bool fits;
   plan.tiling = tiling_of<Real>(args, &fits);
   if (args.jitter == nullptr) return plan;
-  const int64_t items = args.batch * args.frames, values = items * 3 * args.size * args.size;
+  const int64_t items = args.batch * args.frames, values = items * 3 * args.height * args.width;
   plan.means = workspace.take<Real>(items);
   if (!fits) {
     plan.unblurred = workspace.take<Real>(values);
@@ -667,7 +668,7 @@ cudaError_t run(const AugmentClips& args, void* memory, cudaStream_t stream) {
   const cudaError_t error = launch(&augment_clips_forward_kernel<T>, grid_of(blocks), dim3(kThreads),
                                    tiling.shared_bytes, stream, args, tiling, handed);
   if (error != cudaSuccess || plan.lines == nullptr) return error;
-  const dim3 grid = grid_of(items * 3 * args.size);  // a block a line
+  const dim3 grid = grid_of(items * 3 * args.height);  // a block a line
   const size_t shared_bytes = weight_count(static_cast<int>(args.blur_kernel / 2)) * sizeof(Real);
   const cudaError_t first =
       launch(&augment_clips_blur_kernel<T, false>, grid, dim3(kThreads), shared_bytes, stream, args, handed);

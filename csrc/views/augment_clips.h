@@ -1,7 +1,8 @@
 // augment_clips: cut clips out of uint8 videos, change how they look, normalise them.
 //
-// For clip b, frame t, output pixel (y, x), with the extent's (start, end) of each axis and n its length in pixels:
-//   position  p = (start + (end - start) (i + 1/2) / S) n - 1/2, clamped to [0, n - 1]
+// For clip b, frame t, output pixel (y, x), with the extent's (start, end) of each axis, n its length in pixels and N
+// that of the output:
+//   position  p = (start + (end - start) (i + 1/2) / N) n - 1/2, clamped to [0, n - 1]
 //   crop      bilinear in p, of values / 255; start > end mirrors
 //   difference (if asked for)  (x_t - x_{t-1} + 1) / 2, x_{-1} = x_{T-1}
 //   jitter    in the clip's order: 0 brightness  clamp(f x), 1 contrast  clamp(f x + (1 - f) mean of the frame's gray),
@@ -38,19 +39,20 @@ struct AugmentVideo {
 };
 
 struct AugmentClips {
-  Dtype dtype;                  // of the output; Real below is Wide<dtype>
-  const AugmentVideo* videos;   // [B], where the kernel runs; null: all clips are as `common`, `stride_b` apart
-  AugmentVideo common;          // clip 0
-  int64_t stride_b;             // bytes
-  const void* extents;          // Real [B, 3, 2], rows (t, y, x), columns (start, end)
-  const void* jitter;           // Real [B, 4]; null: no appearance, and none of the next three
-  const int64_t* order;         // [B, 4]
-  const bool* grayscale;        // [B]
-  const void* blur_sigma;       // Real [B]
-  void* output;                 // dtype [B, 3, T, S, S]
-  int64_t batch, frames, size;  // B, T, S
-  int64_t blur_kernel;          // odd, < 2 S
-  double mean[3], scale[3];     // scale: 1 / std
+  Dtype dtype;                 // of the output; Real below is Wide<dtype>
+  const AugmentVideo* videos;  // [B], where the kernel runs; null: all clips are as `common`, `stride_b` apart
+  AugmentVideo common;         // clip 0
+  int64_t stride_b;            // bytes
+  const void* extents;         // Real [B, 3, 2], rows (t, y, x), columns (start, end)
+  const void* jitter;          // Real [B, 4]; null: no appearance, and none of the next three
+  const int64_t* order;        // [B, 4]
+  const bool* grayscale;       // [B]
+  const void* blur_sigma;      // Real [B]
+  void* output;                // dtype [B, 3, T, height, width]
+  int64_t batch, frames;       // B, T
+  int64_t height, width;       // of the views
+  int64_t blur_kernel;         // odd, < 2 height, < 2 width
+  double mean[3], scale[3];    // scale: 1 / std
   bool difference;
 };
 

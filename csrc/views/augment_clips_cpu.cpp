@@ -1,4 +1,4 @@
-// Parallel over clips and frames. A frame is cropped into a scratch of 3 S² values, which stays in the second-level
+// Parallel over clips and frames. A frame is cropped into a scratch of 3 planes, which stays in the second-level
 // cache while it is adjusted, and is written once. A thread that owns several frames of a clip crops each of them once,
 // with the difference too: it keeps the one before.
 #include "views/augment_clips.h"
@@ -19,7 +19,7 @@ constexpr int64_t kPixelsPerTask = 8192;    // less does not pay for waking a th
 constexpr double kNegligibleWeight = 1e-9;  // of a blur's taps, which are left out: 1 / 255 is 4e-3
 enum Adjustment : int64_t { kBrightness, kContrast, kSaturation, kHue };
 
-// Where the S output pixels of one axis lie between the source's.
+// Where the output pixels of one axis lie between the source's.
 template <typename Real>
 struct Taps {
   std::vector<int32_t> low, high;
@@ -109,8 +109,8 @@ void set_clip(const AugmentClips& args, int64_t b, Clip<Real>& clip) {
     clip.video.frames += b * args.stride_b;
   }
   const Real* extent = static_cast<const Real*>(args.extents) + 6 * b;
-  clip.rows.place(extent[2], extent[3], clip.video.height, args.size);
-  clip.columns.place(extent[4], extent[5], clip.video.width, args.size);
+  clip.rows.place(extent[2], extent[3], clip.video.height, args.height);
+  clip.columns.place(extent[4], extent[5], clip.video.width, args.width);
   set_look(args, b, clip.look);
 }
 
@@ -118,13 +118,13 @@ void set_clip(const AugmentClips& args, int64_t b, Clip<Real>& clip) {
 template <typename Real>
 struct Scratch {
   Scratch(const AugmentClips& args, int64_t widest)
-      : frame(3 * args.size * args.size),
+      : frame(3 * args.height * args.width),
         before(args.difference ? frame.size() : 0),
         change(args.difference ? frame.size() : 0),
-        blurred(args.blur_sigma == nullptr ? 0 : args.size * args.size),
-        line(std::max(3 * widest, args.size + args.blur_kernel)) {}
-  std::vector<Real> frame, before, change;  // [3][S][S]
-  std::vector<Real> blurred;                // [S][S]
+        blurred(args.blur_sigma == nullptr ? 0 : args.height * args.width),
+        line(std::max(3 * widest, args.width + args.blur_kernel)) {}
+  std::vector<Real> frame, before, change;  // [3][height][width]
+  std::vector<Real> blurred;                // [height][width]
   std::vector<Real> line;                   // of the source, interleaved; or padded, of the view
 };
 
@@ -136,7 +136,7 @@ void run(const AugmentClips& args, const Parallel& parallel) {
   using Real = Wide<T>;
   int64_t widest = args.videos == nullptr ? args.common.width : 0;
   for (int64_t b = 0; args.videos != nullptr && b < args.batch; ++b) widest = std::max(widest, args.videos[b].width);
-  const int64_t grain = kPixelsPerTask / std::max<int64_t>(1, args.size * args.size);
+  const int64_t grain = kPixelsPerTask / std::max<int64_t>(1, args.height * args.width);
   parallel.run(0, args.batch * args.frames, grain, [&](int64_t begin, int64_t end) {
     Scratch<Real> scratch(args, widest);
     Clip<Real> clip;

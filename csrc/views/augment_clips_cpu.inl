@@ -19,21 +19,21 @@ void blend_lines(const AugmentVideo& video, const uint8_t* __restrict upper, con
   }
 }
 
-// Crops frame t to planes [3][S][S] of values in 0..1: two lines become one, then one line is resampled to S pixels.
+// Crops frame t to planes [3][height][width] of values in 0..1: two lines become one, which is resampled to `width`.
 template <typename Real>
-void crop(const AugmentVideo& video, int64_t t, int64_t size, const Taps<Real>& rows, const Taps<Real>& columns,
-          Real* line, Real* planes) {
+void crop(const AugmentVideo& video, int64_t t, int64_t height, int64_t width, const Taps<Real>& rows,
+          const Taps<Real>& columns, Real* line, Real* planes) {
   const uint8_t* frame = video.frames + t * video.stride_t;
   const int32_t* __restrict low = columns.low.data();
   const int32_t* __restrict high = columns.high.data();
   const Real* __restrict weights = columns.weight.data();
-  for (int64_t y = 0; y < size; ++y) {
+  for (int64_t y = 0; y < height; ++y) {
     blend_lines(video, frame + rows.low[y] * video.stride_y, frame + rows.high[y] * video.stride_y, rows.weight[y],
                 columns.first, columns.last, line);
     for (int64_t c = 0; c < 3; ++c) {
       const Real* __restrict from = line + c;
-      Real* __restrict to = planes + (c * size + y) * size;
-      for (int64_t x = 0; x < size; ++x) {
+      Real* __restrict to = planes + (c * height + y) * width;
+      for (int64_t x = 0; x < width; ++x) {
         const Real a = from[3 * low[x]], b = from[3 * high[x]];
         to[x] = (a + (b - a) * weights[x]) * (Real{1} / 255);
       }
@@ -170,40 +170,41 @@ void weighted_sum(const Lines& lines, const Real* weights, int64_t taps, Real* t
   if (count % kStep != 0) block(count - kStep);  // overlaps the block before, with the same values
 }
 
-// Blurs along the lines of one plane [S][S]; `line` holds S + 2 radius values.
+// Blurs along the lines of one plane [height][width]; `line` holds width + 2 radius values.
 template <typename Real>
-void blur_rows(const Real* from, Real* to, int64_t size, const Real* weights, int64_t radius, Real* line) {
-  for (int64_t y = 0; y < size; ++y) {
-    const Real* source = from + y * size;
+void blur_rows(const Real* from, Real* to, int64_t height, int64_t width, const Real* weights, int64_t radius,
+               Real* line) {
+  for (int64_t y = 0; y < height; ++y) {
+    const Real* source = from + y * width;
     for (int64_t i = 0; i < radius; ++i) {
       line[i] = source[radius - i];
-      line[radius + size + i] = source[size - 2 - i];
+      line[radius + width + i] = source[width - 2 - i];
     }
-    std::copy_n(source, size, line + radius);
-    weighted_sum([line](int64_t k) { return line + k; }, weights, 2 * radius + 1, to + y * size, size);
+    std::copy_n(source, width, line + radius);
+    weighted_sum([line](int64_t k) { return line + k; }, weights, 2 * radius + 1, to + y * width, width);
   }
 }
 
-// Blurs along the columns and writes the normalised plane; `line` holds S values.
+// Blurs along the columns and writes the normalised plane; `line` holds width values.
 template <typename T, typename Real>
-void blur_columns(const Real* from, T* to, int64_t size, const Real* weights, int64_t radius, Real mean, Real scale,
-                  Real* line) {
-  for (int64_t y = 0; y < size; ++y) {
+void blur_columns(const Real* from, T* to, int64_t height, int64_t width, const Real* weights, int64_t radius,
+                  Real mean, Real scale, Real* line) {
+  for (int64_t y = 0; y < height; ++y) {
     const auto source = [&](int64_t k) {
       int64_t row = y + k - radius;
       row = row < 0 ? -row : row;
-      return from + (row >= size ? 2 * (size - 1) - row : row) * size;
+      return from + (row >= height ? 2 * (height - 1) - row : row) * width;
     };
-    weighted_sum(source, weights, 2 * radius + 1, line, size);
-    normalise(line, to + y * size, size, mean, scale);
+    weighted_sum(source, weights, 2 * radius + 1, line, width);
+    normalise(line, to + y * width, width, mean, scale);
   }
 }
 
-// Adjusts the planes [3][S][S] and writes them to the output's three planes, `stride` elements apart.
+// Adjusts the planes [3][height][width] and writes them to the output's three planes, `stride` elements apart.
 template <typename T, typename Real>
-void finish_frame(const Look<Real>& look, int64_t size, Real* planes, Real* blurred, Real* line, T* output,
-                  int64_t stride) {
-  const int64_t pixels = size * size;
+void finish_frame(const Look<Real>& look, int64_t height, int64_t width, Real* planes, Real* blurred, Real* line,
+                  T* output, int64_t stride) {
+  const int64_t pixels = height * width;
   // Blocks of pixels go through all steps at once; only contrast's mean wants the whole frame before it.
   const int64_t contrast = std::find(look.step, look.step + look.steps, kContrast) - look.step;
   Real mean = 0;
@@ -232,9 +233,9 @@ void finish_frame(const Look<Real>& look, int64_t size, Real* planes, Real* blur
   }
   if (look.radius < 0) return;
   for (int64_t c = 0; c < 3; ++c) {
-    blur_rows(planes + c * pixels, blurred, size, look.weights.data(), look.radius, line);
-    blur_columns(blurred, output + c * stride, size, look.weights.data(), look.radius, look.mean[c], look.scale[c],
-                 line);
+    blur_rows(planes + c * pixels, blurred, height, width, look.weights.data(), look.radius, line);
+    blur_columns(blurred, output + c * stride, height, width, look.weights.data(), look.radius, look.mean[c],
+                 look.scale[c], line);
   }
 }
 
@@ -246,10 +247,10 @@ void difference(const Real* __restrict frame, const Real* __restrict before, Rea
 // Frames [begin, end) of clip b.
 template <typename T, typename Real>
 void frames(const AugmentClips& args, const Clip<Real>& clip, Scratch<Real>& scratch, int64_t begin, int64_t end) {
-  const int64_t size = args.size, values = 3 * size * size;
+  const int64_t height = args.height, width = args.width, pixels = height * width;
   Real* line = scratch.line.data();
   const auto cropped = [&](int64_t t, Real* planes) {
-    crop(clip.video, t, size, clip.rows, clip.columns, line, planes);
+    crop(clip.video, t, height, width, clip.rows, clip.columns, line, planes);
   };
   if (args.difference) cropped((begin + args.frames - 1) % args.frames, scratch.before.data());
   for (int64_t t = begin; t < end; ++t) {
@@ -257,11 +258,11 @@ void frames(const AugmentClips& args, const Clip<Real>& clip, Scratch<Real>& scr
     Real* planes = scratch.frame.data();
     if (args.difference) {
       planes = scratch.change.data();
-      difference(scratch.frame.data(), scratch.before.data(), planes, values);
+      difference(scratch.frame.data(), scratch.before.data(), planes, 3 * pixels);
       std::swap(scratch.frame, scratch.before);
     }
-    const int64_t stride = args.frames * size * size;
-    T* output = static_cast<T*>(args.output) + clip.index * 3 * stride + t * size * size;
-    finish_frame<T, Real>(clip.look, size, planes, scratch.blurred.data(), line, output, stride);
+    const int64_t stride = args.frames * pixels;
+    T* output = static_cast<T*>(args.output) + clip.index * 3 * stride + t * pixels;
+    finish_frame<T, Real>(clip.look, height, width, planes, scratch.blurred.data(), line, output, stride);
   }
 }

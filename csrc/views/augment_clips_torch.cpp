@@ -1,6 +1,7 @@
 // Schema, checks and dispatch of augment_clips.
 #include "views/augment_clips.h"
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -58,7 +59,7 @@ Tensor table_of(const std::vector<Tensor>& frames, const Tensor& like) {
   return on_gpu ? torch::stable::to(table, like.device(), /*non_blocking=*/true) : table;
 }
 
-Tensor augment_clips(const std::vector<Tensor>& frames, const Tensor& extents, int64_t size,
+Tensor augment_clips(const std::vector<Tensor>& frames, const Tensor& extents, int64_t height, int64_t width,
                      const OptionalTensor& jitter, const OptionalTensor& order, const OptionalTensor& grayscale,
                      const OptionalTensor& blur_sigma, const std::vector<double>& mean, const std::vector<double>& std,
                      bool difference, ScalarType dtype, int64_t blur_kernel) {
@@ -68,14 +69,16 @@ Tensor augment_clips(const std::vector<Tensor>& frames, const Tensor& extents, i
   check_shape(kOp, "extents", extents, same_sizes(extents, Shape{batch, 3, 2}), "[B=", batch, ", 3, 2]");
   const int64_t length = frames.empty() || frames[0].dim() < 4 ? 0 : frames[0].size(frames[0].dim() - 4);
   for (const Tensor& video : frames) check_frames(video, together ? 5 : 4, length, extents);
-  check_value(size >= 1 && size < (int64_t{1} << 15), kOp, "size must be in [1, 2^15), got ", size);
-  check_value(blur_kernel >= 1 && blur_kernel % 2 == 1 && blur_kernel < 2 * size, kOp,
-              "blur_kernel must be odd, >= 1 and < 2 * size = ", 2 * size, ", got ", blur_kernel);
+  const int64_t shorter = std::min(height, width), longer = std::max(height, width);
+  check_value(shorter >= 1 && longer < (int64_t{1} << 15), kOp, "size must be in [1, 2^15), got ", height, " x ",
+              width);
+  check_value(blur_kernel >= 1 && blur_kernel % 2 == 1 && blur_kernel < 2 * shorter, kOp,
+              "blur_kernel must be odd, >= 1 and < 2 * the shorter side = ", 2 * shorter, ", got ", blur_kernel);
   check_value(mean.size() == 3 && std.size() == 3, kOp, "mean and std must be 3 numbers, got ", mean.size(), " and ",
               std.size());
   check_floating(kOp, "dtype", dtype);
 
-  const Tensor output = empty(Shape{batch, 3, length, size, size}, dtype, extents);
+  const Tensor output = empty(Shape{batch, 3, length, height, width}, dtype, extents);
   if (output.numel() == 0) return output;
   const ScalarType real = accumulation_type(dtype);
   AugmentClips args{};
@@ -104,7 +107,8 @@ Tensor augment_clips(const std::vector<Tensor>& frames, const Tensor& extents, i
   args.output = output.mutable_data_ptr();
   args.batch = batch;
   args.frames = length;
-  args.size = size;
+  args.height = height;
+  args.width = width;
   args.blur_kernel = blur_kernel;
   for (int c = 0; c < 3; ++c) {
     args.mean[c] = mean[c];
@@ -118,7 +122,8 @@ Tensor augment_clips(const std::vector<Tensor>& frames, const Tensor& extents, i
 }
 
 MOTIONOPS_DEFINE(
-    "augment_clips(Tensor[] frames, Tensor extents, int size, Tensor? jitter, Tensor? order, Tensor? grayscale, "
+    "augment_clips(Tensor[] frames, Tensor extents, int height, int width, Tensor? jitter, Tensor? order, Tensor? "
+    "grayscale, "
     "Tensor? blur_sigma, float[] mean, float[] std, bool difference, ScalarType dtype, int blur_kernel) -> Tensor",
     augment_clips);
 

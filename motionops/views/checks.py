@@ -14,7 +14,7 @@ from motionops.scalars import is_whole
 from motionops.views.appearance import Appearance
 
 Channels = tuple[float, float, float]
-Checked = tuple["Tensor | list[Tensor]", Tensor, "Appearance | None", Channels, Channels, int]
+Checked = tuple["Tensor | list[Tensor]", Tensor, "tuple[int, int]", "Appearance | None", Channels, Channels, int]
 
 
 def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_kernel) -> Checked:
@@ -24,8 +24,7 @@ def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_ke
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise TypeError(f"augment_clips: dtype must be a floating type, got {dtype}")
-    if isinstance(size, bool) or not is_whole(size) or int(size) < 1:
-        raise ValueError(f"augment_clips: size must be an integer >= 1, got {size!r}")
+    size = _sides(size)
     frames = _frames(frames)
     batch = len(frames)
     device = frames.device if isinstance(frames, Tensor) else (frames[0].device if frames else None)
@@ -45,13 +44,21 @@ def check_arguments(frames, extents, size, appearance, mean, std, dtype, blur_ke
     mean, std = _per_channel("mean", mean), _per_channel("std", std)
     if min(std) <= 0:
         raise ValueError(f"augment_clips: std must be > 0, got {list(std)}")
-    size = int(size)
-    kernel = int(blur_kernel) if is_whole(blur_kernel) else default_blur_kernel(size) if blur_kernel is None else 0
-    if kernel < 1 or kernel % 2 == 0 or kernel // 2 >= size:
+    side = min(size)
+    kernel = int(blur_kernel) if is_whole(blur_kernel) else default_blur_kernel(side) if blur_kernel is None else 0
+    if kernel < 1 or kernel % 2 == 0 or kernel // 2 >= side:
         raise ValueError(
-            f"augment_clips: blur_kernel must be odd, >= 1 and < 2 * size = {2 * size}, got {blur_kernel!r}"
+            f"augment_clips: blur_kernel must be odd, >= 1 and < 2 * size = {2 * side}, got {blur_kernel!r}"
         )
-    return frames, extents, appearance, mean, std, kernel
+    return frames, extents, size, appearance, mean, std, kernel
+
+
+def _sides(size) -> tuple[int, int]:
+    """Height and width, of one number or of two."""
+    sides = [size, size] if is_whole(size) else list(size) if isinstance(size, (Sequence, np.ndarray, Tensor)) else []
+    if len(sides) != 2 or any(isinstance(side, bool) or not is_whole(side) or int(side) < 1 for side in sides):
+        raise ValueError(f"augment_clips: size must be an integer >= 1, or two (height, width), got {size!r}")
+    return int(sides[0]), int(sides[1])
 
 
 def _tensor(name: str, value) -> Tensor:
@@ -142,6 +149,6 @@ BLUR_KERNEL_SHARE = 23 / 224  # of the size of the view: the released FIMA blurs
 
 
 def default_blur_kernel(size: int) -> int:
-    """The odd width nearest to ``size`` · 23 / 224 that the view can hold; at least 3, or 1 for a single pixel."""
+    """The odd width nearest to 23 / 224 of the view's shorter side that it can hold; at least 3, or 1 for one pixel."""
     kernel = max(3, 2 * round((BLUR_KERNEL_SHARE * size - 1) / 2) + 1)
     return min(kernel, 2 * size - 1)

@@ -24,14 +24,14 @@ inline double unit(double value) { return std::clamp(value, 0.0, 1.0); }
 inline double gray(const Planes& x, size_t i) { return 0.2989 * x[0][i] + 0.587 * x[1][i] + 0.114 * x[2][i]; }
 
 // One channel of one output pixel of the crop, in 0..1.
-inline double crop(const AugmentVideo& video, const float* extent, int64_t t, int64_t size, int64_t row, int64_t column,
+inline double crop(const AugmentVideo& video, const float* extent, int64_t t, const AugmentClips& args, int64_t pixel,
                    int64_t c) {
-  const auto position = [size](double start, double end, int64_t i, int64_t length) {
+  const auto position = [](double start, double end, int64_t i, int64_t size, int64_t length) {
     const double place = (start + (end - start) * (i + 0.5) / static_cast<double>(size)) * length - 0.5;
     return std::clamp(place, 0.0, static_cast<double>(length - 1));
   };
-  const double y = position(extent[2], extent[3], row, video.height),
-               x = position(extent[4], extent[5], column, video.width);
+  const double y = position(extent[2], extent[3], pixel / args.width, args.height, video.height),
+               x = position(extent[4], extent[5], pixel % args.width, args.width, video.width);
   double sum = 0;
   for (int64_t i = 0; i < video.height; ++i) {
     for (int64_t j = 0; j < video.width; ++j) {
@@ -71,13 +71,13 @@ inline std::array<double, 3> turned_hue(double red, double green, double blue, d
 }
 
 inline Planes expected(const AugmentClips& args, const AugmentVideo& video, int64_t b, int64_t t) {
-  const int64_t size = args.size, before = (t + args.frames - 1) % args.frames;
+  const int64_t height = args.height, width = args.width, before = (t + args.frames - 1) % args.frames;
   const float* extent = static_cast<const float*>(args.extents) + 6 * b;
   Planes planes;
   for (int64_t c = 0; c < 3; ++c) {
-    for (int64_t i = 0; i < size * size; ++i) {
-      double value = crop(video, extent, t, size, i / size, i % size, c);
-      if (args.difference) value = (value - crop(video, extent, before, size, i / size, i % size, c) + 1) / 2;
+    for (int64_t i = 0; i < height * width; ++i) {
+      double value = crop(video, extent, t, args, i, c);
+      if (args.difference) value = (value - crop(video, extent, before, args, i, c) + 1) / 2;
       planes[c].push_back(value);
     }
   }
@@ -104,7 +104,7 @@ inline Planes expected(const AugmentClips& args, const AugmentVideo& video, int6
       planes[0][i] = planes[1][i] = planes[2][i] = gray(planes, i);
     const double sigma = static_cast<const float*>(args.blur_sigma)[b];
     const int64_t radius = args.blur_kernel / 2;
-    const auto reflected = [size](int64_t i) { return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i; };
+    const auto reflected = [](int64_t i, int64_t size) { return i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i; };
     std::vector<double> weights;
     for (int64_t k = -radius; sigma > 0 && k <= radius; ++k) {
       weights.push_back(std::exp(-0.5 * static_cast<double>(k * k) / (sigma * sigma)));
@@ -112,16 +112,16 @@ inline Planes expected(const AugmentClips& args, const AugmentVideo& video, int6
     const auto weight = [&](int64_t k) { return weights[k + radius]; };
     for (int64_t c = 0; sigma > 0 && c < 3; ++c) {
       const std::vector<double> sharp = planes[c];
-      for (int64_t y = 0; y < size; ++y) {
-        for (int64_t x = 0; x < size; ++x) {
+      for (int64_t y = 0; y < height; ++y) {
+        for (int64_t x = 0; x < width; ++x) {
           double sum = 0, total = 0;
           for (int64_t i = -radius; i <= radius; ++i) {
             for (int64_t j = -radius; j <= radius; ++j) {
-              sum += weight(i) * weight(j) * sharp[reflected(y + i) * size + reflected(x + j)];
+              sum += weight(i) * weight(j) * sharp[reflected(y + i, height) * width + reflected(x + j, width)];
               total += weight(i) * weight(j);
             }
           }
-          planes[c][y * size + x] = sum / total;
+          planes[c][y * width + x] = sum / total;
         }
       }
     }
@@ -133,9 +133,10 @@ inline Planes expected(const AugmentClips& args, const AugmentVideo& video, int6
 }
 
 struct Case {
-  int64_t frames, size, kernel;
+  int64_t frames, size, kernel;  // size: height, and width where none is given
   bool difference, look, listed, planar;
   int64_t offset = 0;  // of the output's memory, in elements
+  int64_t width = 0;
 };
 
 template <typename T, typename Launch>
@@ -167,7 +168,8 @@ void run_case(Dtype dtype, const Case& chosen, double tolerance, const Launch& l
   for (int64_t b = 0; b < kBatch; ++b) jitter[4 * b + 3] = b == 0 ? 0 : uniform(generator) - 0.5f;
   const std::vector<int64_t> order{0, 1, 2, 3, 2, 3, 0, 1, 1, 2, 3, 0};
   const bool grayscale[kBatch] = {false, false, true};
-  const int64_t pixels = chosen.size * chosen.size, values = kBatch * 3 * chosen.frames * pixels;
+  const int64_t width = chosen.width == 0 ? chosen.size : chosen.width, pixels = chosen.size * width;
+  const int64_t values = kBatch * 3 * chosen.frames * pixels;
   const std::unique_ptr<T[]> output_memory(new T[chosen.offset + values]);
   T* output = output_memory.get() + chosen.offset;
 
@@ -179,7 +181,8 @@ void run_case(Dtype dtype, const Case& chosen, double tolerance, const Launch& l
   args.output = output;
   args.batch = kBatch;
   args.frames = chosen.frames;
-  args.size = chosen.size;
+  args.height = chosen.size;
+  args.width = width;
   args.blur_kernel = chosen.kernel;
   for (int c = 0; c < 3; ++c) {
     args.mean[c] = 0.4 + 0.1 * c;
@@ -227,11 +230,14 @@ void run_all(bool few, const Launch& launch) {
     run_case<motionops::BFloat16>(Dtype::kBFloat16, chosen, 2e-2, launch);
     run_case<motionops::Float16>(Dtype::kFloat16, chosen, 2e-3, launch);
   }
-  for (const Case& chosen : {Case{1, 1, 1, false, true, false, false}, Case{3, 35, 3, true, true, false, true},
-                             Case{2, 5, 9, false, true, true, true}, Case{2, 33, 65, false, true, false, false},
-                             Case{3, 4, 3, false, false, false, false}, Case{1, 9, 3, true, false, true, false},
-                             Case{1, 36, 7, false, true, false, true, 1}, Case{1, 133, 5, false, true, false, false},
-                             Case{1, 90, 31, true, true, false, false}, Case{1, 70, 139, false, true, false, false}}) {
+  for (const Case& chosen :
+       {Case{1, 1, 1, false, true, false, false}, Case{3, 35, 3, true, true, false, true},
+        Case{2, 5, 9, false, true, true, true}, Case{2, 33, 65, false, true, false, false},
+        Case{3, 4, 3, false, false, false, false}, Case{1, 9, 3, true, false, true, false},
+        Case{1, 36, 7, false, true, false, true, 1}, Case{1, 133, 5, false, true, false, false},
+        Case{1, 90, 31, true, true, false, false}, Case{1, 70, 139, false, true, false, false},
+        Case{2, 5, 5, true, true, true, false, 0, 37}, Case{1, 66, 3, false, true, false, true, 0, 2},
+        Case{1, 24, 47, true, true, false, false, 0, 130}}) {
     run_case<float>(Dtype::kFloat32, chosen, 1e-5, launch);
   }
 }

@@ -30,7 +30,7 @@ void a_factor_that_is_no_number_is_seen() {
     args.output = output;
     args.batch = 2;
     args.frames = 1;
-    args.size = 2;
+    args.height = args.width = 2;
     args.blur_kernel = 3;
     for (double& scale : args.scale) scale = 1;
     launch(args);

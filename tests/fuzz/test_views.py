@@ -21,7 +21,7 @@ def clip_arguments(draw):
     arguments = {
         "frames": lay_out(frames, draw(st.sampled_from(LAYOUTS))),
         "extents": lay_out(extents, draw(st.sampled_from(LAYOUTS))),
-        "size": size,
+        "size": draw(st.sampled_from([size, (size, draw(st.integers(1, 9)))])),
         "appearance": None,
         "mean": draw(st.sampled_from([0.5, (0.4, 0.5, 0.6)])),
         "std": draw(st.sampled_from([0.25, (0.2, 0.3, 0.1)])),
@@ -49,7 +49,7 @@ def test_augment_clips(backend, examples):
         batch, count = arguments["frames"].shape[:2]
         size, dtype = arguments["size"], arguments["dtype"]
         together = augment_clips(**arguments)
-        assert together.shape == (batch, 3, count, size, size)
+        assert together.shape == (batch, 3, count, *(size if isinstance(size, tuple) else (size, size)))
         assert together.dtype == dtype
         assert together.isfinite().all()
         # 16-bit results are rounded once; a hue next to gray turns on the last bit

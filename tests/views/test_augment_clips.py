@@ -45,24 +45,24 @@ def augment_clips(frames, extents, size, appearance=None, **options):
 
 
 def crop_by_hand(frames, extent, size):
-    """float64 [T, 3, S, S] in 0..1: four taps a pixel, worked out per axis from the extent's definition."""
+    """float64 [T, 3, height, width] in 0..1: four taps a pixel, worked out per axis from the extent's definition."""
 
-    def taps(start, end, length):
+    def taps(start, end, length, size):
         centre = (start + (end - start) * (torch.arange(size, dtype=torch.float64) + 0.5) / size) * length - 0.5
         centre = centre.clamp(0, length - 1)
         low = centre.floor().long()
         return low, (low + 1).clamp(max=length - 1), centre - low
 
     pictures = frames.permute(0, 3, 1, 2).double() / 255
-    (y0, y1, wy), (x0, x1, wx) = (
-        taps(*extent[axis].double(), length) for axis, length in ((1, frames.shape[1]), (2, frames.shape[2]))
-    )
+    height, width = size if isinstance(size, tuple) else (size, size)
+    y0, y1, wy = taps(*extent[1].double(), frames.shape[1], height)
+    x0, x1, wx = taps(*extent[2].double(), frames.shape[2], width)
     rows = pictures[:, :, y0] * (1 - wy)[:, None] + pictures[:, :, y1] * wy[:, None]
     return rows[..., x0] * (1 - wx) + rows[..., x1] * wx
 
 
 def expected(frames, extents, size, appearance=None, difference=False, kernel=None):
-    """float32 [B, 3, T, S, S] before normalisation, clip by clip with torchvision."""
+    """float32 [B, 3, T, height, width] before normalisation, clip by clip with torchvision."""
     clips = []
     for b in range(len(frames)):
         clip = crop_by_hand(frames[b], extents[b], size)
@@ -77,7 +77,7 @@ def expected(frames, extents, size, appearance=None, difference=False, kernel=No
                 clip = tv.rgb_to_grayscale(clip, 3)
             sigma = appearance.blur_sigma[b].item()
             if sigma > 0:
-                kernel = kernel or default_blur_kernel(size)
+                kernel = kernel or default_blur_kernel(min(size) if isinstance(size, tuple) else size)
                 clip = tv.gaussian_blur(clip, [kernel, kernel], [sigma, sigma])
         clips.append(clip.permute(1, 0, 2, 3))
     return torch.stack(clips)
@@ -291,7 +291,7 @@ def test_a_launcher_trusts_no_value(backend, batch):
     look = (torch.full((6, 4), 2.0), steps, torch.zeros(6, dtype=torch.bool), torch.full((6,), float("nan")))
     operands = [there(value) for value in ([frames], nan, *look)]
     clips = backend.ops.augment_clips(
-        operands[0], operands[1], SIZE, *operands[2:], [0.0] * 3, [1.0] * 3, False, torch.float32, 3
+        operands[0], operands[1], SIZE, SIZE, *operands[2:], [0.0] * 3, [1.0] * 3, False, torch.float32, 3
     )
     assert clips.shape == (6, 3, 5, SIZE, SIZE)
 
@@ -303,7 +303,7 @@ def sample_operands(listed=False, appearance=True, dtype=torch.float32, kernel=3
     extents = sample_extents(2, frames=3, frame_count=3, generator=generator)
     look = Appearance.sample(2, jitter_probability=1, blur_probability=0.5, generator=generator)
     fields = look.fields() if appearance else (None,) * 4
-    operands = (frames, extents, 6, *fields, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], True, dtype, kernel)
+    operands = (frames, extents, 6, 6, *fields, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], True, dtype, kernel)
     return tuple(there(value) for value in operands)
 
 
@@ -320,12 +320,13 @@ def sample_operands(listed=False, appearance=True, dtype=torch.float32, kernel=3
             "frames must be of T=3 frames",
         ),
         (1, torch.zeros(2, 3, 2, dtype=torch.int64), TypeError, "extents must be float32"),
-        (2, 0, ValueError, "size must be in"),
-        (4, None, ValueError, "order must be given together with jitter"),
-        (5, torch.zeros(3, dtype=torch.bool), ValueError, r"grayscale must be \[2\], got \[3\]"),
-        (7, [0.0], ValueError, "mean and std must be 3 numbers, got 1 and 3"),
-        (10, torch.int32, TypeError, "dtype must be float32, float64, bfloat16 or float16, got int32"),
-        (11, 4, ValueError, "blur_kernel must be odd"),
+        (2, 0, ValueError, r"size must be in \[1, 2\^15\), got 0 x 6"),
+        (3, 1 << 15, ValueError, r"size must be in \[1, 2\^15\), got 6 x 32768"),
+        (5, None, ValueError, "order must be given together with jitter"),
+        (6, torch.zeros(3, dtype=torch.bool), ValueError, r"grayscale must be \[2\], got \[3\]"),
+        (8, [0.0], ValueError, "mean and std must be 3 numbers, got 1 and 3"),
+        (11, torch.int32, TypeError, "dtype must be float32, float64, bfloat16 or float16, got int32"),
+        (12, 4, ValueError, "blur_kernel must be odd"),
     ],
 )
 def test_the_raw_operator_checks_shapes(backend, place, value, error, text):
@@ -375,6 +376,21 @@ def test_no_extents_are_the_whole_picture(batch, listed):
     theirs = torch.nn.functional.interpolate(first, (8, 8), mode="bilinear", align_corners=False)
     torch.testing.assert_close(got[0].transpose(0, 1).double(), theirs, rtol=0, atol=1e-5)
     assert augment_clips([], None, 8, mean=0.0, std=1.0).shape == (0, 3, 0, 8, 8)
+
+
+@pytest.mark.parametrize("size", [(18, 7), (5, 33), (1, 9), (70, 40)])
+@pytest.mark.parametrize("listed", [False, True])
+def test_height_and_width(batch, size, listed):
+    frames, extents = batch
+    look = Appearance.sample(6, jitter_probability=1, blur_probability=1, generator=torch.Generator().manual_seed(2))
+    got = run(list(frames) if listed else frames, extents, size, look, difference=True)
+    assert got.shape == (6, 3, 5, *size)
+    assert (got - expected(frames, extents, size, look, True)).abs().max() < STEP
+    options = {"mean": 0.0, "std": 1.0}
+    for same in (list(size), torch.tensor(size), np.array(size)):
+        assert torch.equal(
+            augment_clips(frames, extents, same, **options), augment_clips(frames, extents, size, **options)
+        )
 
 
 @pytest.mark.parametrize("number", [np.int32, np.uint8, torch.tensor])
