@@ -28,10 +28,11 @@ inline float widen(BFloat16 value) { return std::bit_cast<float>(static_cast<uin
 
 inline float widen(Float16 value) {
   const uint32_t magnitude = (value.bits & 0x7fffu) << 13;
-  // Shifted into place, the exponent is 112 too small; a multiplication corrects it, for subnormals too.
-  const float scaled = std::bit_cast<float>(magnitude) * std::bit_cast<float>(0x77800000u);  // 2^112
-  const uint32_t special = std::bit_cast<uint32_t>(scaled) | 0x7f800000u;
-  const uint32_t bits = magnitude >= 0x0f800000u ? special : std::bit_cast<uint32_t>(scaled);
+  // Shifted into place, the exponent is 112 too small, and that of infinity and NaN another 112. A subnormal is given the
+  // first bit of 2^-14, which is taken off again as a float: no float here is subnormal, which the host may flush to 0.
+  const float subnormal = std::bit_cast<float>(magnitude + 0x38800000u) - std::bit_cast<float>(0x38800000u);
+  uint32_t bits = magnitude + (magnitude >= 0x0f800000u ? 0x70000000u : 0x38000000u);
+  bits = magnitude < 0x00800000u ? std::bit_cast<uint32_t>(subnormal) : bits;
   return std::bit_cast<float>(bits | (value.bits & 0x8000u) << 16);
 }
 
