@@ -11,6 +11,7 @@ from torch import Tensor
 
 from motionops.arrays import to_device
 from motionops.scalars import check_scalars
+from motionops.views.host import on_the_cpu
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)
@@ -60,6 +61,7 @@ class Appearance:
         return self.map(Tensor.pin_memory)
 
     @classmethod
+    @on_the_cpu
     def sample(
         cls,
         batch: int,
@@ -109,28 +111,29 @@ class Appearance:
             raise ValueError(f"{op}: batch must be >= 0, got {batch}")
 
         # One block of numbers a clip, so that clip i's draw does not depend on the batch size after it.
-        draws = torch.rand(batch, 12, generator=generator)
-        neutral = torch.tensor(NEUTRAL)
-        least = torch.maximum(neutral - strengths, torch.tensor([0.0, 0.0, 0.0, -1.0]))
+        draws = torch.rand(batch, 12, generator=generator, dtype=torch.float32)
+        neutral = torch.tensor(NEUTRAL, dtype=torch.float32)
+        least = torch.maximum(neutral - strengths, torch.tensor([0.0, 0.0, 0.0, -1.0], dtype=torch.float32))
         factors = least + (neutral + strengths - least) * draws[:, :4]
         sigma = low + (high - low) * draws[:, 8]
-        used = draws[:, 9:] < torch.tensor([*probabilities.values()])
+        used = draws[:, 9:] < torch.tensor([*probabilities.values()], dtype=torch.float32)
         appearance = cls(
             jitter=torch.where(used[:, :1], factors, neutral),
             order=draws[:, 4:8].argsort(dim=1),
             grayscale=used[:, 1],
-            blur_sigma=torch.where(used[:, 2], sigma, torch.zeros(())),
+            blur_sigma=sigma.masked_fill(~used[:, 2], 0.0),
         )
         return appearance if device is None else appearance.to(device)
 
     @classmethod
+    @on_the_cpu
     def neutral(cls, batch: int, device: torch.device | str | None = None) -> Appearance:
         """Appearances that change nothing."""
         return cls(
-            jitter=torch.tensor(NEUTRAL, device=device).repeat(batch, 1),
+            jitter=torch.tensor(NEUTRAL, dtype=torch.float32, device=device).repeat(batch, 1),
             order=torch.arange(4, device=device).repeat(batch, 1),
             grayscale=torch.zeros(batch, dtype=torch.bool, device=device),
-            blur_sigma=torch.zeros(batch, device=device),
+            blur_sigma=torch.zeros(batch, dtype=torch.float32, device=device),
         )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from motionops.views.host import on_the_cpu
+
 # 224 of 256: the share of the short side that a centre crop keeps in the papers' test protocols.
 CENTRE_CROP = 0.875
 
 
+@on_the_cpu
 def clip_starts(length: int, clips: int, frames: int, stride: int) -> Tensor:
     """First frames of evenly spread clips, int64 ``[clips]``; one clip starts in the middle of what is possible.
 
@@ -28,20 +31,22 @@ def hold_last(numbers: Tensor, length: int) -> Tensor:
     return numbers.clamp(max=length - 1)
 
 
+@on_the_cpu
 def square_extents(height: int, width: int, crop: float, crops: int) -> Tensor:
     """Extents ``[crops, 3, 2]`` of squares with ``crop`` times the short side, spread evenly along the long side."""
     extents = centre_extent(height, width, crop).repeat(crops, 1, 1)
     if crops > 1:
         row = 2 if width >= height else 1
         side = crop * min(height, width) / max(height, width)
-        start = torch.linspace(0.0, 1.0 - side, crops)
+        start = torch.linspace(0.0, 1.0 - side, crops, dtype=torch.float32)
         extents[:, row] = torch.stack([start, start + side], dim=1)
     return extents
 
 
+@on_the_cpu
 def centre_extent(height: int, width: int, crop: float = CENTRE_CROP) -> Tensor:
     """Extent ``[3, 2]`` of the centre square whose side is ``crop`` of the short side; the t row is (0, 1)."""
     side = crop * min(height, width)
     rows = [(0.0, 1.0)]
     rows += [(0.5 - 0.5 * side / length, 0.5 + 0.5 * side / length) for length in (height, width)]
-    return torch.tensor(rows)
+    return torch.tensor(rows, dtype=torch.float32)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
 from motionops.scalars import check_scalars
+from motionops.views.host import on_the_cpu
 
 TRIES = 10  # boxes that are drawn for a view until one fits, as torchvision's RandomResizedCrop does
 
 
+@on_the_cpu
 def sample_extents(
     batch: int,
     *,
     frames: int,
     frame_count: int | torch.Tensor,
     stride: int = 1,
-    starts: torch.Tensor | None = None,
+    starts: torch.Tensor | Sequence[int] | None = None,
     height: int = 1,
     width: int = 1,
     scale: tuple[float, float] = (0.2, 1.0),
@@ -36,7 +39,8 @@ def sample_extents(
         frames, stride: frames of a clip and source frames from one to the next.
         frame_count: frames of the videos, one number or int64 ``[B]``; starts are uniform over those where the clip
             fits.
-        starts: int64 ``[B]``, start frames that are known already; then ``frame_count`` is only checked.
+        starts: int64 ``[B]`` or a sequence of integers, start frames that are known already; then ``frame_count`` is
+            only checked.
         height, width: of the source pictures in pixels; only their ratio counts.
         scale: range of the crop's share of the picture.
         ratio: range of its aspect.
@@ -65,8 +69,11 @@ def sample_extents(
         raise ValueError(f"sample_extents: frame_count must be at least {span}, got {int(last.min()) + span}")
     # One block of numbers a view, so that view i's draw does not depend on how many follow.
     draws = torch.rand(batch, 4 + 2 * TRIES, generator=generator, dtype=torch.float64)
+    starts = None if starts is None else torch.as_tensor(starts).cpu()
     if starts is None:
         starts = torch.minimum((draws[:, 0] * (last + 1)).long(), last)
+    elif starts.is_floating_point() or starts.is_complex() or starts.dtype == torch.bool:
+        raise TypeError(f"sample_extents: starts must be integers, got {starts.dtype}")
     elif starts.shape != (batch,):
         raise ValueError(f"sample_extents: starts must be [B={batch}], got {list(starts.shape)}")
     elif batch and (int(starts.min()) < 0 or bool((starts > last).any())):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from motionops.views.appearance import Appearance
+from motionops.views.host import on_the_cpu
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class IntensityLevels:
             levels = levels // base
         return torch.stack(digits[::-1], dim=-1)
 
+    @on_the_cpu
     def appearance(self, levels: torch.Tensor, generator: torch.Generator | None = None) -> Appearance:
         """Draw an appearance of each level: parameters uniform within their level, in a random order; no grayscale.
 
@@ -77,10 +79,10 @@ class IntensityLevels:
         if levels.ndim != 1 or (len(levels) and not 0 <= int(levels.min()) <= int(levels.max()) < self.count):
             raise ValueError(f"IntensityLevels.appearance: levels must be [N] of 0 to {self.count - 1}, got {levels}")
         n = len(levels)
-        draws = torch.rand(n, 9, generator=generator)
+        draws = torch.rand(n, 9, generator=generator, dtype=torch.float32)
         share = (self.digits(levels) + draws[:, :5]) / torch.tensor(self.radix)
-        strengths = torch.tensor(self.jitter)
-        factors = torch.tensor([1.0, 1.0, 1.0, 0.0]) + strengths * (2 * share[:, :4] - 1)
+        strengths = torch.tensor(self.jitter, dtype=torch.float32)
+        factors = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float32) + strengths * (2 * share[:, :4] - 1)
         low, high = self.blur_sigma
         return Appearance(
             jitter=factors,

@@ -6,8 +6,10 @@ import torch
 
 from motionops.scalars import check_scalars
 from motionops.views.extents import sample_extents
+from motionops.views.host import on_the_cpu
 
 
+@on_the_cpu
 def local_starts(frame_count: int, clips: int, span: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
     """Start frames of K clips whose centres lie in [(k - 1) T / K, k T / K], k = 1 .. K, each uniform there.
 
@@ -45,6 +47,7 @@ def local_starts(frame_count: int, clips: int, span: int, *, generator: torch.Ge
     return torch.minimum(first + (draws * (last - first + 1)).floor(), last).long()
 
 
+@on_the_cpu
 def local_extents(
     view: torch.Tensor,
     starts: torch.Tensor,

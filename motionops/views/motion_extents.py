@@ -12,6 +12,7 @@ from torch.nn import functional
 from motionops.arrays import as_tensor
 from motionops.scalars import check_scalars, is_whole
 from motionops.views.extents import sample_extents
+from motionops.views.host import on_the_cpu
 
 FORMS = ("paper", "released")
 RELEASED_GRID = 7  # the released code looks at motion on 7 x 7 cells
@@ -22,6 +23,7 @@ HALVINGS = 24  # of the interval in which a box is stretched: to the resolution 
 ROUNDING = 1e-6  # a share that rounding took below what was asked for
 
 
+@on_the_cpu
 def motion_extents(
     motion_grid: Any,
     *,
@@ -97,6 +99,7 @@ def motion_extents(
     return torch.stack(views)
 
 
+@on_the_cpu
 def motion_starts(frame_motion: Any, *, span: int, count: int = 1, generator: torch.Generator | None = None) -> Tensor:
     """Draw start frames of clips that move: MCL's temporal sampling (Li et al. 2021, section 3.2).
 

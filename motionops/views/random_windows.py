@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from motionops.views.host import on_the_cpu
+
 
 def random_windows(count: int, window: int):
     """A `sample` for `VideoDataset`: `count` windows of `window` frames at random starts, different where enough.
@@ -12,6 +14,7 @@ def random_windows(count: int, window: int):
         `(frame_count, generator) -> int64 [count, window]`.
     """
 
+    @on_the_cpu
     def sample(frame_count: int, generator: torch.Generator) -> torch.Tensor:
         possible = frame_count - window + 1
         starts = torch.randperm(possible, generator=generator)[:count]

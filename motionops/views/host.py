@@ -1,0 +1,23 @@
+"""Draws are made on the CPU, whatever torch's default device is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def on_the_cpu(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """``function``, whose new tensors are on the CPU unless it says otherwise."""
+
+    @functools.wraps(function)
+    def call(*arguments: Given.args, **named: Given.kwargs) -> Result:
+        with torch.device("cpu"):
+            return function(*arguments, **named)
+
+    return call
