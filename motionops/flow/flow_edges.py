@@ -24,7 +24,7 @@ def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
     Args:
         flow: ``[..., T, 2, H, W]`` in pixels, channel 0 = u (to the right), 1 = v (down), any leading axes; float32,
             bfloat16, float16 or float64; any strides; any device.
-        max_value: the largest edge, > 0, in the flow's unit.
+        max_value: the largest edge, > 0, in the flow's unit. Under ``torch.compile`` it is compiled in.
 
     Returns:
         ``[..., T, H, W]``, contiguous, dtype and device of ``flow``. Differentiable once; no gradient flows through an

@@ -44,7 +44,8 @@ def tvl1_flow(
 
     Args:
         previous, following: grey images ``[N, H, W]``, 0 to ``max_value``; uint8, float32, bfloat16, float16 or
-            float64, the two alike; any strides; any device.
+            float64, the two alike; any strides; any device. Where a value is not finite, the whole flow of its pair
+            is NaN.
         max_value: what white is in the images, 1 where they go from 0 to 1. The other parameters are as for 255,
             whatever it is.
         tau: time step of the dual scheme, at most 0.25 for it to converge.
@@ -91,7 +92,7 @@ def tvl1_flow(
             "tvl1_flow: max_value is 255, but no value of previous and following is above 1: is max_value=1 meant?",
             stacklevel=2,
         )
-    return ops().tvl1_flow.default(
+    flow = ops().tvl1_flow.default(
         previous,
         following,
         float(tau),
@@ -103,6 +104,7 @@ def tvl1_flow(
         int(iterations),
         int(median),
     )
+    return _without_undefined(flow, previous, following)
 
 
 def tvl1_flow_reference(
@@ -129,9 +131,9 @@ def tvl1_flow_reference(
         levels.append(tuple(_resize(image, height, width, (1 / scale_step,) * 2) for image in levels[-1]))
 
     flow = levels[-1][0].new_zeros(previous.shape[0], 2, *levels[-1][0].shape[-2:])
-    for first, second in reversed(levels):
+    for level, (first, second) in reversed([*enumerate(levels)]):
         height, width = first.shape[-2:]
-        if flow.shape[-2:] != first.shape[-2:]:
+        if level + 1 < len(levels):
             ratios = (flow.shape[-2] / height, flow.shape[-1] / width)
             flow = _resize(flow, height, width, ratios) / scale_step
         dual_x, dual_y = torch.zeros_like(flow), torch.zeros_like(flow)
@@ -150,7 +152,15 @@ def tvl1_flow_reference(
                 scale = 1 + tau / tightness * (right.square() + below.square()).sqrt()
                 dual_x = (dual_x + tau / tightness * right) / scale
                 dual_y = (dual_y + tau / tightness * below) / scale
-    return flow
+    return _without_undefined(flow, *levels[0])
+
+
+def _without_undefined(flow: Tensor, previous: Tensor, following: Tensor) -> Tensor:
+    """NaN for the flow of two images one of which holds a value that is not finite."""
+    if not previous.is_floating_point():
+        return flow
+    defined = (previous.isfinite() & following.isfinite()).flatten(1).all(dim=1)
+    return flow.where(defined[:, None, None, None], torch.nan)
 
 
 def _with_white(previous: Tensor, following: Tensor, max_value: float) -> tuple[Tensor, Tensor]:

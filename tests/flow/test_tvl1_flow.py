@@ -1,5 +1,6 @@
 """tvl1_flow on every backend; its accuracy is in test_tvl1_accuracy.py."""
 
+import math
 import warnings
 
 import pytest
@@ -61,10 +62,30 @@ def test_a_pair_depends_on_itself_alone(backend):
     assert torch.equal(tvl1_flow(*pairs, **FEW), alone)
 
 
-def test_values_that_are_not_finite_do_not_crash(backend):
+@pytest.mark.parametrize("max_value", [255.0, 1.0])
+def test_a_value_that_is_not_finite_leaves_its_pair_without_a_flow(backend, max_value):
+    previous, following = (image.float() / 255 * max_value for image in image_pair(5, 20, 24))
+    expected = tvl1_flow(backend.tensor(previous), backend.tensor(following), max_value=max_value, **FEW).cpu()
+    previous[0, 3, 4], following[2, 9, 9], following[3, 15, 2] = math.nan, math.inf, -math.inf
+    flow = tvl1_flow(backend.tensor(previous), backend.tensor(following), max_value=max_value, **FEW).cpu()
+    assert flow[[0, 2, 3]].isnan().all()
+    assert torch.equal(flow[[1, 4]], expected[[1, 4]])
+    defined = tvl1_flow_reference(previous, following, max_value=max_value, **FEW)
+    assert torch.equal(defined.isnan(), flow.isnan())
+
+
+def test_a_value_as_large_as_floats_are_does_not_crash(backend):
     previous, following = (image.float() for image in image_pair(1, 20, 24))
-    previous[0, 3, 4], following[0, 9, 9], following[0, 15, 2] = float("nan"), float("inf"), 3e38
+    following[0, 15, 2] = 3e38
     assert tvl1_flow(backend.tensor(previous), backend.tensor(following), **FEW).shape == (1, 2, 20, 24)
+
+
+@pytest.mark.parametrize("scale_step", [0.9, 0.97, 0.98, 0.99])
+def test_levels_that_round_to_one_size(backend, scale_step):
+    pair = [image.double() for image in image_pair(1, 20, 44)]
+    arguments = {"scales": 9, "scale_step": scale_step, "warps": 2, "iterations": 5}
+    ours = tvl1_flow(*map(backend.tensor, pair), **arguments)
+    torch.testing.assert_close(ours.cpu(), tvl1_flow_reference(*pair, **arguments), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("simd", NARROWER)
