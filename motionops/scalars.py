@@ -13,14 +13,15 @@ def check_scalars(op: str, *, real: dict[str, Any] | None = None, whole: dict[st
 
     Args:
         op: the operator's name, for the message.
-        real: arguments that are numbers: anything that converts to a float, as NumPy's and tensors of one element do.
+        real: arguments that are numbers: anything that converts to a float, as NumPy's and scalar tensors do.
             They receive no gradient: a tensor that requires one is refused.
         whole: arguments that are whole numbers: anything that Python takes as an index.
     """
     for name, value in (real or {}).items():
         if type(value) is float:
             continue
-        if not hasattr(value, "__float__"):
+        several = isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim > 0
+        if several or not hasattr(value, "__float__"):
             raise TypeError(f"{op}: {name} must be a number, got {value!r}")
         if getattr(value, "requires_grad", False):
             raise TypeError(f"{op}: {name} must be a number that requires no gradient, got {value!r}")

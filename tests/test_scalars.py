@@ -42,7 +42,7 @@ WHOLE = [
 
 
 @pytest.mark.parametrize(("op", "argument"), REAL)
-@pytest.mark.parametrize("value", ["0.1", None, [0.1]], ids=repr)
+@pytest.mark.parametrize("value", ["0.1", None, [0.1], np.array([0.1]), np.ones(2)], ids=repr)
 def test_no_number(op, argument, value):
     with pytest.raises(TypeError) as raised:
         CALLS[op](**{argument: value})

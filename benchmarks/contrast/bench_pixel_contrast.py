@@ -22,7 +22,7 @@ def products(sample):
     frames, height, width, dim = sample["query"].shape[1:]
     masks = sample.get("query_mask"), sample.get("key_mask")
     positives = positive_pairs(sample["query_extent"], sample["key_extent"], height, width, 0.7, *masks)
-    rows = frames * positives.any(dim=2).sum().item()
+    rows = frames * positives.any(dim=3).sum().item()
     return 4 * rows * (sample["key"][..., 0].numel() + len(sample["negatives"])) * dim
 
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "contrast/stored_features.h"
+#include "contrast/temperature.h"
 #include "core/torch_binding.h"
 
 namespace motionops {
@@ -22,6 +23,38 @@ inline void check_products(const char* op, const char* argument, const Tensor& q
 
 // The CPU's forward passes also make what the key gradient needs (streaming_softmax_cpu.h); the GPU's backward passes do.
 inline bool forward_makes_key_gradient(const Tensor& query) { return !goes_to_cuda(query); }
+
+// The temperature of a call: a number, or in its place a scalar tensor. One on a GPU stays there, any other is read.
+class GivenTemperature {
+ public:
+  GivenTemperature(const char* op, const OptionalTensor& tensor, double number, const Tensor& query) {
+    if (tensor.has_value()) {
+      check_floating(op, "temperature", *tensor);
+      check_shape(op, "temperature", *tensor, tensor->dim() == 0, "a number or a scalar, []");
+      if (!tensor->is_cpu()) check_same_device(op, "temperature", *tensor, "query", query);
+      if (is_meta(*tensor)) return;
+      if (stays_on_device(*tensor)) {
+        on_device_ = dense_as(*tensor, ScalarType::Float);
+        temperature_.on_device = data_of<float>(on_device_);
+        return;
+      }
+      number = *data_of<double>(dense_as(*tensor, ScalarType::Double));
+    }
+    check_positive(op, "temperature", number);
+    temperature_ = number;
+  }
+  GivenTemperature(const GivenTemperature&) = delete;
+  GivenTemperature& operator=(const GivenTemperature&) = delete;
+
+  const Temperature& operator*() const { return temperature_; }
+
+ private:
+  // In the tests' library kernels read the host's memory.
+  static bool stays_on_device(const Tensor& tensor) { return goes_to_cuda(tensor); }
+
+  Tensor on_device_;  // lives as long as the launcher runs
+  Temperature temperature_;
+};
 
 // The types of a backward pass in memory.
 inline StoredTypes stored_types(const Tensor& query, const Tensor& key, const Tensor& grad_loss) {

@@ -21,7 +21,7 @@ struct Merge {
   int64_t dim;
   int64_t tiles;
   int64_t workers;
-  float inverse_temperature;
+  Temperature temperature;
   float* loss;
   int32_t* rank;
   float* positive_logit;
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kMergeThreads) own_key_merge_kernel(const __gr
   const int64_t first = partition.first_slot(block), last = partition.last_slot(block);
   const RowStatistics negatives = combine_statistics(merge.partials, first, last, row_in_block);
 
-  const float positive = merge.partials.positive[first * kTileRows + row_in_block] * merge.inverse_temperature;
+  const float positive = merge.partials.positive[first * kTileRows + row_in_block] * merge.temperature.read_inverse();
   const float base = finite_base(fmaxf(negatives.maximum, positive));
   const float own = expf(positive - base);
   const float sum = negatives.sum * expf(negatives.maximum - base) + own;
@@ -97,7 +97,7 @@ inline Plan make_plan(const QueueInfonceForward& args, Workspace& workspace) {
   plan.stream.more_rows = args.extra_rows;
   plan.stream.own_keys = key_values(args.key, args.types, args.dtype);
   plan.stream.dim = args.dim;
-  plan.stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
+  plan.stream.temperature = args.temperature;
   plan.stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key, args.queue, args.extra);
   plan.stream.counter = counter;
   plan.stream.partials = partials;
@@ -110,7 +110,7 @@ inline Plan make_plan(const QueueInfonceForward& args, Workspace& workspace) {
   plan.merge.dim = args.dim;
   plan.merge.tiles = column_tiles(columns);
   plan.merge.workers = workers;
-  plan.merge.inverse_temperature = plan.stream.inverse_temperature;
+  plan.merge.temperature = args.temperature;
   plan.merge.loss = static_cast<float*>(args.loss);
   plan.merge.rank = args.rank;
   plan.merge.positive_logit = static_cast<float*>(args.positive_logit);

@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(128)
     pairwise_infonce_query_gradient_kernel(const __grid_constant__ PairwiseInfonceBackward args,
                                            const StoredGradients gradients) {
   const int64_t row = blockIdx.x;
-  const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * args.temperature.read());
   for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
     const int64_t place = row * args.dim + d;
     gradients.query.set(place, scale * (static_cast<const float*>(args.expected_key)[place] -
@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(128)
                                            const StoredValues own, const StoredValues grad_loss,
                                            const StoredResults gradient) {
   const int64_t row = blockIdx.x;
-  const float scale = grad_loss[0] / (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  const float scale = grad_loss[0] / (static_cast<float>(args.rows) * args.temperature.read());
   const bool positive = row < args.rows;
   const float miss = positive ? missing_probability(args, row) : 0.0f;
   for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kMergeThreads)
                                       int64_t maximum_workers) {
   const int64_t row = blockIdx.x, block = row / kTileRows;
   const Partition partition(args.key_rows, column_tiles(args.rows), maximum_workers);
-  const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * args.temperature.read());
   const float inverse_weight_scale = 1.0f / partials.weight_scale;
   const bool positive = row < args.rows;
   const float miss = positive ? missing_probability(args, row) : 0.0f;
@@ -166,7 +166,7 @@ BackwardPlan make_plan(const PairwiseInfonceBackward& args, Workspace& workspace
   stream.rows = {{args.key, args.dtype}, nullptr, nullptr, args.key_rows};
   stream.columns = {query_values(args.query, args.types, args.dtype), nullptr, nullptr, args.rows};
   stream.dim = args.dim;
-  stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
+  stream.temperature = args.temperature;
   stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key);
   stream.partials.padded_dim = padded_dim(args.dim);
   stream.partials.weight_scale = weight_scale_of(args.dtype);

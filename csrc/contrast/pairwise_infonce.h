@@ -22,6 +22,7 @@
 #include <cstdint>
 
 #include "contrast/stored_features.h"
+#include "contrast/temperature.h"
 #include "core/dtype.h"
 #include "core/parallel.h"
 
@@ -34,21 +35,21 @@ namespace motionops {
 
 // "accumulation": float for float32, bfloat16 and float16; double for float64.
 struct PairwiseInfonceForward {
-  Dtype dtype;             // of the products
-  const void* query;       // [N, D]
-  const void* key;         // [M, D]
-  int64_t rows;            // N
-  int64_t key_rows;        // M >= N
-  int64_t dim;             // D
-  double temperature;      // > 0
-  bool tf32;               // CUDA: float32 products may be taken in TF32; the CPU ignores it
-  void* loss;              // [] accumulation
-  int32_t* rank;           // [N]
-  void* positive_logit;    // [N] accumulation, s_ii
-  void* log_sum_exp;       // [N] accumulation, log Z_i
-  void* expected_key;      // [N, D] accumulation, E_i; null where no query gradient is wanted
-  void* expected_query;    // [M, D] accumulation, Q_j; null where no key gradient is wanted; CPU and panels only
-  StoredTypes types = {};  // in memory, where they are others
+  Dtype dtype;              // of the products
+  const void* query;        // [N, D]
+  const void* key;          // [M, D]
+  int64_t rows;             // N
+  int64_t key_rows;         // M >= N
+  int64_t dim;              // D
+  Temperature temperature;  // > 0
+  bool tf32;                // CUDA: float32 products may be taken in TF32; the CPU ignores it
+  void* loss;               // [] accumulation
+  int32_t* rank;            // [N]
+  void* positive_logit;     // [N] accumulation, s_ii
+  void* log_sum_exp;        // [N] accumulation, log Z_i
+  void* expected_key;       // [N, D] accumulation, E_i; null where no query gradient is wanted
+  void* expected_query;     // [M, D] accumulation, Q_j; null where no key gradient is wanted; CPU and panels only
+  StoredTypes types = {};   // in memory, where they are others
 };
 
 struct PairwiseInfonceBackward {
@@ -63,7 +64,7 @@ struct PairwiseInfonceBackward {
   int64_t rows;                // N
   int64_t key_rows;            // M
   int64_t dim;                 // D
-  double temperature;
+  Temperature temperature;
   bool tf32;
   bool in_panels;          // what was saved is that of a forward pass in panels (pairwise_panels.h); CUDA only
   void* grad_query;        // [N, D], or null: not wanted

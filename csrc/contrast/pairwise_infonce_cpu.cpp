@@ -38,7 +38,7 @@ void forward(const PairwiseInfonceForward& args, const Parallel& parallel) {
   problem.own = {args.key, args.dtype, args.rows, nullptr};
   problem.columns = columns;
   problem.dim = args.dim;
-  problem.scale = static_cast<T>(1.0 / args.temperature);
+  problem.scale = static_cast<T>(1.0 / args.temperature.value);
   problem.policy = &policy;
   problem.own_logit = static_cast<T*>(args.positive_logit);
   problem.maximum = maximum.data();
@@ -95,7 +95,7 @@ template <typename T>
 void backward(const PairwiseInfonceBackward& args, const Parallel& parallel) {
   const T factor = args.rows == 0 ? T(0)
                                   : static_cast<T>(stored_scalar<T>(args.grad_loss, args.types.grad_loss) /
-                                                   (static_cast<double>(args.rows) * args.temperature));
+                                                   (static_cast<double>(args.rows) * args.temperature.value));
   if (args.grad_query != nullptr) grad_query<T>(args, factor, parallel);
   if (args.grad_key != nullptr) grad_key<T>(args, factor, parallel);
 }

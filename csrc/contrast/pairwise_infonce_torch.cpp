@@ -18,24 +18,25 @@ bool makes_expected_query(const Tensor& query) {
   return forward_makes_key_gradient(query) || query.size(1) > kWidestStreamed;
 }
 
-void check_features(const char* op, const Tensor& query, const Tensor& key, double temperature) {
+void check_features(const char* op, const Tensor& query, const Tensor& key) {
   check_floating(op, "query", query);
   check_floating(op, "key", key);
   check_shape(op, "query", query, query.dim() == 2 && query.size(1) >= 1, "[N, D >= 1]");
   check_shape(op, "key", key, key.dim() == 2 && key.size(0) >= query.size(0) && key.size(1) == query.size(1),
               "[M >= N=", query.size(0), ", D=", query.size(1), "]");
   check_same_device(op, "key", key, "query", query);
-  check_positive(op, "temperature", temperature);
   check_products(op, "key", query, key.scalar_type());
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(const Tensor& query,  // [N, D]
                                                                             const Tensor& key,    // [M, D]
-                                                                            double temperature, bool query_gradient,
-                                                                            bool key_gradient, bool tf32,
-                                                                            int64_t panel_rows) {
+                                                                            const OptionalTensor& temperature,
+                                                                            double temperature_value,
+                                                                            bool query_gradient, bool key_gradient,
+                                                                            bool tf32, int64_t panel_rows) {
   constexpr const char* kOp = "pairwise_infonce";
-  check_features(kOp, query, key, temperature);
+  check_features(kOp, query, key);
+  const GivenTemperature given(kOp, temperature, temperature_value, query);
   const int64_t rows = query.size(0), dim = query.size(1);
   const Tensor query_values = dense(query), key_values = dense(key);
   const ScalarType kept = accumulation_type(key);
@@ -54,7 +55,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(cons
   args.rows = rows;
   args.key_rows = key.size(0);
   args.dim = dim;
-  args.temperature = temperature;
+  args.temperature = *given;
   args.tf32 = tf32;
   args.loss = loss.mutable_data_ptr();
   args.rank = static_cast<int32_t*>(rank.mutable_data_ptr());
@@ -74,16 +75,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(cons
 }
 
 std::tuple<Tensor, Tensor> pairwise_infonce_backward(
-    const Tensor& grad_loss,       // []
-    const Tensor& query,           // [N, D]
-    const Tensor& key,             // [M, D]
+    const Tensor& grad_loss,  // []
+    const Tensor& query,      // [N, D]
+    const Tensor& key,        // [M, D]
+    const OptionalTensor& temperature,
     const Tensor& positive_logit,  // [N]
     const Tensor& log_sum_exp,     // [N]
     const Tensor& expected_key,    // [N, D], or [0, D] where query_gradient is false
     const Tensor& expected_query,  // [M, D], or [0, D] where the forward pass did not make it
-    double temperature, bool query_gradient, bool key_gradient, bool tf32) {
+    double temperature_value, bool query_gradient, bool key_gradient, bool tf32) {
   constexpr const char* kOp = "pairwise_infonce_backward";
-  check_features(kOp, query, key, temperature);
+  check_features(kOp, query, key);
+  const GivenTemperature given(kOp, temperature, temperature_value, query);
   check_grad_loss(kOp, grad_loss, query);
   const int64_t rows = query.size(0), dim = query.size(1);
   const ScalarType kept = accumulation_type(key);
@@ -112,7 +115,7 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
   args.rows = rows;
   args.key_rows = key.size(0);
   args.dim = dim;
-  args.temperature = temperature;
+  args.temperature = *given;
   args.tf32 = tf32;
   args.in_panels = goes_to_cuda(query) && dim > kWidestStreamed;
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
@@ -126,14 +129,14 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
 }
 
 MOTIONOPS_DEFINE(
-    "pairwise_infonce(Tensor query, Tensor key, float temperature, bool query_gradient, bool key_gradient, bool tf32, "
-    "int panel_rows) -> (Tensor loss, Tensor rank, Tensor positive_logit, Tensor log_sum_exp, Tensor expected_key, "
-    "Tensor expected_query)",
+    "pairwise_infonce(Tensor query, Tensor key, Tensor? temperature, float temperature_value, bool "
+    "query_gradient, bool key_gradient, bool tf32, int panel_rows) -> (Tensor loss, Tensor rank, Tensor "
+    "positive_logit, Tensor log_sum_exp, Tensor expected_key, Tensor expected_query)",
     pairwise_infonce);
 MOTIONOPS_DEFINE(
-    "pairwise_infonce_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor positive_logit, Tensor log_sum_exp, "
-    "Tensor expected_key, Tensor expected_query, float temperature, bool query_gradient, bool key_gradient, bool tf32) "
-    "-> (Tensor grad_query, Tensor grad_key)",
+    "pairwise_infonce_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor? temperature, Tensor "
+    "positive_logit, Tensor log_sum_exp, Tensor expected_key, Tensor expected_query, float temperature_value, "
+    "bool query_gradient, bool key_gradient, bool tf32) -> (Tensor grad_query, Tensor grad_key)",
     pairwise_infonce_backward);
 
 }  // namespace

@@ -35,7 +35,7 @@ class PanelRow {
       : scores_(panel.scores + row * panel.key_rows),
         columns_(panel.key_rows),
         own_(panel.first_row + row),
-        inverse_temperature_(static_cast<float>(1.0 / panel.temperature)),
+        inverse_temperature_(panel.temperature.read_inverse()),
         positive_(scores_[own_]),
         above_(positive_ + fminf(fabsf(positive_), FLT_MAX) * kTie) {}
 

@@ -48,7 +48,7 @@ struct PairwisePanel {
   int64_t first_row;    // the first query of the panel
   int64_t rows;         // of the panel, >= 1
   int64_t key_rows;     // M
-  double temperature;
+  Temperature temperature;
   int32_t* rank;          // [N]; a score counts as above where it is by more than rounding
   float* positive_logit;  // [N], and
   float* log_sum_exp;     // [N]: both less the row's largest logit; their difference is all that is asked for later

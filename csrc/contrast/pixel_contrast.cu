@@ -43,7 +43,7 @@ struct QueryPixels {
   __device__ __forceinline__ int64_t described_columns() const { return 0; }
   __device__ __forceinline__ Row row(int64_t row) const {
     const int64_t frame = row / pairs.area, pixel = row - frame * pairs.area;
-    return {frame * pairs.area, pairs.near + (frame / pairs.frames * pairs.area + pixel) * pairs.words};
+    return {frame * pairs.area, pairs.near + (frame / pairs.frames_of_set * pairs.area + pixel) * pairs.words};
   }
   __device__ __forceinline__ Block block(int64_t first, int64_t last) const {
     return {first / pairs.area * pairs.area, (last / pairs.area + 1) * pairs.area};
@@ -75,7 +75,7 @@ struct KeyPixels {
   using Column = DescribedQuery;
   struct Row {
     int32_t frame_begin;
-    const uint32_t* near;  // the word of this key, of the sample's first query pixel
+    const uint32_t* near;  // the word of this key, of its set's first query pixel
     int32_t bit;
   };
   struct Block {};
@@ -88,7 +88,7 @@ struct KeyPixels {
   __device__ __forceinline__ Row row(int64_t row) const {
     const int64_t frame = row / pairs.area, pixel = row - frame * pairs.area;
     return {static_cast<int32_t>(frame * pairs.area),
-            pairs.near + frame / pairs.frames * pairs.area * pairs.words + pixel / 32,
+            pairs.near + frame / pairs.frames_of_set * pairs.area * pairs.words + pixel / 32,
             static_cast<int32_t>(pixel % 32)};
   }
   __device__ __forceinline__ Block block(int64_t, int64_t) const { return {}; }
@@ -196,7 +196,7 @@ __global__ void __launch_bounds__(kMergeThreads)
   // without a row that counts the gradient is zero even if g is not finite
   const float scale = header->listed == 0 ? 0.0f
                                           : gradients.loss[0] * header->maximum_weight /
-                                                (static_cast<float>(args.temperature) * partials.weight_scale);
+                                                (args.temperature.read() * partials.weight_scale);
   combine_expected<false>(partials, partition.first_slot(block), partition.last_slot(block),
                           static_cast<int>(row % kTileRows), 0.0f, [&](int64_t d, float total) {
                             if (d < args.dim) gradients.key.set(row * args.dim + d, scale * total);
@@ -209,7 +209,7 @@ __global__ void __launch_bounds__(128)
                                          const StoredGradients gradients) {
   const int64_t row = blockIdx.x;
   const float weight = static_cast<const float*>(args.weight)[row];
-  const float scale = gradients.loss[0] * weight / static_cast<float>(args.temperature);
+  const float scale = gradients.loss[0] * weight / args.temperature.read();
   const float* difference = static_cast<const float*>(args.expected_difference) + row * args.dim;
   // a row that does not count has a gradient of zero even if g is not finite
   for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {
@@ -238,7 +238,7 @@ struct ForwardPlan {
 // Lays out the workspace; with a null base only its size is of interest.
 ForwardPlan make_plan(const PixelContrastForward& args, Workspace& workspace) {
   const PixelPairs pairs = take_pixel_pairs(args.pairs, workspace);
-  const int64_t rows = pairs.rows(), columns = rows + args.negative_rows;
+  const int64_t rows = pairs.rows(), key_rows = args.pairs.columns(), columns = key_rows + args.negative_rows;
   const bool expected = args.expected_difference != nullptr;
   ForwardPlan plan;
   Merge& merge = plan.merge;
@@ -263,11 +263,11 @@ ForwardPlan make_plan(const PixelContrastForward& args, Workspace& workspace) {
   Streaming& others = plan.others;
   others.rows = {query_values(args.query, args.types, args.dtype), pairs.list,
                  pairs.header != nullptr ? &pairs.header->listed : nullptr, rows};
-  others.columns = {key_values(args.key, args.types, args.dtype), nullptr, nullptr, rows};
+  others.columns = {key_values(args.key, args.types, args.dtype), nullptr, nullptr, key_rows};
   others.more_columns = {args.negatives, args.dtype};
   others.more_rows = args.negative_rows;
   others.dim = args.dim;
-  others.inverse_temperature = static_cast<float>(1.0 / args.temperature);
+  others.temperature = args.temperature;
   others.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key, args.negatives);
   others.counter = merge.counter;
   others.partials = merge.others;
@@ -290,27 +290,24 @@ struct BackwardPlan {
 BackwardPlan make_plan(const PixelContrastBackward& args, Workspace& workspace) {
   BackwardPlan plan;
   plan.pairs = take_pixel_pairs(args.pairs, workspace);
-  const int64_t rows = plan.pairs.rows();
+  const int64_t rows = plan.pairs.rows(), key_rows = args.pairs.columns();
   plan.queries = workspace.take<DescribedQuery>(rows);
-  plan.workers = streaming_workers(row_blocks(rows) * column_tiles(rows), kLeastTiles, args.dim, args.dtype, true);
-  plan.stream.rows = {key_values(args.key, args.types, args.dtype), nullptr, nullptr, rows};
+  plan.workers = streaming_workers(row_blocks(key_rows) * column_tiles(rows), kLeastTiles, args.dim, args.dtype, true);
+  plan.stream.rows = {key_values(args.key, args.types, args.dtype), nullptr, nullptr, key_rows};
   plan.stream.columns = {query_values(args.query, args.types, args.dtype), plan.pairs.list,
                          plan.pairs.header != nullptr ? &plan.pairs.header->listed : nullptr, rows};
   plan.stream.dim = args.dim;
-  plan.stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
+  plan.stream.temperature = args.temperature;
   plan.stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key);
   plan.stream.partials =
-      take_partials(streaming_slots(rows, plan.workers), args.dim, args.dtype, false, true, workspace);
+      take_partials(streaming_slots(key_rows, plan.workers), args.dim, args.dtype, false, true, workspace);
   return plan;
 }
 
 // Rows and pixels are numbered in 32 bits on the device.
-bool too_large(const PixelContrastPairs& pairs) {
-  return pairs.batch * pairs.frames * pairs.height * pairs.width > INT32_MAX ||
-         pairs.height * pairs.width > INT32_MAX - 31;
-}
+bool too_large(const PixelContrastPairs& pairs) { return pairs.columns() > INT32_MAX || pairs.area() > INT32_MAX - 31; }
 
-bool is_empty(const PixelContrastPairs& pairs) { return pairs.batch * pairs.frames * pairs.height * pairs.width == 0; }
+bool is_empty(const PixelContrastPairs& pairs) { return pairs.rows() == 0; }
 
 }  // namespace
 
@@ -346,10 +343,13 @@ cudaError_t pixel_contrast_forward_cuda(const PixelContrastForward& args, void* 
 }
 
 cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void* workspace, cudaStream_t stream) {
-  if (is_empty(args.pairs)) return cudaSuccess;
-  if (too_large(args.pairs)) return cudaErrorInvalidValue;
-  const int64_t rows = args.pairs.batch * args.pairs.frames * args.pairs.height * args.pairs.width;
+  const int64_t rows = args.pairs.rows(), key_rows = args.pairs.columns();
   const StoredGradients gradients = StoredGradients::of(args);
+  if (is_empty(args.pairs)) {
+    if (args.grad_key == nullptr || key_rows == 0) return cudaSuccess;
+    return cudaMemsetAsync(args.grad_key, 0, key_rows * args.dim * size_of(gradients.key.dtype), stream);
+  }
+  if (too_large(args.pairs)) return cudaErrorInvalidValue;
   if (args.grad_query != nullptr) {
     const cudaError_t error =
         launch(pixel_contrast_query_gradient_kernel, grid_of(rows), dim3(128), 0, stream, args, gradients);
@@ -366,7 +366,7 @@ cudaError_t pixel_contrast_backward_cuda(const PixelContrastBackward& args, void
   error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, KeyPixels{plan.pairs, plan.queries},
                                    plan.workers, stream);
   if (error != cudaSuccess) return error;
-  return launch(pixel_contrast_key_merge_kernel, grid_of(rows), dim3(kMergeThreads), 0, stream, args, gradients,
+  return launch(pixel_contrast_key_merge_kernel, grid_of(key_rows), dim3(kMergeThreads), 0, stream, args, gradients,
                 plan.stream.partials, plan.pairs.header, plan.workers);
 }
 

@@ -45,8 +45,8 @@ struct Pixel {
   double x;
 };
 
-// The foreground of one sample: the same for all its frames.
-struct Sample {
+// The foreground of a set of frames.
+struct FrameSet {
   std::vector<Pixel> queries;  // those with at least one positive
   std::vector<Pixel> keys;
   double diagonal = 0;
@@ -69,36 +69,41 @@ std::vector<Pixel> foreground(const double* extent, const bool* mask, int64_t he
   return pixels;
 }
 
-std::vector<Sample> find_samples(const PixelContrastPairs& pairs, const Parallel& parallel) {
-  const int64_t area = pairs.height * pairs.width;
-  std::vector<Sample> samples(pairs.batch);
-  if (area == 0) return samples;
-  parallel.run(0, pairs.batch, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      Sample& sample = samples[b];
+std::vector<FrameSet> find_sets(const PixelContrastPairs& pairs, const Parallel& parallel) {
+  const int64_t area = pairs.area();
+  if (pairs.frames == 0) return {};
+  const int64_t sets_of_sample = pairs.frames / pairs.frames_of_set();
+  std::vector<FrameSet> sets(pairs.batch * sets_of_sample);
+  if (area == 0) return sets;
+  parallel.run(0, static_cast<int64_t>(sets.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t place = begin; place < end; ++place) {
+      FrameSet& set = sets[place];
+      const int64_t b = place / sets_of_sample;
+      const auto mask_of = [&](const bool* mask, bool of_frames) {
+        return mask == nullptr ? nullptr : mask + (of_frames ? place : b) * area;
+      };
       const double* query_extent = pairs.query_extent + b * 6;
       const double* key_extent = pairs.key_extent + b * 6;
       const double of_query = Placement(query_extent, pairs.height, pairs.width).diagonal();
       const double of_key = Placement(key_extent, pairs.height, pairs.width).diagonal();
       // A NaN in either extent must stay: it is near nothing.
-      sample.diagonal = of_key > of_query || std::isnan(of_key) ? of_key : of_query;
-      sample.radius = pairs.radius;
-      sample.keys =
-          foreground(key_extent, pairs.key_mask ? pairs.key_mask + b * area : nullptr, pairs.height, pairs.width);
-      for (const Pixel& query : foreground(query_extent, pairs.query_mask ? pairs.query_mask + b * area : nullptr,
-                                           pairs.height, pairs.width)) {
-        for (const Pixel& key : sample.keys) {
-          if (sample.near(query, key)) {
-            sample.queries.push_back(query);
+      set.diagonal = of_key > of_query || std::isnan(of_key) ? of_key : of_query;
+      set.radius = pairs.radius;
+      set.keys = foreground(key_extent, mask_of(pairs.key_mask, pairs.key_mask_of_frames), pairs.height, pairs.width);
+      for (const Pixel& query :
+           foreground(query_extent, mask_of(pairs.query_mask, pairs.query_mask_of_frames), pairs.height, pairs.width)) {
+        for (const Pixel& key : set.keys) {
+          if (set.near(query, key)) {
+            set.queries.push_back(query);
             break;
           }
         }
       }
-      // Keys of a sample without positives are read by nobody.
-      if (sample.queries.empty()) sample.keys.clear();
+      // Keys of a set without positives are read by nobody.
+      if (set.queries.empty()) set.keys.clear();
     }
   });
-  return samples;
+  return sets;
 }
 
 std::vector<int64_t> indices(const std::vector<Pixel>& pixels) {
@@ -115,23 +120,23 @@ struct Rows {
   std::vector<double> weight;  // [rows]
 };
 
-Rows number_rows(const PixelContrastPairs& pairs, const std::vector<Sample>& samples) {
-  const int64_t area = pairs.height * pairs.width;
-  double counted_samples = 0;
-  for (const Sample& sample : samples) counted_samples += sample.queries.empty() ? 0 : 1;
-  if (pairs.frames == 0) counted_samples = 0;
+Rows number_rows(const PixelContrastPairs& pairs, const std::vector<FrameSet>& sets) {
   Rows rows;
   rows.begin.push_back(0);
-  for (int64_t b = 0; b < pairs.batch; ++b) {
-    const double count = static_cast<double>(samples[b].queries.size()) * static_cast<double>(pairs.frames);
-    for (int64_t t = 0; t < pairs.frames; ++t) {
-      for (const Pixel& query : samples[b].queries) {
-        rows.index.push_back((b * pairs.frames + t) * area + query.index);
-        rows.weight.push_back(1 / (counted_samples * count));
+  double counted_samples = 0;
+  for (int64_t b = 0, frame = 0; b < pairs.batch; ++b) {
+    const size_t first = rows.index.size();
+    for (int64_t t = 0; t < pairs.frames; ++t, ++frame) {
+      for (const Pixel& query : sets[frame / pairs.frames_of_set()].queries) {
+        rows.index.push_back(frame * pairs.area() + query.index);
       }
       rows.begin.push_back(static_cast<int64_t>(rows.index.size()));
     }
+    const size_t count = rows.index.size() - first;
+    rows.weight.resize(rows.index.size(), 1 / static_cast<double>(count));
+    counted_samples += count > 0 ? 1 : 0;
   }
+  for (double& weight : rows.weight) weight /= counted_samples;
   return rows;
 }
 
@@ -139,16 +144,16 @@ Rows number_rows(const PixelContrastPairs& pairs, const std::vector<Sample>& sam
 template <typename T, bool kTransposed>
 class NearPixels final : public ColumnPolicy<T> {
  public:
-  explicit NearPixels(const Sample& sample) : sample_(sample) {}
+  explicit NearPixels(const FrameSet& set) : set_(set) {}
 
   void exclude(const LogitTile<T>& tile) const override {
     for (int64_t j = 0; j < tile.columns; ++j) {
       for (int64_t r = 0; r < tile.rows; ++r) {
         const int64_t row = tile.row_begin + r;
         const int64_t column = tile.column_begin + j;
-        const Pixel& query = sample_.queries[kTransposed ? column : row];
-        const Pixel& key = sample_.keys[kTransposed ? row : column];
-        if (!sample_.near(query, key)) {
+        const Pixel& query = set_.queries[kTransposed ? column : row];
+        const Pixel& key = set_.keys[kTransposed ? row : column];
+        if (!set_.near(query, key)) {
           tile.logits[j * tile.stride + r] = -std::numeric_limits<T>::infinity();
         }
       }
@@ -156,7 +161,7 @@ class NearPixels final : public ColumnPolicy<T> {
   }
 
  private:
-  const Sample& sample_;
+  const FrameSet& set_;
 };
 
 int64_t element_size(Dtype dtype) {
@@ -194,8 +199,7 @@ struct Statistics {
 template <typename T>
 void forward(const PixelContrastForward& args, const Parallel& parallel) {
   const PixelContrastPairs& pairs = args.pairs;
-  const int64_t area = pairs.height * pairs.width;
-  const int64_t pixels = pairs.batch * pairs.frames * area;
+  const int64_t area = pairs.area(), pixels = pairs.rows(), key_pixels = pairs.columns();
   T* log_sum_exp = static_cast<T*>(args.log_sum_exp);
   T* log_sum_exp_positives = static_cast<T*>(args.log_sum_exp_positives);
   T* weight = static_cast<T*>(args.weight);
@@ -205,34 +209,34 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
   std::fill_n(weight, pixels, T(0));
   if (difference != nullptr) std::fill_n(difference, pixels * args.dim, T(0));
 
-  const std::vector<Sample> samples = find_samples(pairs, parallel);
-  const Rows rows = number_rows(pairs, samples);
+  const std::vector<FrameSet> sets = find_sets(pairs, parallel);
+  const Rows rows = number_rows(pairs, sets);
   const int64_t count = static_cast<int64_t>(rows.index.size());
   const int64_t features = difference == nullptr ? 0 : count * args.dim;
   Statistics<T> all(count, features);
   Statistics<T> positives(count, features);
 
   const ProductFeatures<T> query(args.query, args.types.query, pixels * args.dim, args.dtype, parallel);
-  const ProductFeatures<T> key(args.key, args.types.key, pixels * args.dim, args.dtype, parallel);
-  const std::array<FeatureRows, 2> columns = {key.rows(pixels),
+  const ProductFeatures<T> key(args.key, args.types.key, key_pixels * args.dim, args.dtype, parallel);
+  const std::array<FeatureRows, 2> columns = {key.rows(key_pixels),
                                               FeatureRows{args.negatives, args.dtype, args.negative_rows, nullptr}};
   StreamingSoftmax<T> problem;
   problem.rows = query.rows(count, rows.index.data());
   problem.columns = columns;
   problem.dim = args.dim;
-  problem.scale = static_cast<T>(1.0 / args.temperature);
+  problem.scale = static_cast<T>(1.0 / args.temperature.value);
   all.collect(problem, 0);
   streaming_softmax(problem, parallel);
 
   parallel.run(0, pairs.batch * pairs.frames, 1, [&](int64_t begin, int64_t end) {
     for (int64_t frame = begin; frame < end; ++frame) {
-      const Sample& sample = samples[frame / pairs.frames];
+      const FrameSet& set = sets[frame / pairs.frames_of_set()];
       const int64_t first = rows.begin[frame];
-      const std::vector<int64_t> keys = indices(sample.keys);
+      const std::vector<int64_t> keys = indices(set.keys);
       const std::array<FeatureRows, 1> own = {
           FeatureRows{frame_features(key.data(), key.dtype(), frame * area * args.dim), key.dtype(),
                       static_cast<int64_t>(keys.size()), keys.data()}};
-      const NearPixels<T, false> policy(sample);
+      const NearPixels<T, false> policy(set);
       StreamingSoftmax<T> part = problem;
       part.rows = query.rows(rows.begin[frame + 1] - first, rows.index.data() + first);
       part.columns = own;
@@ -261,7 +265,7 @@ void forward(const PixelContrastForward& args, const Parallel& parallel) {
 template <typename T>
 void grad_query(const PixelContrastBackward& args, T scale, const Parallel& parallel) {
   const PixelContrastPairs& pairs = args.pairs;
-  const int64_t pixels = pairs.batch * pairs.frames * pairs.height * pairs.width;
+  const int64_t pixels = pairs.rows();
   const T* weight = static_cast<const T*>(args.weight);
   const T* difference = static_cast<const T*>(args.expected_difference);
   StoredGradient<T> stored(args.grad_query, args.types.grad_query, pixels * args.dim);
@@ -281,14 +285,13 @@ void grad_query(const PixelContrastBackward& args, T scale, const Parallel& para
 template <typename T>
 void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& parallel) {
   const PixelContrastPairs& pairs = args.pairs;
-  const int64_t area = pairs.height * pairs.width;
-  const int64_t pixels = pairs.batch * pairs.frames * area;
-  StoredGradient<T> stored(args.grad_key, args.types.grad_key, pixels * args.dim);
+  const int64_t area = pairs.area(), pixels = pairs.rows(), key_pixels = pairs.columns();
+  StoredGradient<T> stored(args.grad_key, args.types.grad_key, key_pixels * args.dim);
   T* gradient = stored.sums();
-  std::fill_n(gradient, pixels * args.dim, T(0));
+  std::fill_n(gradient, key_pixels * args.dim, T(0));
 
-  const std::vector<Sample> samples = find_samples(pairs, parallel);
-  const Rows rows = number_rows(pairs, samples);
+  const std::vector<FrameSet> sets = find_sets(pairs, parallel);
+  const Rows rows = number_rows(pairs, sets);
   const int64_t count = static_cast<int64_t>(rows.index.size());
   std::vector<T> all(count);
   std::vector<T> positives(count);
@@ -301,11 +304,11 @@ void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& pa
 
   StreamingGradient<T> problem;
   const ProductFeatures<T> query(args.query, args.types.query, pixels * args.dim, args.dtype, parallel);
-  const ProductFeatures<T> key(args.key, args.types.key, pixels * args.dim, args.dtype, parallel);
-  problem.rows = key.rows(pixels);
+  const ProductFeatures<T> key(args.key, args.types.key, key_pixels * args.dim, args.dtype, parallel);
+  problem.rows = key.rows(key_pixels);
   problem.columns = query.rows(count, rows.index.data());
   problem.dim = args.dim;
-  problem.scale = static_cast<T>(1.0 / args.temperature);
+  problem.scale = static_cast<T>(1.0 / args.temperature.value);
   problem.log_sum_exp = all.data();
   problem.weight = weight.data();
   problem.gradient = gradient;
@@ -313,11 +316,11 @@ void grad_key(const PixelContrastBackward& args, T grad_loss, const Parallel& pa
 
   parallel.run(0, pairs.batch * pairs.frames, 1, [&](int64_t begin, int64_t end) {
     for (int64_t frame = begin; frame < end; ++frame) {
-      const Sample& sample = samples[frame / pairs.frames];
+      const FrameSet& set = sets[frame / pairs.frames_of_set()];
       const int64_t first = rows.begin[frame];
       const int64_t offset = frame * area * args.dim;
-      const std::vector<int64_t> keys = indices(sample.keys);
-      const NearPixels<T, true> policy(sample);
+      const std::vector<int64_t> keys = indices(set.keys);
+      const NearPixels<T, true> policy(set);
       StreamingGradient<T> part = problem;
       part.rows = {frame_features(key.data(), key.dtype(), offset), key.dtype(), static_cast<int64_t>(keys.size()),
                    keys.data()};
@@ -337,7 +340,7 @@ template <typename T>
 void backward(const PixelContrastBackward& args, const Parallel& parallel) {
   const T grad_loss = stored_scalar<T>(args.grad_loss, args.types.grad_loss);
   if (args.grad_query != nullptr) {
-    grad_query<T>(args, static_cast<T>(grad_loss / args.temperature), parallel);
+    grad_query<T>(args, static_cast<T>(grad_loss / args.temperature.value), parallel);
   }
   if (args.grad_key != nullptr) grad_key<T>(args, grad_loss, parallel);
 }

@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(128)
     queue_infonce_backward_kernel(const __grid_constant__ QueueInfonceBackward args, const StoredValues query,
                                   const StoredValues key, const StoredGradients gradients) {
   const int64_t row = blockIdx.x;
-  const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * static_cast<float>(args.temperature));
+  const float scale = gradients.loss[0] / (static_cast<float>(args.rows) * args.temperature.read());
   const float share = scale * expm1f(static_cast<const float*>(args.positive_logit)[row] -
                                      static_cast<const float*>(args.log_sum_exp)[row]);
   for (int64_t d = threadIdx.x; d < args.dim; d += blockDim.x) {

@@ -22,6 +22,7 @@
 #include <cstdint>
 
 #include "contrast/stored_features.h"
+#include "contrast/temperature.h"
 #include "core/dtype.h"
 #include "core/parallel.h"
 
@@ -45,7 +46,7 @@ struct QueueInfonceForward {
   int64_t dim;               // D
   int64_t queue_rows;        // K
   int64_t extra_rows;        // E
-  double temperature;        // > 0
+  Temperature temperature;   // > 0
   bool tf32;                 // CUDA: float32 products may be taken in TF32; the CPU ignores it
   void* loss;                // [] accumulation
   int32_t* rank;             // [B]
@@ -65,7 +66,7 @@ struct QueueInfonceBackward {
   const void* expected_key;    // [B, D] accumulation; may be null where grad_query is
   int64_t rows;                // B
   int64_t dim;                 // D
-  double temperature;
+  Temperature temperature;
   void* grad_query;        // [B, D], or null: not wanted
   void* grad_key;          // [B, D], or null: not wanted
   StoredTypes types = {};  // in memory, where they are others

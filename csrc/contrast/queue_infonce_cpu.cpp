@@ -61,7 +61,7 @@ void forward(const QueueInfonceForward& args, const Parallel& parallel) {
   problem.own = key.rows(args.rows);
   problem.columns = columns;
   problem.dim = args.dim;
-  problem.scale = static_cast<T>(1.0 / args.temperature);
+  problem.scale = static_cast<T>(1.0 / args.temperature.value);
   problem.own_logit = static_cast<T*>(args.positive_logit);
   problem.maximum = maximum.data();
   problem.log_sum = log_sum.data();
@@ -91,7 +91,7 @@ void backward(const QueueInfonceBackward& args, const Parallel& parallel) {
   StoredGradient<T> grad_query(args.grad_query, args.types.grad_query, values);
   StoredGradient<T> grad_key(args.grad_key, args.types.grad_key, values);
   const T factor = static_cast<T>(stored_scalar<T>(args.grad_loss, args.types.grad_loss) /
-                                  (static_cast<double>(args.rows) * args.temperature));
+                                  (static_cast<double>(args.rows) * args.temperature.value));
   parallel.run(0, args.rows, 64, [&](int64_t begin, int64_t end) {
     std::vector<T> widened(args.dim);
     for (int64_t row = begin; row < end; ++row) {

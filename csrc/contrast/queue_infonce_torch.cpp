@@ -40,19 +40,21 @@ void check_ids(const char* op, const Tensor& query, const Tensor& queue, const O
   check_same_device(op, "queue_ids", *queue_ids, "query", query);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query,              // [B, D]
-                                                                 const Tensor& key,                // [B, D]
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query,  // [B, D]
+                                                                 const Tensor& key,    // [B, D]
+                                                                 const OptionalTensor& temperature,
                                                                  const Tensor& queue,              // [K, D]
                                                                  const OptionalTensor& extra,      // [E, D]
                                                                  const OptionalTensor& query_ids,  // [B]
                                                                  const OptionalTensor& queue_ids,  // [K]
-                                                                 double temperature, bool query_gradient, bool tf32) {
+                                                                 double temperature_value, bool query_gradient,
+                                                                 bool tf32) {
   constexpr const char* kOp = "queue_infonce";
   check_query_and_key(kOp, query, key);
   check_negatives(kOp, "queue", queue, "K", query);
   if (extra.has_value()) check_negatives(kOp, "extra_negatives", *extra, "E", query);
   check_ids(kOp, query, queue, query_ids, queue_ids);
-  check_positive(kOp, "temperature", temperature);
+  const GivenTemperature given(kOp, temperature, temperature_value, query);
   const ScalarType products = queue.scalar_type();
   check_products(kOp, "queue", query, products);
 
@@ -81,7 +83,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& q
   args.dim = dim;
   args.queue_rows = queue.size(0);
   args.extra_rows = extra.has_value() ? extra->size(0) : 0;
-  args.temperature = temperature;
+  args.temperature = *given;
   args.tf32 = tf32;
   args.loss = loss.mutable_data_ptr();
   args.rank = static_cast<int32_t*>(rank.mutable_data_ptr());
@@ -99,19 +101,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& q
 }
 
 std::tuple<Tensor, Tensor> queue_infonce_backward(
-    const Tensor& grad_loss,       // []
-    const Tensor& query,           // [B, D]
-    const Tensor& key,             // [B, D]
+    const Tensor& grad_loss,  // []
+    const Tensor& query,      // [B, D]
+    const Tensor& key,        // [B, D]
+    const OptionalTensor& temperature,
     const Tensor& positive_logit,  // [B]
     const Tensor& log_sum_exp,     // [B]
     const Tensor& expected_key,    // [B, D], or [0, D] where query_gradient is false
-    double temperature, ScalarType products, bool query_gradient, bool key_gradient) {
+    double temperature_value, ScalarType products, bool query_gradient, bool key_gradient) {
   constexpr const char* kOp = "queue_infonce_backward";
   check_query_and_key(kOp, query, key);
   check_grad_loss(kOp, grad_loss, query);
   check_floating(kOp, "products", products);
   check_products(kOp, "products", query, products);
-  check_positive(kOp, "temperature", temperature);
+  const GivenTemperature given(kOp, temperature, temperature_value, query);
   const int64_t rows = query.size(0), dim = query.size(1);
   const ScalarType kept = accumulation_type(products);
   check_saved(kOp, "positive_logit", positive_logit, Shape{rows}, kept, query);
@@ -133,7 +136,7 @@ std::tuple<Tensor, Tensor> queue_infonce_backward(
   args.expected_key = statistics[2].const_data_ptr();
   args.rows = rows;
   args.dim = dim;
-  args.temperature = temperature;
+  args.temperature = *given;
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
   args.types = stored_types(query, key, grad_loss);
@@ -143,14 +146,14 @@ std::tuple<Tensor, Tensor> queue_infonce_backward(
 }
 
 MOTIONOPS_DEFINE(
-    "queue_infonce(Tensor query, Tensor key, Tensor queue, Tensor? extra_negatives, Tensor? query_ids, "
-    "Tensor? queue_ids, float temperature, bool query_gradient, bool tf32) -> "
-    "(Tensor loss, Tensor rank, Tensor positive_logit, Tensor log_sum_exp, Tensor expected_key)",
+    "queue_infonce(Tensor query, Tensor key, Tensor? temperature, Tensor queue, Tensor? extra_negatives, Tensor? "
+    "query_ids, Tensor? queue_ids, float temperature_value, bool query_gradient, bool tf32) -> (Tensor loss, "
+    "Tensor rank, Tensor positive_logit, Tensor log_sum_exp, Tensor expected_key)",
     queue_infonce);
 MOTIONOPS_DEFINE(
-    "queue_infonce_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor positive_logit, Tensor log_sum_exp, "
-    "Tensor expected_key, float temperature, ScalarType products, bool query_gradient, bool key_gradient) -> "
-    "(Tensor grad_query, Tensor grad_key)",
+    "queue_infonce_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor? temperature, Tensor "
+    "positive_logit, Tensor log_sum_exp, Tensor expected_key, float temperature_value, ScalarType products, bool "
+    "query_gradient, bool key_gradient) -> (Tensor grad_query, Tensor grad_key)",
     queue_infonce_backward);
 
 }  // namespace

@@ -110,7 +110,7 @@ struct Merge {
   StoredValues query;
   const void* key;
   const float* tables;
-  float inverse_temperature;
+  Temperature temperature;
   int32_t* counter;
   float* row_loss;  // [R]
   float* loss;
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kMergeThreads) region_contrast_merge_kernel(co
       float logit = 0.0f;
       for (int64_t d = lane; d < merge.dim; d += 32)
         logit = fmaf(query.in_products<Element>(d), device_widen(key[d]), logit);
-      logit = warp_sum(logit) * merge.inverse_temperature;
+      logit = warp_sum(logit) * merge.temperature.read_inverse();
       if (lane == 0) {
         coefficient[cell] = weight * exp_approximate(logit - log_sum_exp) - share;
         if (share != 0.0f) lost += share * (log_sum_exp - logit);
@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(256)
 }
 
 __device__ __forceinline__ float gradient_scale(const RegionContrastBackward& args, const StoredGradients& gradients) {
-  return gradients.loss[0] / (static_cast<float>(args.pairs.rows()) * static_cast<float>(args.temperature));
+  return gradients.loss[0] / (static_cast<float>(args.pairs.rows()) * args.temperature.read());
 }
 
 __global__ void __launch_bounds__(128)
@@ -262,7 +262,7 @@ Plan make_plan(const Args& args, bool transposed, Workspace& workspace) {
   stream.rows = {transposed ? key : query, nullptr, nullptr, rows};
   stream.columns = {transposed ? query : key, nullptr, nullptr, columns};
   stream.dim = args.dim;
-  stream.inverse_temperature = static_cast<float>(1.0 / args.temperature);
+  stream.temperature = args.temperature;
   stream.vectors = vectors_possible(args.dtype, args.dim, args.query, args.key);
   stream.partials.padded_dim = padded_dim(args.dim);
   stream.partials.weight_scale = weight_scale_of(args.dtype);
@@ -317,7 +317,7 @@ cudaError_t region_contrast_forward_cuda(const RegionContrastForward& args, void
                     plan.stream.rows.values,
                     args.key,
                     plan.tables,
-                    plan.stream.inverse_temperature,
+                    args.temperature,
                     plan.stream.counter,
                     plan.row_loss,
                     static_cast<float*>(args.loss),

@@ -13,8 +13,9 @@
 // S is a product of three overlaps, one per axis: a table for each (b, v) of t t' + h h' + w w' numbers stands for it.
 // Logits and S are linear in the keys, so targets enter outside of the main loop, within a video only.
 //
-// Shapes: query [B, V, t, h, w, D]; key [B, t', h', w', D]; extents [B, V, 3, 2] and [B, 3, 2]; contiguous, features
-//   rounded to `dtype` as they are read. B and V may be 0.
+// Shapes: query [B, V, t, h, w, D]; key [M, t', h', w', D], M >= B; extents [B, V, 3, 2] and [M, 3, 2]; contiguous,
+//   features rounded to `dtype` as they are read. Key b < B is of the queries' video b, further ones are of others. B and V
+//   may be 0.
 // Numerics: products of `dtype` values, accumulated in float32 (float64 for float64: "the accumulation type").
 // Cost: with R rows and N columns 2 R N D operations for the loss, as many again for D, and as many for Q; a transposed pass
 //   takes 4 R N D.
@@ -24,6 +25,7 @@
 #include <cstdint>
 
 #include "contrast/stored_features.h"
+#include "contrast/temperature.h"
 #include "core/dtype.h"
 #include "core/parallel.h"
 #include "geometry/extent.h"
@@ -37,15 +39,16 @@ namespace motionops {
 
 struct RegionPairs {
   const double* query_extent;  // [B, V, 3, 2]
-  const double* key_extent;    // [B, 3, 2]
+  const double* key_extent;    // [M, 3, 2]
   int64_t batch;               // B
+  int64_t key_batch;           // M
   int64_t views;               // V
   Grid query_grid;             // t, h, w
   Grid key_grid;               // t', h', w'
 
   MOTIONOPS_EXTENT_FUNCTION int64_t rows_of_video() const { return views * query_grid.count(); }
   MOTIONOPS_EXTENT_FUNCTION int64_t rows() const { return batch * rows_of_video(); }
-  MOTIONOPS_EXTENT_FUNCTION int64_t columns() const { return batch * key_grid.count(); }
+  MOTIONOPS_EXTENT_FUNCTION int64_t columns() const { return key_batch * key_grid.count(); }
   // Where the overlaps of an axis begin in the table of one view, [cells of the query][cells of the key].
   MOTIONOPS_EXTENT_FUNCTION int64_t table_begin(int axis) const {
     int64_t begin = 0;
@@ -71,10 +74,10 @@ struct RegionPairs {
 struct RegionContrastForward {
   Dtype dtype;        // of the products
   const void* query;  // [B, V, t, h, w, D]
-  const void* key;    // [B, t', h', w', D]
+  const void* key;    // [M, t', h', w', D]
   RegionPairs pairs;
   int64_t dim;                // D
-  double temperature;         // > 0
+  Temperature temperature;    // > 0
   bool tf32;                  // CUDA: float32 products may be taken in TF32; the CPU ignores it
   void* loss;                 // [] accumulation
   void* log_sum_exp;          // [R] accumulation
@@ -90,7 +93,7 @@ struct RegionContrastBackward {
   const void* key;    // [N, D]
   RegionPairs pairs;
   int64_t dim;
-  double temperature;
+  Temperature temperature;
   bool tf32;
   const void* grad_loss;            // []
   const void* log_sum_exp;          // [R] accumulation

@@ -58,7 +58,7 @@ void forward(const RegionContrastForward& args, const Parallel& parallel) {
   problem.rows = queries.rows(rows);
   problem.columns = columns;
   problem.dim = dim;
-  problem.scale = static_cast<T>(1.0 / args.temperature);
+  problem.scale = static_cast<T>(1.0 / args.temperature.value);
   problem.maximum = maximum.data();
   problem.log_sum = log_sum.data();
   problem.expected = difference;
@@ -95,7 +95,7 @@ void forward(const RegionContrastForward& args, const Parallel& parallel) {
       }
       static_cast<T*>(args.log_sum_exp)[row] = maximum[row] + log_sum[row];
       row_loss[row] = weight[row] * (static_cast<double>(maximum[row]) + static_cast<double>(log_sum[row])) -
-                      logit / args.temperature;
+                      logit / args.temperature.value;
     }
   });
   double total = 0;
@@ -111,7 +111,7 @@ void backward(const RegionContrastBackward& args, const Parallel& parallel) {
   const double share_of_row = rows == 0 ? 0.0
                                         : static_cast<double>(stored_scalar<T>(args.grad_loss, args.types.grad_loss)) /
                                               static_cast<double>(rows);
-  const T factor = static_cast<T>(share_of_row / args.temperature);
+  const T factor = static_cast<T>(share_of_row / args.temperature.value);
   if (args.grad_query != nullptr) {
     const T* difference = static_cast<const T*>(args.expected_difference);
     StoredGradient<T> of_query(args.grad_query, args.types.grad_query, rows * dim);

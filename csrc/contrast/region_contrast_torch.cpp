@@ -26,12 +26,13 @@ struct Pairs {
         "[B, V, t >= 1, h >= 1, w >= 1, D >= 1]");
     const int64_t batch = query.size(0), views = query.size(1), dim = query.size(5);
     check_shape(op, "key", key,
-                key.dim() == 5 && key.size(0) == batch && key.size(1) >= 1 && key.size(2) >= 1 && key.size(3) >= 1 &&
+                key.dim() == 5 && key.size(0) >= batch && key.size(1) >= 1 && key.size(2) >= 1 && key.size(3) >= 1 &&
                     key.size(4) == dim,
-                "[B=", batch, ", t' >= 1, h' >= 1, w' >= 1, D=", dim, "]");
+                "[M >= B=", batch, ", t' >= 1, h' >= 1, w' >= 1, D=", dim, "]");
     check_shape(op, "query_extent", query_view, same_sizes(query_view, Shape{batch, views, 3, 2}), "[B=", batch,
                 ", V=", views, ", 3, 2]");
-    check_shape(op, "key_extent", key_view, same_sizes(key_view, Shape{batch, 3, 2}), "[B=", batch, ", 3, 2]");
+    check_shape(op, "key_extent", key_view, same_sizes(key_view, Shape{key.size(0), 3, 2}), "[M=", key.size(0),
+                ", 3, 2]");
     check_same_device(op, "key", key, "query", query);
     check_same_device(op, "query_extent", query_view, "query", query);
     check_same_device(op, "key_extent", key_view, "query", query);
@@ -42,6 +43,7 @@ struct Pairs {
     args = {data_of<double>(query_extent),
             data_of<double>(key_extent),
             batch,
+            key.size(0),
             views,
             {{query.size(2), query.size(3), query.size(4)}},
             {{key.size(1), key.size(2), key.size(3)}}};
@@ -57,15 +59,16 @@ Shape sizes_if(bool wanted, const Tensor& tensor) {
   return wanted ? Shape(tensor.sizes().begin(), tensor.sizes().end()) : Shape{0};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor& query,         // [B, V, t, h, w, D]
-                                                                   const Tensor& key,           // [B, t', h', w', D]
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor& query,  // [B, V, t, h, w, D]
+                                                                   const Tensor& key,    // [M, t', h', w', D]
+                                                                   const OptionalTensor& temperature,
                                                                    const Tensor& query_extent,  // [B, V, 3, 2]
-                                                                   const Tensor& key_extent,    // [B, 3, 2]
-                                                                   double temperature, bool query_gradient,
+                                                                   const Tensor& key_extent,    // [M, 3, 2]
+                                                                   double temperature_value, bool query_gradient,
                                                                    bool key_gradient, bool tf32) {
   constexpr const char* kOp = "region_contrast";
   const Pairs pairs(kOp, query, key, query_extent, key_extent);
-  check_positive(kOp, "temperature", temperature);
+  const GivenTemperature given(kOp, temperature, temperature_value, query);
   check_products(kOp, "key", query, key.scalar_type());
   const Tensor query_values = dense(query), key_values = dense(key);
   const ScalarType kept = accumulation_type(key);
@@ -82,7 +85,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor&
   args.key = key_values.const_data_ptr();
   args.pairs = pairs.args;
   args.dim = query.size(5);
-  args.temperature = temperature;
+  args.temperature = *given;
   args.tf32 = tf32;
   args.loss = loss.mutable_data_ptr();
   args.log_sum_exp = log_sum_exp.mutable_data_ptr();
@@ -98,20 +101,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> region_contrast(const Tensor&
 }
 
 std::tuple<Tensor, Tensor> region_contrast_backward(
-    const Tensor& grad_loss,       // []
-    const Tensor& query,           // [B, V, t, h, w, D]
-    const Tensor& key,             // [B, t', h', w', D]
+    const Tensor& grad_loss,  // []
+    const Tensor& query,      // [B, V, t, h, w, D]
+    const Tensor& key,        // [M, t', h', w', D]
+    const OptionalTensor& temperature,
     const Tensor& query_extent,    // [B, V, 3, 2]
-    const Tensor& key_extent,      // [B, 3, 2]
+    const Tensor& key_extent,      // [M, 3, 2]
     const Tensor& log_sum_exp,     // [B, V, t, h, w]
     const Tensor& weight,          // [B, V, t, h, w]
     const Tensor& difference,      // as query, or [0] where query_gradient is false
     const Tensor& expected_query,  // as key, or [0] where the forward pass did not make it
-    double temperature, bool query_gradient, bool key_gradient, bool tf32) {
+    double temperature_value, bool query_gradient, bool key_gradient, bool tf32) {
   constexpr const char* kOp = "region_contrast_backward";
   const Pairs pairs(kOp, query, key, query_extent, key_extent);
   check_grad_loss(kOp, grad_loss, query);
-  check_positive(kOp, "temperature", temperature);
+  const GivenTemperature given(kOp, temperature, temperature_value, query);
   check_products(kOp, "key", query, key.scalar_type());
   const ScalarType kept = accumulation_type(key);
   check_saved(kOp, "log_sum_exp", log_sum_exp, rows_of(query), kept, query);
@@ -132,7 +136,7 @@ std::tuple<Tensor, Tensor> region_contrast_backward(
   args.key = key_values.const_data_ptr();
   args.pairs = pairs.args;
   args.dim = query.size(5);
-  args.temperature = temperature;
+  args.temperature = *given;
   args.tf32 = tf32;
   args.grad_loss = grad_loss.const_data_ptr();
   args.log_sum_exp = statistics[0].const_data_ptr();
@@ -150,14 +154,15 @@ std::tuple<Tensor, Tensor> region_contrast_backward(
 }
 
 MOTIONOPS_DEFINE(
-    "region_contrast(Tensor query, Tensor key, Tensor query_extent, Tensor key_extent, float temperature, "
-    "bool query_gradient, bool key_gradient, bool tf32) -> (Tensor loss, Tensor log_sum_exp, Tensor weight, "
-    "Tensor expected_difference, Tensor expected_query)",
+    "region_contrast(Tensor query, Tensor key, Tensor? temperature, Tensor query_extent, Tensor key_extent, float "
+    "temperature_value, bool query_gradient, bool key_gradient, bool tf32) -> (Tensor loss, Tensor log_sum_exp, "
+    "Tensor weight, Tensor expected_difference, Tensor expected_query)",
     region_contrast);
 MOTIONOPS_DEFINE(
-    "region_contrast_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor query_extent, Tensor key_extent, "
-    "Tensor log_sum_exp, Tensor weight, Tensor expected_difference, Tensor expected_query, float temperature, "
-    "bool query_gradient, bool key_gradient, bool tf32) -> (Tensor grad_query, Tensor grad_key)",
+    "region_contrast_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor? temperature, Tensor "
+    "query_extent, Tensor key_extent, Tensor log_sum_exp, Tensor weight, Tensor expected_difference, Tensor "
+    "expected_query, float temperature_value, bool query_gradient, bool key_gradient, bool tf32) -> (Tensor "
+    "grad_query, Tensor grad_key)",
     region_contrast_backward);
 
 }  // namespace

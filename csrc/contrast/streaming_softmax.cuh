@@ -47,6 +47,7 @@
 #include <type_traits>
 
 #include "contrast/streaming_partials.cuh"
+#include "contrast/temperature.h"
 #include "core/cp_async.h"
 #include "core/dtype.h"
 #include "core/launch.h"
@@ -62,7 +63,7 @@ struct Streaming {
   int64_t more_rows;
   StoredValues own_keys;  // [rows, D], where the policy has own keys
   int64_t dim;            // D
-  float inverse_temperature;
+  Temperature temperature;
   bool vectors;      // every row starts on 16 bytes
   int stages;        // buffers for columns
   int32_t* counter;  // set to zero for the merge kernel's last_block, or null
@@ -371,6 +372,7 @@ class RowBlock {
   __device__ __forceinline__ void to_weights(Scores& scores, int64_t first_column, int64_t end, const Column* info) {
     const int t = threadIdx.x % 4;
     const bool described = policy_.columns() != nullptr;
+    const float inverse_temperature = stream_.temperature.read_inverse();
     if constexpr (!Policy::kSoftmax) {
 #pragma unroll
       for (int j = 0; j < kScoreTiles; ++j) {
@@ -378,7 +380,7 @@ class RowBlock {
         for (int i = 0; i < 4; ++i) {
           const int offset = 8 * j + 2 * t + i % 2;
           const bool counts = first_column + offset < end;
-          const float logit = scores[j][i] * stream_.inverse_temperature;
+          const float logit = scores[j][i] * inverse_temperature;
           scores[j][i] = counts ? policy_.coefficient(rows_[i / 2], first_column + offset, info[offset], logit) *
                                       Arithmetic::kWeightScale
                                 : 0.0f;
@@ -410,7 +412,7 @@ class RowBlock {
           for (int side = 0; side < 2; ++side) {
             float& score = scores[j][side + 2 * half];
             if constexpr (Policy::kOwnKey) rank_[half] += score > positive_[half];
-            score *= stream_.inverse_temperature;
+            score *= inverse_temperature;
             maximum = fmaxf(maximum, score);  // a NaN shows in the sum
           }
         }

@@ -12,6 +12,8 @@ from motionops.arrays import as_tensor
 from motionops.ranks import host_numbers, world
 from motionops.scalars import check_scalars
 
+FEATURES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
 
 class FeatureQueue(nn.Module):
     """A ring of the latest features of all ranks (He et al. 2020, MoCo, section 3.2), the same on every rank.
@@ -23,7 +25,7 @@ class FeatureQueue(nn.Module):
     Args:
         size: rows that are kept, at least 1.
         dim: size of a feature, at least 1.
-        dtype: type of ``features``, a floating type.
+        dtype: type of ``features``: float32, bfloat16, float16 or float64.
 
     Attributes:
         features: ``[size, dim]``.
@@ -43,8 +45,8 @@ class FeatureQueue(nn.Module):
             raise ValueError(f"FeatureQueue: size must be at least 1, got {size}")
         if dim < 1:
             raise ValueError(f"FeatureQueue: dim must be at least 1, got {dim}")
-        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise TypeError(f"FeatureQueue: dtype must be a floating type, got {dtype}")
+        if dtype not in FEATURES:
+            raise TypeError(f"FeatureQueue: dtype must be float32, float64, bfloat16 or float16, got {dtype}")
         self.register_buffer("features", torch.empty(size, dim, dtype=dtype))
         self.register_buffer("ids", torch.empty(size, dtype=torch.int64))
         self.register_buffer("position", torch.empty((), dtype=torch.int64))

@@ -7,18 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from motionops.arrays import as_tensor
-from motionops.contrast.feature_gradients import feature_gradients, keep
+from motionops.contrast.feature_gradients import DIFFERENTIABLE, accumulation_dtype, feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
-from motionops.contrast.queue_infonce import InfoNCE, accumulation_dtype
+from motionops.contrast.queue_infonce import InfoNCE
+from motionops.contrast.temperature import as_temperature
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE, runs_on_cpu
-from motionops.scalars import check_scalars
 
 WIDEST_STREAMED = 128  # wider features are multiplied in panels on a GPU (csrc/contrast/pairwise_panels.h)
 
 
-def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoNCE:
+def pairwise_infonce(query: Any, key: Any, *, temperature: float | Tensor = 0.1) -> InfoNCE:
     r"""InfoNCE of every query against all keys, without ever storing the logits.
 
     .. math::
@@ -35,7 +35,9 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
         query: ``[N, D]``, L2-normalised by the caller. Receives a gradient.
         key: ``[M, D]`` with M ≥ N; row i < N is the positive of query i. Receives a gradient where it requires one.
             Products are taken in its type: queries are rounded to it, sums are accumulated in float32 or wider.
-        temperature: :math:`\tau`, finite and above 0.
+        temperature: :math:`\tau`, finite and above 0: a number, or a scalar tensor, which receives a gradient where it
+            requires one and, on a GPU, is read there (nothing waits, and nothing refuses one that is not above 0). A
+            schedule under ``torch.compile`` is a tensor: a number is compiled in.
 
     Returns:
         :class:`InfoNCE`: the mean loss (0 where N = 0), and ``rank [N]`` int32, how many other keys score above the
@@ -47,13 +49,14 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float = 0.1) -> InfoN
     """
     op = "pairwise_infonce"
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
-    check_scalars(op, real={"temperature": temperature})
-    wanted = [torch.is_grad_enabled() and features.requires_grad for features in (query, key)]
-    loss, rank, *_ = call(op, query, key, float(temperature), *wanted, tf32_allowed(key), 0, wanted=any(wanted))
+    temperature, number = as_temperature(op, temperature)
+    query_gradient = query.requires_grad or (temperature is not None and temperature.requires_grad)
+    wanted = [torch.is_grad_enabled() and wants for wants in (query_gradient, key.requires_grad)]
+    loss, rank, *_ = call(op, query, key, temperature, number, *wanted, tf32_allowed(key), 0, wanted=any(wanted))
     return InfoNCE(loss, rank)
 
 
-def pairwise_infonce_reference(query: Tensor, key: Tensor, *, temperature: float = 0.1) -> InfoNCE:
+def pairwise_infonce_reference(query: Tensor, key: Tensor, *, temperature: float | Tensor = 0.1) -> InfoNCE:
     """:func:`pairwise_infonce` in plain PyTorch, with all logits in memory: its definition.
 
     Values are rounded to the keys' type and then multiplied and added in float32 (float64 for float64).
@@ -73,8 +76,9 @@ def pairwise_infonce_reference(query: Tensor, key: Tensor, *, temperature: float
 
 def register(namespace: str) -> None:
     """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
+    op = "pairwise_infonce"
 
-    def shapes(query, key, temperature, query_gradient, key_gradient, tf32, panel_rows):
+    def shapes(query, key, temperature, number, query_gradient, key_gradient, tf32, panel_rows):
         rows, dim = query.shape
         kept = accumulation_dtype(key.dtype)
         by_forward = key_gradient and (runs_on_cpu(namespace, query) or dim > WIDEST_STREAMED)
@@ -95,12 +99,13 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        query, key, temperature, *prepared, tf32, _ = inputs
-        keep(ctx, "pairwise_infonce", (query, key, *output[2:]), prepared, (temperature,), (tf32,))
+        *learning, number, query_gradient, key_gradient, tf32, _ = inputs
+        prepared = query_gradient, key_gradient
+        keep(ctx, op, (*learning, *output[2:]), prepared, learning[1].dtype, (number,), (tf32,))
 
-    register_shapes(namespace, "pairwise_infonce", shapes)
-    register_shapes(namespace, "pairwise_infonce_backward", backward_shapes)
-    register_gradient(namespace, "pairwise_infonce", save, feature_gradients, differentiable=2, results=2)
+    register_shapes(namespace, op, shapes)
+    register_shapes(namespace, f"{op}_backward", backward_shapes)
+    register_gradient(namespace, op, save, feature_gradients, differentiable=DIFFERENTIABLE, results=2)
 
 
 register(NAMESPACE)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from motionops.arrays import as_optional_tensor, as_tensor
-from motionops.contrast.feature_gradients import feature_gradients, keep
+from motionops.contrast.feature_gradients import DIFFERENTIABLE, accumulation_dtype, feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
-from motionops.contrast.queue_infonce import accumulation_dtype
+from motionops.contrast.temperature import as_temperature
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE
@@ -22,7 +22,7 @@ def pixel_contrast(
     key_extent: Any,
     *,
     radius: float = 0.7,
-    temperature: float = 0.1,
+    temperature: float | Tensor = 0.1,
     query_mask: Any | None = None,
     key_mask: Any | None = None,
     negatives: Any | None = None,
@@ -33,7 +33,7 @@ def pixel_contrast(
 
     .. math:: l = \log \sum_n e^{q k_n/\tau} - \log \sum_{p \in P} e^{q k_p/\tau}
 
-    over all B·T·H·W key pixels and the ``negatives``; its positives P are the key pixels of the same sample and the
+    over all M·T·H·W key pixels and the ``negatives``; its positives P are the key pixels of the same sample and the
     same frame index that are nearer than ``radius``, where both masks are true. The loss is the mean over such pixels
     within a sample, then over the samples that have any; with none at all it is exactly 0 and so are the gradients.
 
@@ -41,16 +41,24 @@ def pixel_contrast(
     larger of the two views' cell diagonals. (FIMA, "Fine-Grained Spatiotemporal Motion
     Alignment for Contrastive Video Representation Learning", equations 3 and 8.)
 
+    Several ranks: gather keys and their extents with gradient, the rank's own first, and weight the loss by this rank's
+    share of the samples that have a positive.
+
     Args:
         query: ``[B, T, H, W, D]``, L2-normalised by the caller. Receives a gradient.
-        key: ``[B, T, H, W, D]``. Receives a gradient where it requires one.
+        key: ``[M, T, H, W, D]`` with M ≥ B; the first B are the key views of the queries' samples, further ones, as
+            those of other ranks, are negatives. Receives a gradient where it requires one.
         query_extent: ``[B, 3, 2]``, rows (t, y, x), columns (start, end); only y and x are used, as fractions of the
             frame. A mirrored view has start > end.
-        key_extent: ``[B, 3, 2]``, that of the key view.
-        radius: largest distance of a positive, exclusive, in cell diagonals; finite and above 0.
-        temperature: :math:`\tau`, finite and above 0.
-        query_mask: ``[B, H, W]`` bool, the foreground of the query view, for all its frames; None: everything.
-        key_mask: ``[B, H, W]`` bool, that of the key view.
+        key_extent: ``[M, 3, 2]``, those of the key views; the first B count.
+        radius: largest distance of a positive, exclusive, in cell diagonals; a number, finite and above 0. Under
+            ``torch.compile`` it is compiled in.
+        temperature: :math:`\tau`, finite and above 0: a number, or a scalar tensor, which receives a gradient where it
+            requires one and, on a GPU, is read there (nothing waits, and nothing refuses one that is not above 0). A
+            schedule under ``torch.compile`` is a tensor: a number is compiled in.
+        query_mask: ``[B, H, W]`` bool, the foreground of the query view, the same in all its frames, or
+            ``[B, T, H, W]``, one a frame; None: everything.
+        key_mask: bool, that of the key view, in either form; of B samples, or of M, of which the first B count.
         negatives: ``[K, D]`` further columns, a queue. They receive no gradient. Products are taken in their type, or
             in the key's where there are none; sums are accumulated in float32 or wider.
 
@@ -67,21 +75,24 @@ def pixel_contrast(
     query_mask = as_optional_tensor(op, "query_mask", query_mask)
     key_mask = as_optional_tensor(op, "key_mask", key_mask)
     negatives = as_optional_tensor(op, "negatives", negatives)
-    check_scalars(op, real={"radius": radius, "temperature": temperature})
+    check_scalars(op, real={"radius": radius})
+    temperature, number = as_temperature(op, temperature)
+    query_gradient = query.requires_grad or (temperature is not None and temperature.requires_grad)
     loss, *_ = call(
         op,
         query,
         key,
+        temperature,
         query_extent.detach() if query_extent.requires_grad else query_extent,
         key_extent.detach() if key_extent.requires_grad else key_extent,
         query_mask,
         key_mask,
         negatives.detach() if negatives is not None and negatives.requires_grad else negatives,
         float(radius),
-        float(temperature),
-        query.requires_grad and torch.is_grad_enabled(),
+        number,
+        query_gradient and torch.is_grad_enabled(),
         tf32_allowed(key if negatives is None else negatives),
-        wanted=query.requires_grad or key.requires_grad,
+        wanted=query_gradient or key.requires_grad,
     )
     return loss
 
@@ -93,7 +104,7 @@ def pixel_contrast_reference(
     key_extent: Tensor,
     *,
     radius: float = 0.7,
-    temperature: float = 0.1,
+    temperature: float | Tensor = 0.1,
     query_mask: Tensor | None = None,
     key_mask: Tensor | None = None,
     negatives: Tensor | None = None,
@@ -107,24 +118,27 @@ def pixel_contrast_reference(
     area = height * width
     products = key.dtype if negatives is None else negatives.dtype
     accumulation = accumulation_dtype(products)
-    positives = positive_pairs(query_extent, key_extent, height, width, radius, query_mask, key_mask)  # [B, HW, HW]
-    counted = positives.any(dim=2)  # [B, HW]
-    per_sample = counted.sum(dim=1) * frames  # [B]
+    own_mask = None if key_mask is None else key_mask[:batch]
+    pairs = positive_pairs(query_extent, key_extent[:batch], height, width, radius, query_mask, own_mask)
+    positives = pairs.expand(-1, frames, -1, -1)  # [B, T, HW, HW]
+    counted = positives.any(dim=3)  # [B, T, HW]
+    per_sample = counted.sum(dim=(1, 2))  # [B]
     samples = (per_sample > 0).sum()
 
     queries = query.to(products).to(accumulation).reshape(batch, frames, area, dim)
-    columns = key.to(products).to(accumulation).reshape(batch * frames * area, dim)
-    b, t, i = counted[:, None, :].expand(batch, frames, area).nonzero(as_tuple=True)  # the R rows that have positives
+    columns = key.to(products).to(accumulation).reshape(-1, dim)
+    key_frames = len(key) * frames
+    b, t, i = counted.nonzero(as_tuple=True)  # the R rows that have positives
     if len(b) == 0:
         # Sums of nothing: exactly 0, and part of the graph.
         return queries[:0].sum() + columns[:0].sum()
     rows = queries[b, t, i]  # [R, D]
     if negatives is not None:
         columns = torch.cat([columns, negatives.detach().to(accumulation)])
-    log_probability = torch.log_softmax(rows @ columns.T / temperature, dim=1)  # [R, B·T·H·W + K]
-    own = log_probability[:, : batch * frames * area].reshape(-1, batch * frames, area)
+    log_probability = torch.log_softmax(rows @ columns.T / temperature, dim=1)  # [R, M·T·H·W + K]
+    own = log_probability[:, : key_frames * area].reshape(-1, key_frames, area)
     own = own[torch.arange(len(b), device=b.device), b * frames + t]  # [R, HW] the keys of the row's own frame
-    loss = -torch.logsumexp(own.masked_fill(~positives[b, i], -torch.inf), dim=1)
+    loss = -torch.logsumexp(own.masked_fill(~positives[b, t, i], -torch.inf), dim=1)
     return (loss / (per_sample[b] * samples)).sum()
 
 
@@ -137,18 +151,24 @@ def positive_pairs(
     query_mask: Tensor | None = None,
     key_mask: Tensor | None = None,
 ) -> Tensor:
-    """``[B, HW, HW]`` bool: which key pixels are positives of which query pixels, in every frame of a sample."""
+    """Which key pixels are positives of which query pixels: ``[B, 1, HW, HW]`` bool, the same in all frames, or
+    ``[B, T, HW, HW]`` where a mask is one a frame."""
     query_y, query_x, query_diagonal = _placement(query_extent, height, width)
     key_y, key_x, key_diagonal = _placement(key_extent, height, width)
     dy = query_y[:, :, None] - key_y[:, None, :]
     dx = query_x[:, :, None] - key_x[:, None, :]
     distance = torch.sqrt(dy**2 + dx**2) / torch.maximum(query_diagonal, key_diagonal)[:, None, None]
-    positives = distance < radius
+    positives = (distance < radius)[:, None]
     if query_mask is not None:
-        positives = positives & query_mask.flatten(1)[:, :, None]
+        positives = positives & _of_frames(query_mask)[..., None]
     if key_mask is not None:
-        positives = positives & key_mask.flatten(1)[:, None, :]
+        positives = positives & _of_frames(key_mask)[:, :, None]
     return positives
+
+
+def _of_frames(mask: Tensor) -> Tensor:
+    """``[B, 1, HW]`` of a mask for all frames, ``[B, T, HW]`` of one a frame."""
+    return (mask if mask.ndim == 4 else mask[:, None]).flatten(2)
 
 
 def _placement(extent: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -168,10 +188,11 @@ def _placement(extent: Tensor, height: int, width: int) -> tuple[Tensor, Tensor,
 
 def register(namespace: str) -> None:
     """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
+    op = "pixel_contrast"
 
-    def shapes(query, key, query_extent, key_extent, query_mask, key_mask, negatives, radius, temperature, *flags):
+    def shapes(query, key, *others):
+        *_, negatives, _, _, query_gradient, _ = others
         kept = accumulation_dtype(key.dtype if negatives is None else negatives.dtype)
-        query_gradient, _ = flags
         difference = query.shape if query_gradient else (0, *query.shape[1:])
         shapes = ((), *[query.shape[:4]] * 3, difference)
         return tuple(query.new_empty(shape, dtype=kept) for shape in shapes)
@@ -184,20 +205,14 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        *tensors, negatives, radius, temperature, query_gradient, tf32 = inputs
+        *tensors, negatives, radius, number, query_gradient, tf32 = inputs
         products = tensors[1].dtype if negatives is None else negatives.dtype
-        keep(
-            ctx,
-            "pixel_contrast",
-            (*tensors, *output[1:]),
-            (query_gradient, True),
-            (radius, temperature, products),
-            (tf32,),
-        )
+        prepared, numbers = (query_gradient, True), (radius, number, products)
+        keep(ctx, op, (*tensors, *output[1:]), prepared, products, numbers, (tf32,))
 
-    register_shapes(namespace, "pixel_contrast", shapes)
-    register_shapes(namespace, "pixel_contrast_backward", backward_shapes)
-    register_gradient(namespace, "pixel_contrast", save, feature_gradients, differentiable=2)
+    register_shapes(namespace, op, shapes)
+    register_shapes(namespace, f"{op}_backward", backward_shapes)
+    register_gradient(namespace, op, save, feature_gradients, differentiable=DIFFERENTIABLE)
 
 
 register(NAMESPACE)

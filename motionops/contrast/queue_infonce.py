@@ -5,15 +5,16 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from motionops.arrays import as_optional_tensor, as_tensor
-from motionops.contrast.feature_gradients import feature_gradients, keep
+from motionops.contrast.feature_gradients import DIFFERENTIABLE, accumulation_dtype, feature_gradients, keep
 from motionops.contrast.feature_queue import FeatureQueue
 from motionops.contrast.precision import tf32_allowed
+from motionops.contrast.temperature import as_temperature
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE
-from motionops.scalars import check_scalars
 
 
 class InfoNCE(NamedTuple):
@@ -28,12 +29,15 @@ class InfoNCE(NamedTuple):
     rank: Tensor
 
 
+pytree._register_namedtuple(InfoNCE, serialized_type_name="motionops.InfoNCE")  # programs that return it are saved
+
+
 def queue_infonce(
     query: Any,
     key: Any,
     queue: Any,
     *,
-    temperature: float = 0.1,
+    temperature: float | Tensor = 0.1,
     extra_negatives: Any | None = None,
     query_ids: Any | None = None,
     queue_ids: Any | None = None,
@@ -53,7 +57,9 @@ def queue_infonce(
         queue: ``[K, D]`` negatives, or a :class:`motionops.FeatureQueue` that holds them. Never receives a gradient.
             Products are taken in its type: query, key and extra negatives are rounded to it, sums are accumulated in
             float32 or wider.
-        temperature: :math:`\tau`, finite and above 0.
+        temperature: :math:`\tau`, finite and above 0: a number, or a scalar tensor, which receives a gradient where it
+            requires one and, on a GPU, is read there (nothing waits, and nothing refuses one that is not above 0). A
+            schedule under ``torch.compile`` is a tensor: a number is compiled in.
         extra_negatives: ``[E, D]`` or None: more negatives for every query. They receive no gradient.
         query_ids: ``[B]`` int64, the video of each query; given together with ``queue_ids``, which a ``FeatureQueue``
             brings along.
@@ -73,20 +79,21 @@ def queue_infonce(
     extra_negatives = as_optional_tensor(op, "extra_negatives", extra_negatives)
     query_ids = as_optional_tensor(op, "query_ids", query_ids)
     queue_ids = as_optional_tensor(op, "queue_ids", queue_ids)
-    check_scalars(op, real={"temperature": temperature})
-    wanted = query.requires_grad or key.requires_grad
+    temperature, number = as_temperature(op, temperature)
+    query_gradient = query.requires_grad or (temperature is not None and temperature.requires_grad)
     loss, rank, *_ = call(
         op,
         query,
         key,
+        temperature,
         queue.detach() if queue.requires_grad else queue,
         extra_negatives.detach() if extra_negatives is not None and extra_negatives.requires_grad else extra_negatives,
         query_ids,
         queue_ids,
-        float(temperature),
-        query.requires_grad and torch.is_grad_enabled(),
+        number,
+        query_gradient and torch.is_grad_enabled(),
         tf32_allowed(queue),
-        wanted=wanted,
+        wanted=query_gradient or key.requires_grad,
     )
     return InfoNCE(loss, rank)
 
@@ -96,7 +103,7 @@ def queue_infonce_reference(
     key: Tensor,
     queue: Tensor | FeatureQueue,
     *,
-    temperature: float = 0.1,
+    temperature: float | Tensor = 0.1,
     extra_negatives: Tensor | None = None,
     query_ids: Tensor | None = None,
     queue_ids: Tensor | None = None,
@@ -113,16 +120,15 @@ def queue_infonce_reference(
         return features.to(queue.dtype).to(accumulation)
 
     query, key = rounded(query), rounded(key)
-    positive = (query * key).sum(dim=1, keepdim=True)
-    negatives = query @ queue.to(accumulation).T
+    columns = queue if extra_negatives is None else torch.cat([queue, extra_negatives.detach().to(queue.dtype)])
+    scores = torch.cat([(query * key).sum(dim=1, keepdim=True), query @ columns.to(accumulation).T], dim=1)
+    counted = torch.ones_like(scores, dtype=torch.bool)
     if query_ids is not None and queue_ids is not None:
-        negatives = negatives.masked_fill(query_ids[:, None] == queue_ids[None, :], -torch.inf)
-    if extra_negatives is not None:
-        negatives = torch.cat([negatives, query @ rounded(extra_negatives.detach()).T], dim=1)
-    rank = (negatives > positive).sum(dim=1, dtype=torch.int32)
+        counted[:, 1 : 1 + len(queue)] = query_ids[:, None] != queue_ids[None, :]
+    rank = (counted & (scores > scores[:, :1])).sum(dim=1, dtype=torch.int32)
     if query.shape[0] == 0:
-        return InfoNCE(positive.sum(), rank)
-    logits = torch.cat([positive, negatives], dim=1) / temperature
+        return InfoNCE(scores.sum(), rank)
+    logits = (scores / temperature).masked_fill(~counted, -torch.inf)
     return InfoNCE(F.cross_entropy(logits, logits.new_zeros(logits.shape[0], dtype=torch.int64)), rank)
 
 
@@ -133,15 +139,12 @@ def _rows_and_ids(queue: Any, query_ids: Any | None, queue_ids: Any | None) -> t
     return queue.features, queue.ids if queue_ids is None and query_ids is not None else queue_ids
 
 
-def accumulation_dtype(products: torch.dtype) -> torch.dtype:
-    """The type in which sums of products of ``products`` values are kept."""
-    return torch.float64 if products == torch.float64 else torch.float32
-
-
 def register(namespace: str) -> None:
     """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
+    op = "queue_infonce"
 
-    def shapes(query, key, queue, extra_negatives, query_ids, queue_ids, temperature, query_gradient, tf32):
+    def shapes(query, key, temperature, queue, *others):
+        *_, query_gradient, _ = others
         rows, dim = query.shape
         kept = accumulation_dtype(queue.dtype)
         return (
@@ -159,12 +162,13 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        query, key, queue, _, _, _, temperature, query_gradient, _ = inputs
-        keep(ctx, "queue_infonce", (query, key, *output[2:]), (query_gradient, True), (temperature, queue.dtype))
+        *learning, queue, _, _, _, number, query_gradient, _ = inputs
+        products = queue.dtype
+        keep(ctx, op, (*learning, *output[2:]), (query_gradient, True), products, (number, products))
 
-    register_shapes(namespace, "queue_infonce", shapes)
-    register_shapes(namespace, "queue_infonce_backward", backward_shapes)
-    register_gradient(namespace, "queue_infonce", save, feature_gradients, differentiable=2, results=2)
+    register_shapes(namespace, op, shapes)
+    register_shapes(namespace, f"{op}_backward", backward_shapes)
+    register_gradient(namespace, op, save, feature_gradients, differentiable=DIFFERENTIABLE, results=2)
 
 
 register(NAMESPACE)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from motionops.arrays import as_optional_tensor, as_tensor
 from motionops.fake_kernels import register_shapes
@@ -27,6 +28,9 @@ class GhostBatchNorm(NamedTuple):
     output: Tensor
     mean: Tensor
     var: Tensor
+
+
+pytree._register_namedtuple(GhostBatchNorm, serialized_type_name="motionops.GhostBatchNorm")
 
 
 def ghost_batch_norm(

@@ -39,13 +39,16 @@ CARD = Card(
     samples={
         "streamed": lambda seed: pairwise_sample(6, 9, STREAMED, seed=seed),
         "in panels": lambda seed: pairwise_sample(6, 9, IN_PANELS, seed=seed),
+        "in panels, a tensor's temperature": lambda seed: (
+            pairwise_sample(6, 9, IN_PANELS, seed=seed) | {"temperature": torch.tensor(0.25)}
+        ),
     },
     large={
         "many rows": lambda seed: pairwise_sample(300, 700, 40, seed=seed),
         "many rows, wide": lambda seed: pairwise_sample(300, 1000, 128, seed=seed),
         "many rows in panels": lambda seed: pairwise_sample(300, 1000, 512, seed=seed),
     },
-    learns=("query", "key"),
+    learns=("query", "key", "temperature"),
     features=("query", "key"),
     without={torch.float64: ("key",)},
     unaligned={"rtol": 1e-6, "atol": 1e-8},

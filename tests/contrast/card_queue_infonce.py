@@ -29,6 +29,8 @@ WRONG = [
     ({"queue_ids": torch.zeros(9, 1).long()}, ValueError, r"queue_ids must be \[K=9\], got \[9, 1\]"),
     ({"temperature": 0.0}, ValueError, "temperature must be finite and above 0, got 0"),
     ({"temperature": -0.1}, ValueError, "temperature must be finite and above 0, got -0.1"),
+    ({"temperature": "warm"}, TypeError, "temperature must be a number, got 'warm'"),
+    ({"temperature": torch.ones(2)}, TypeError, "temperature must be a number, got tensor"),
     ({"temperature": math.nan}, ValueError, "temperature must be finite and above 0, got nan"),
     ({"temperature": math.inf}, ValueError, "temperature must be finite and above 0, got inf"),
 ]
@@ -44,10 +46,11 @@ CARD = Card(
     reference=queue_infonce_reference,
     samples={
         "plain": lambda seed: queue_sample(4, 9, 5, seed=seed),
+        "a tensor's temperature": lambda seed: queue_sample(3, 7, 5, seed=seed) | {"temperature": torch.tensor(0.25)},
         "ids and extras": lambda seed: queue_sample(6, 20, 8, extra_rows=4, ids=True, seed=seed),
     },
     large={"large": lambda seed: queue_sample(40, 3000, 128, extra_rows=9, ids=True, seed=seed)},
-    learns=("query", "key"),
+    learns=("query", "key", "temperature"),
     features=("query", "key", "queue", "extra_negatives"),
     without={torch.float64: ("queue",)},
     threads={"rtol": 1e-5, "atol": 1e-7},

@@ -69,22 +69,29 @@ def pixel_sample(
     width: int,
     dim: int,
     *,
+    key_batch: int | None = None,
     negative_rows: int = 0,
     masks: bool = False,
+    of_frames: tuple[str, ...] = (),
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Arguments of `pixel_contrast`: overlapping views, half of the pixels foreground where there are masks."""
+    """Arguments of `pixel_contrast`: overlapping views, half of the pixels foreground where there are masks.
+
+    Those named in `of_frames` differ from frame to frame.
+    """
+    key_batch = batch if key_batch is None else key_batch
     generator = torch.Generator().manual_seed(seed)
     sample = {
         "query": unit_rows(batch, frames, height, width, dim, generator=generator, dtype=dtype),
-        "key": unit_rows(batch, frames, height, width, dim, generator=generator, dtype=dtype),
+        "key": unit_rows(key_batch, frames, height, width, dim, generator=generator, dtype=dtype),
         "query_extent": random_extents(batch, generator).float(),
-        "key_extent": random_extents(batch, generator).float(),
+        "key_extent": random_extents(key_batch, generator).float(),
     }
     if masks:
-        sample["query_mask"] = torch.rand(batch, height, width, generator=generator) < 0.5
-        sample["key_mask"] = torch.rand(batch, height, width, generator=generator) < 0.5
+        for name, samples in (("query_mask", batch), ("key_mask", key_batch)):
+            shape = (samples, frames, height, width) if name in of_frames else (samples, height, width)
+            sample[name] = torch.rand(shape, generator=generator) < 0.5
     if negative_rows:
         sample["negatives"] = unit_rows(negative_rows, dim, generator=generator, dtype=dtype)
     return sample
@@ -97,14 +104,16 @@ def region_sample(
     key_grid: tuple[int, int, int],
     dim: int,
     *,
+    key_batch: int | None = None,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> dict[str, Tensor]:
     """Arguments of `region_contrast`: several views of each video, and one that they are compared with."""
+    key_batch = batch if key_batch is None else key_batch
     generator = torch.Generator().manual_seed(seed)
     return {
         "query": unit_rows(batch, views, *query_grid, dim, generator=generator, dtype=dtype),
-        "key": unit_rows(batch, *key_grid, dim, generator=generator, dtype=dtype),
+        "key": unit_rows(key_batch, *key_grid, dim, generator=generator, dtype=dtype),
         "query_extent": random_extents(batch * views, generator).float().reshape(batch, views, 3, 2),
-        "key_extent": random_extents(batch, generator).float(),
+        "key_extent": random_extents(key_batch, generator).float(),
     }

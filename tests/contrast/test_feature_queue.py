@@ -1,5 +1,7 @@
 """FeatureQueue: wrapping, ids, saving, and gathering over processes."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -107,10 +109,10 @@ def test_bad_sizes(arguments, error, message):
 
 
 def test_bad_dtype():
-    with pytest.raises(TypeError, match=r"dtype must be a floating type, got torch\.int64"):
-        FeatureQueue(3, 3, dtype=torch.int64)
-    with pytest.raises(TypeError, match=r"dtype must be a floating type, got float32"):
-        FeatureQueue(3, 3, dtype="float32")
+    for dtype in (torch.int64, torch.float8_e4m3fn, "float32"):
+        words = f"dtype must be float32, float64, bfloat16 or float16, got {dtype}"
+        with pytest.raises(TypeError, match=f"^FeatureQueue: {re.escape(words)}$"):
+            FeatureQueue(3, 3, dtype=dtype)
 
 
 def test_arrays_of_numpy():

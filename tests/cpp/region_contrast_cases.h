@@ -18,6 +18,7 @@ struct Case {
   Grid query_grid, key_grid;
   int64_t dim;
   bool query_gradient;
+  int64_t more_keys = 0;  // of other videos
 };
 
 // Extents [count, 3, 2] that overlap or not, mirrored along any axis.
@@ -54,11 +55,11 @@ void run_case(Dtype dtype, const Case& c, bool tensor_cores, bool tf32, const Fo
   constexpr double kTemperature = 0.2;
   std::mt19937 generator(static_cast<unsigned>(c.batch * 1000 + c.dim));
   const int64_t cells = c.query_grid.count(), key_cells = c.key_grid.count();
-  const int64_t rows = c.batch * c.views * cells, count = c.batch * key_cells;
+  const int64_t rows = c.batch * c.views * cells, key_batch = c.batch + c.more_keys, count = key_batch * key_cells;
   const Features query = random_features(dtype, rows, c.dim, generator);
   const Features key = random_features(dtype, count, c.dim, generator);
   const std::vector<double> query_extent = random_views(c.batch * c.views, generator);
-  std::vector<double> key_extent = random_views(c.batch, generator);
+  std::vector<double> key_extent = random_views(key_batch, generator);
   for (size_t axis = 0; axis < key_extent.size(); axis += 2) {  // over the middle, so that most query views meet it
     double &start = key_extent[axis], &end = key_extent[axis + 1];
     const bool mirrored = start > end;
@@ -70,7 +71,7 @@ void run_case(Dtype dtype, const Case& c, bool tensor_cores, bool tf32, const Fo
   std::vector<T> expected_query(count * c.dim, NAN);
   std::vector<T> grad_query(rows * c.dim, NAN), grad_key(count * c.dim, NAN);
   T* kept = c.query_gradient ? difference.data() : nullptr;
-  const motionops::RegionPairs pairs{query_extent.data(), key_extent.data(), c.batch, c.views,
+  const motionops::RegionPairs pairs{query_extent.data(), key_extent.data(), c.batch, key_batch, c.views,
                                      c.query_grid,        c.key_grid};
   forward(motionops::RegionContrastForward{dtype, query.storage.data(), key.storage.data(), pairs, c.dim, kTemperature,
                                            tf32, &loss, log_sum_exp.data(), weight.data(), kept,
@@ -123,11 +124,11 @@ void run_case(Dtype dtype, const Case& c, bool tensor_cores, bool tf32, const Fo
 // The first two run under sanitizers too: workers of the GPU that go from one row block to the next; more cells in a video
 // than its merge takes at once. The last also has more rows than that has threads.
 inline const Case kCases[] = {
-    {3, 3, {{2, 2, 2}}, {{2, 2, 6}}, 16, true},  {1, 1, {{1, 1, 2}}, {{3, 6, 8}}, 16, true},
-    {0, 2, {{1, 2, 2}}, {{1, 1, 1}}, 3, true},   {2, 0, {{1, 2, 2}}, {{1, 2, 1}}, 3, true},
-    {1, 1, {{1, 1, 1}}, {{1, 1, 1}}, 1, true},   {3, 2, {{2, 3, 3}}, {{3, 4, 4}}, 33, true},
-    {2, 3, {{2, 4, 5}}, {{4, 5, 4}}, 128, true}, {2, 1, {{1, 5, 7}}, {{2, 3, 3}}, 300, false},
-    {2, 2, {{2, 5, 7}}, {{4, 6, 7}}, 24, true},  {2, 2, {{1, 2, 2}}, {{2, 2, 2}}, 16, true},
+    {3, 3, {{2, 2, 2}}, {{2, 2, 6}}, 16, true},   {1, 1, {{1, 1, 2}}, {{3, 6, 8}}, 16, true},
+    {0, 2, {{1, 2, 2}}, {{1, 1, 1}}, 3, true, 2}, {2, 0, {{1, 2, 2}}, {{1, 2, 1}}, 3, true},
+    {1, 1, {{1, 1, 1}}, {{1, 1, 1}}, 1, true},    {3, 2, {{2, 3, 3}}, {{3, 4, 4}}, 33, true, 4},
+    {2, 3, {{2, 4, 5}}, {{4, 5, 4}}, 128, true},  {2, 1, {{1, 5, 7}}, {{2, 3, 3}}, 300, false},
+    {2, 2, {{2, 5, 7}}, {{4, 6, 7}}, 24, true},   {2, 2, {{1, 2, 2}}, {{2, 2, 2}}, 16, true},
 };
 
 }  // namespace region_contrast_cases

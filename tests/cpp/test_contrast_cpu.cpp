@@ -100,7 +100,7 @@ void test_pixels(Dtype dtype, const Parallel& parallel, int64_t batch, int64_t f
   std::vector<T> all(pixels, NAN), positives(pixels, NAN), weight(pixels, NAN), difference(pixels * dim, NAN);
   std::vector<T> grad_query(pixels * dim, NAN), grad_key(pixels * dim, NAN);
   const PixelContrastPairs pairs{
-      query_extent.data(), key_extent.data(), mask.get(), nullptr, batch, frames, height, width, radius};
+      query_extent.data(), key_extent.data(), mask.get(), nullptr, batch, batch, frames, height, width, radius};
   pixel_contrast_forward_cpu(
       {dtype, query.storage.data(), key.storage.data(), negatives.storage.data(), pairs, dim, negative_rows,
        kTemperature, false, &loss, all.data(), positives.data(), weight.data(), difference.data()},

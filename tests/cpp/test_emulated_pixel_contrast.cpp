@@ -12,6 +12,9 @@ struct Case {
   bool masks;
   double radius, length;
   float grad_loss = 1.5;
+  int64_t more_keys = 0;                                // of other samples
+  bool query_of_frames = false, key_of_frames = false;  // masks
+  bool on_device = false;                               // the temperature
 };
 
 struct Placement {
@@ -27,20 +30,23 @@ struct Placement {
 void run(Dtype dtype, bool tf32, const Case& c) {
   constexpr double kTemperature = 0.1;
   std::mt19937 generator(static_cast<unsigned>(c.batch * 1000 + c.height));
-  const int64_t area = c.height * c.width, rows = c.batch * c.frames * area, columns = rows + c.negatives;
+  const int64_t area = c.height * c.width, rows = c.batch * c.frames * area, key_batch = c.batch + c.more_keys;
+  const int64_t keys = key_batch * c.frames * area, columns = keys + c.negatives;
   const Features query = random_features(dtype, rows, c.dim, c.length, generator);
-  const Features key = random_features(dtype, rows, c.dim, 1, generator);
+  const Features key = random_features(dtype, keys, c.dim, 1, generator);
   const Features negatives = random_features(dtype, c.negatives, c.dim, 1, generator);
   std::uniform_real_distribution<double> uniform(0.0, 1.0);
-  std::vector<double> query_extent(c.batch * 6), key_extent(c.batch * 6);
+  std::vector<double> query_extent(c.batch * 6), key_extent(key_batch * 6);
   for (auto* extents : {&query_extent, &key_extent}) {
     for (double& value : *extents) value = uniform(generator);
   }
-  const auto query_mask = std::make_unique<bool[]>(c.batch * area), key_mask = std::make_unique<bool[]>(c.batch * area);
-  for (int64_t i = 0; i < c.batch * area; ++i) {
-    query_mask[i] = uniform(generator) < 0.6;
-    key_mask[i] = uniform(generator) < 0.6;
-  }
+  const auto random_mask = [&](bool of_frames) {
+    const int64_t count = c.batch * (of_frames ? c.frames : 1) * area;
+    auto mask = std::make_unique<bool[]>(count);
+    for (int64_t i = 0; i < count; ++i) mask[i] = uniform(generator) < 0.6;
+    return mask;
+  };
+  const auto query_mask = random_mask(c.query_of_frames), key_mask = random_mask(c.key_of_frames);
 
   float loss = NAN;
   const float grad_loss = c.grad_loss;
@@ -51,10 +57,15 @@ void run(Dtype dtype, bool tf32, const Case& c) {
                                  c.masks ? query_mask.get() : nullptr,
                                  c.masks ? key_mask.get() : nullptr,
                                  c.batch,
+                                 key_batch,
                                  c.frames,
                                  c.height,
                                  c.width,
-                                 c.radius};
+                                 c.radius,
+                                 c.masks && c.query_of_frames,
+                                 c.masks && c.key_of_frames};
+  const float in_memory = kTemperature;
+  const Temperature temperature(c.on_device ? NAN : kTemperature, c.on_device ? &in_memory : nullptr);
   const PixelContrastForward forward{dtype,
                                      query.data(),
                                      key.data(),
@@ -62,7 +73,7 @@ void run(Dtype dtype, bool tf32, const Case& c) {
                                      pairs,
                                      c.dim,
                                      c.negatives,
-                                     kTemperature,
+                                     temperature,
                                      tf32,
                                      &loss,
                                      log_sum_exp.data(),
@@ -71,13 +82,13 @@ void run(Dtype dtype, bool tf32, const Case& c) {
                                      difference.data()};
   std::vector<float> workspace(pixel_contrast_workspace_bytes(forward) / sizeof(float) + 1, NAN);
   CHECK(pixel_contrast_forward_cuda(forward, workspace.data(), nullptr) == cudaSuccess, "forward");
-  std::vector<float> grad_query(rows * c.dim, NAN), grad_key(rows * c.dim, NAN);
+  std::vector<float> grad_query(rows * c.dim, NAN), grad_key(keys * c.dim, NAN);
   const PixelContrastBackward backward{dtype,
                                        query.data(),
                                        key.data(),
                                        pairs,
                                        c.dim,
-                                       kTemperature,
+                                       temperature,
                                        tf32,
                                        &grad_loss,
                                        log_sum_exp.data(),
@@ -95,9 +106,9 @@ void run(Dtype dtype, bool tf32, const Case& c) {
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t frame = row / area, b = frame / c.frames, pixel = row % area;
     const Placement of_query(query_extent.data() + 6 * b, c), of_key(key_extent.data() + 6 * b, c);
-    if (c.masks && !query_mask[b * area + pixel]) continue;
+    if (c.masks && !query_mask[(c.query_of_frames ? frame : b) * area + pixel]) continue;
     for (int64_t other = 0; other < area; ++other) {
-      if (c.masks && !key_mask[b * area + other]) continue;
+      if (c.masks && !key_mask[(c.key_of_frames ? frame : b) * area + other]) continue;
       const double dy = of_query.start_y + (static_cast<double>(pixel / c.width) + 0.5) * of_query.step_y -
                         of_key.start_y - (static_cast<double>(other / c.width) + 0.5) * of_key.step_y;
       const double dx = of_query.start_x + (static_cast<double>(pixel % c.width) + 0.5) * of_query.step_x -
@@ -122,7 +133,7 @@ void run(Dtype dtype, bool tf32, const Case& c) {
   }
 
   double total = 0;
-  std::vector<double> key_gradient(rows * c.dim);
+  std::vector<double> key_gradient(keys * c.dim);
   RelativeError query_error, key_error;
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t b = row / (c.frames * area);
@@ -132,7 +143,7 @@ void run(Dtype dtype, bool tf32, const Case& c) {
       for (int64_t d = 0; d < c.dim; ++d) CHECK(grad_query[row * c.dim + d] == 0, "row %ld does not count", row);
       continue;
     }
-    const auto column = [&](int64_t n) { return n < rows ? key.row(n) : negatives.row(n - rows); };
+    const auto column = [&](int64_t n) { return n < keys ? key.row(n) : negatives.row(n - keys); };
     double sum = 0, sum_positives = 0;
     std::vector<double> all(columns), near(columns);
     for (int64_t n = 0; n < columns; ++n)
@@ -150,12 +161,12 @@ void run(Dtype dtype, bool tf32, const Case& c) {
       const double coefficient = grad_loss * share / kTemperature * (all[n] / sum - near[n] / sum_positives);
       for (int64_t d = 0; d < c.dim; ++d) {
         gradient[d] += coefficient * column(n)[d];
-        if (n < rows) key_gradient[n * c.dim + d] += coefficient * query.row(row)[d];
+        if (n < keys) key_gradient[n * c.dim + d] += coefficient * query.row(row)[d];
       }
     }
     for (int64_t d = 0; d < c.dim; ++d) query_error.add(grad_query[row * c.dim + d], gradient[d]);
   }
-  for (int64_t i = 0; i < rows * c.dim; ++i) key_error.add(grad_key[i], key_gradient[i]);
+  for (int64_t i = 0; i < keys * c.dim; ++i) key_error.add(grad_key[i], key_gradient[i]);
   CHECK(close_to(loss, total, scalar_tolerance(tf32)), "loss %g for %g", loss, total);
   CHECK(query_error.value() < vector_tolerance(dtype, tf32), "grad_query %g", query_error.value());
   CHECK(key_error.value() < vector_tolerance(dtype, tf32), "grad_key %g", key_error.value());
@@ -179,7 +190,10 @@ int main(int argc, char**) {
     cases.push_back({3, 1, 4, 4, 260, 100, true, 5.0, 1});
     cases.push_back({2, 1, 4, 4, 8, 3, true, 1e-9, 1});
     cases.push_back({1, 1, 1, 1, 3, 0, false, 100.0, 1});
-    cases.push_back({0, 2, 4, 4, 8, 3, true, 1.0, 1});
+    cases.push_back({0, 2, 4, 4, 8, 3, true, 1.0, 1, 1.5, 2});
+    cases.push_back({2, 3, 5, 4, 24, 9, true, 2.0, 1, 1.5, 3, true, false, true});
+    cases.push_back({2, 3, 5, 7, 24, 0, true, 2.0, 1, 1.5, 0, false, true});
+    cases.push_back({1, 2, 7, 7, 128, 5, true, 1.2, 1, 1.5, 1, true, true, true});
   }
   for (const Case& c : cases) {
     run(Dtype::kBFloat16, false, c);

@@ -12,12 +12,13 @@ namespace {
 
 using namespace motionops;
 
-void run(int32_t batch, int32_t frames, int32_t area, unsigned one_in) {
+// Of each sample, `sets` sets of `frames` frames that share their pairs.
+void run(int32_t batch, int32_t sets, int32_t frames, int32_t area, unsigned one_in) {
   std::mt19937 generator(3);
-  std::vector<uint8_t> has(batch * area);
+  std::vector<uint8_t> has(batch * sets * area);
   for (uint8_t& pixel : has) pixel = one_in != 0 && generator() % one_in == 0;
-  std::fill_n(has.begin(), area, uint8_t{0});  // a sample that does not count
-  const int32_t rows = batch * frames * area;
+  std::fill_n(has.begin(), sets * area, uint8_t{0});  // a sample that does not count
+  const int32_t rows = batch * sets * frames * area;
   std::vector<int32_t> counts(batch, -1), list(rows, -1), place(rows, -7);
   std::vector<float> weight(rows, NAN);
   PixelHeader header{-1, NAN};
@@ -28,20 +29,21 @@ void run(int32_t batch, int32_t frames, int32_t area, unsigned one_in) {
   pairs.list = list.data();
   pairs.place = place.data();
   pairs.batch = batch;
-  pairs.frames = frames;
+  pairs.sets_of_sample = sets;
+  pairs.frames_of_set = frames;
   pairs.area = area;
   CHECK(launch(pixel_pairs::list_rows_kernel, dim3(1), dim3(pixel_pairs::kListThreads), 0, nullptr, pairs,
                weight.data()) == cudaSuccess,
         "launch");
 
   std::vector<int> of_sample(batch);
-  for (int32_t i = 0; i < batch * area; ++i) of_sample[i / area] += has[i];
+  for (int32_t i = 0; i < batch * sets * area; ++i) of_sample[i / (sets * area)] += has[i];
   double samples = 0, heaviest = 0;
   for (const int count : of_sample) samples += count > 0;
   int32_t listed = 0;
   for (int32_t row = 0; row < rows; ++row) {
-    const int32_t sample = row / (frames * area);
-    const bool counts_here = has[sample * area + row % area] != 0;
+    const int32_t set = row / (frames * area), sample = set / sets;
+    const bool counts_here = has[set * area + row % area] != 0;
     CHECK(place[row] == (counts_here ? listed : -1), "row %d is at %d", row, place[row]);
     if (counts_here) CHECK(list[listed] == row, "place %d has row %d for %d", listed, list[listed], row);
     const double wanted = counts_here ? 1 / (samples * frames * of_sample[sample]) : 0;
@@ -57,8 +59,9 @@ void run(int32_t batch, int32_t frames, int32_t area, unsigned one_in) {
 }  // namespace
 
 int main() {
-  run(36, 2, 34, 3);
-  run(2, 2, 17, 3);
-  run(2, 1, 17, 0);
+  run(36, 1, 2, 34, 3);
+  run(2, 1, 2, 17, 3);
+  run(2, 1, 1, 17, 0);
+  run(36, 3, 1, 34, 3);
   return finish("rows with a positive");
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from itertools import pairwise
 
@@ -150,6 +151,69 @@ def test_types_that_are_refused_on_cuda(backend, card, dtype):
         words = f"{card.op}: {named} must be float32, bfloat16 or float16 on CUDA, got float64"
         with pytest.raises(TypeError, match=words):
             card.function(**arguments)
+
+
+@every_sample
+def test_results_do_not_depend_on_torchs_defaults(backend, card, name):
+    """Neither the device of new tensors nor their type."""
+    arguments = move(card.sample(name), backend.device)
+    weights = cotangent(card, arguments)
+    expected = run(card, arguments, weights)
+    with torch.device("meta"):
+        assert_alike(run(card, arguments, weights), expected, "another default device")
+    before = torch.get_default_dtype()
+    for dtype in (torch.float64, torch.bfloat16):
+        torch.set_default_dtype(dtype)
+        try:
+            assert_alike(run(card, arguments, weights), expected, f"default {dtype}")
+        finally:
+            torch.set_default_dtype(before)
+
+
+@every_sample
+def test_subnormal_halves_where_the_host_flushes(backend, card, name):
+    """No float16 is a subnormal float32, so it makes no difference that those are flushed to 0."""
+    if backend.name != "cpu" or not card.features:
+        pytest.skip("about the CPU's conversions")
+    arguments = card.sample(name)
+    for feature in card.features:
+        if feature in arguments and arguments[feature].is_floating_point():
+            arguments[feature] = (arguments[feature] * 2e-5).half()
+    if not any(isinstance(value, Tensor) and value.dtype == torch.float16 for value in arguments.values()):
+        pytest.skip("it takes no halves")
+    weights = (cotangent(card, arguments).float() * 3e-5).to(outputs(card.function(**arguments))[0].dtype)
+    expected, threads = run(card, arguments, weights), torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert torch.set_flush_denormal(True)
+    try:
+        found = run(card, arguments, weights)
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+    assert_alike(found, expected)
+
+
+@every_sample
+def test_programs_are_saved(card, name):
+    """Whatever an operator returns, a named tuple too, an exported program returns it after it was loaded."""
+    arguments = card.sample(name)
+    given = tensors(arguments)
+
+    class Program(torch.nn.Module):
+        def forward(self, *values: Tensor):
+            filled = arguments
+            for where, value in zip(given, values, strict=True):
+                filled = replaced(filled, where, value)
+            return card.function(**filled)
+
+    program = torch.export.export(Program(), tuple(given.values()))
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    found, expected = torch.export.load(file).module()(*given.values()), card.function(**arguments)
+    assert type(found) is type(expected)
+    for one, other in zip(outputs(found), outputs(expected), strict=True):
+        assert torch.equal(one, other)
 
 
 # ---- gradients -------------------------------------------------------------------------------------------------------
