@@ -228,7 +228,7 @@ def in_panels(rows):
 
     def loss(query, key):
         wanted = [torch.is_grad_enabled() and value.requires_grad for value in (query, key)]
-        return InfoNCE(*ops().pairwise_infonce(query, key, 0.1, *wanted, False, rows)[:2])
+        return InfoNCE(*ops().pairwise_infonce(query, key, None, 0.1, *wanted, False, rows)[:2])
 
     return loss
 

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import torch
@@ -96,6 +97,90 @@ def test_products_are_taken_in_the_type_of_the_columns(to_backend, features, pro
         loss_and_gradients(pixel_contrast_reference, widened(rounded), ("query", "key")),
         products,
     )
+
+
+# ---- further keys, masks of frames -----------------------------------------------------------------------------------
+
+
+def by_formula(sample, temperature=0.1, radius=0.7):
+    """The loss, pixel by pixel, in Python's floats."""
+    query, key, query_extent, key_extent = (
+        sample[name].double().cpu() for name in ("query", "key", "query_extent", "key_extent")
+    )
+    batch, frames, height, width, dim = query.shape
+    columns = key.reshape(-1, dim)
+
+    def place(extent, y, x):
+        (y0, y1), (x0, x1) = extent[1].tolist(), extent[2].tolist()
+        return y0 + (y + 0.5) * (y1 - y0) / height, x0 + (x + 0.5) * (x1 - x0) / width
+
+    def diagonal(extent):
+        (y0, y1), (x0, x1) = extent[1].tolist(), extent[2].tolist()
+        return math.hypot((y1 - y0) / height, (x1 - x0) / width)
+
+    def seen(name, b, t, y, x):
+        mask = sample[name]
+        return bool(mask[b, t, y, x] if mask.ndim == 4 else mask[b, y, x])
+
+    pixels = [(y, x) for y in range(height) for x in range(width)]
+    samples = []
+    for b in range(batch):
+        of_sample = []
+        unit = max(diagonal(query_extent[b]), diagonal(key_extent[b]))
+        for t, (y, x) in product(range(frames), pixels):
+            scores = (columns @ query[b, t, y, x] / temperature).exp()
+            positive = 0.0
+            for number, (v, u) in enumerate(pixels):
+                near = math.dist(place(query_extent[b], y, x), place(key_extent[b], v, u)) / unit < radius
+                if near and seen("query_mask", b, t, y, x) and seen("key_mask", b, t, v, u):
+                    positive += scores[(b * frames + t) * height * width + number].item()
+            if positive:
+                of_sample.append(math.log(scores.sum().item() / positive))
+        if of_sample:
+            samples.append(sum(of_sample) / len(of_sample))
+    return sum(samples) / len(samples)
+
+
+MASKS_OF_FRAMES = [(), ("query_mask",), ("key_mask",), ("query_mask", "key_mask")]
+
+
+@pytest.mark.parametrize("of_frames", MASKS_OF_FRAMES, ids=lambda names: " and ".join(names) or "neither")
+@pytest.mark.parametrize("key_batch", [3, 5])
+def test_further_keys_and_masks_of_frames(to_backend, key_batch, of_frames):
+    sample = to_backend(pixel_sample(3, 2, 3, 4, 6, key_batch=key_batch, masks=True, of_frames=of_frames, seed=3))
+    assert pixel_contrast(**sample).item() == pytest.approx(by_formula(sample), rel=1e-5)
+    wanted = ("query", "key")
+    ours, theirs = (loss_and_gradients(f, sample, wanted) for f in (pixel_contrast, pixel_contrast_reference))
+    check_budget(ours, theirs, loss_and_gradients(pixel_contrast_reference, widened(sample), wanted), torch.float32)
+    assert all((ours["key"][video] != 0).any() for video in range(key_batch))
+
+
+def test_masks_are_each_on_their_own(to_backend):
+    """A mask of frames that are alike is one of all frames; of further keys' masks nothing is seen."""
+    sample = to_backend(pixel_sample(2, 3, 4, 4, 8, key_batch=4, masks=True))
+    expected = loss_and_gradients(pixel_contrast, sample, ("query", "key"))
+    for name in ("query_mask", "key_mask"):
+        repeated = {**sample, name: sample[name][:, None].repeat(1, 3, 1, 1)}
+        for change in (repeated, {**repeated, "key_mask": repeated["key_mask"][:2]}):
+            found = loss_and_gradients(pixel_contrast, change, ("query", "key"))
+            for what, value in expected.items():
+                assert torch.equal(found[what], value)
+
+
+def test_the_mean_over_ranks_is_the_whole(to_backend):
+    """Each with the keys of both, its own first: halves of a batch are the batch, and so are the keys' gradients."""
+    sample = to_backend(pixel_sample(4, 2, 3, 3, 8, negative_rows=5, seed=1))
+    wanted = ("query", "key")
+    whole = loss_and_gradients(pixel_contrast, sample, wanted)
+    halves = []
+    for own, other in ((slice(0, 2), slice(2, 4)), (slice(2, 4), slice(0, 2))):
+        of_rank = {**sample, "query": sample["query"][own], "query_extent": sample["query_extent"][own]}
+        of_rank |= {name: torch.cat([sample[name][own], sample[name][other]]) for name in ("key", "key_extent")}
+        halves.append(loss_and_gradients(pixel_contrast, of_rank, wanted))
+    first, second = halves
+    torch.testing.assert_close((first["loss"] + second["loss"]) / 2, whole["loss"])
+    torch.testing.assert_close(torch.cat([first["query"], second["query"]]) / 2, whole["query"])
+    torch.testing.assert_close((first["key"] + second["key"].roll(2, 0)) / 2, whole["key"])
 
 
 # ---- values known by hand --------------------------------------------------------------------------------------------

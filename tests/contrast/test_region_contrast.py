@@ -85,6 +85,57 @@ def test_targets_are_those_of_soft_correspondence(backend):
     assert region_contrast(**sample, temperature=0.2).item() == pytest.approx(loss / 72, rel=1e-5)
 
 
+@pytest.mark.parametrize("rows", ["all", "overlapping"])
+def test_further_keys(backend, rows):
+    """The dense loss over the cells of all videos, the first of which are the queries' own."""
+    sample = {k: v.to(backend.device) for k, v in region_sample(3, 2, (2, 3, 2), (2, 2, 4), 9, key_batch=5).items()}
+    sample["query_extent"][1, 0, 0] += 1000  # a view that meets nothing
+    query, key = sample["query"].cpu().double(), sample["key"].cpu().double()
+    log_probability = (query.reshape(3, 2, 12, 9) @ key.reshape(-1, 9).T / 0.2).log_softmax(-1)
+    loss, overlapping = 0.0, 0
+    for view in range(2):
+        own = sample["query_extent"][:, view], sample["key_extent"][:3]
+        share = soft_correspondence(*own, (2, 3, 2), (2, 2, 4)).cpu()
+        overlapping += (share.sum(-1) > 0).sum().item()
+        for video in range(3):
+            loss -= (share[video] * log_probability[video, view, :, 16 * video : 16 * (video + 1)]).sum().item()
+    assert 0 < overlapping <= 60
+    count = 72 if rows == "all" else overlapping
+    assert region_contrast(**sample, temperature=0.2, rows=rows).item() == pytest.approx(loss / count, rel=1e-5)
+
+    wanted = ("query", "key")
+    given = {**sample, "rows": rows}
+    found, theirs = (loss_and_gradients(f, given, wanted) for f in (region_contrast, region_contrast_reference))
+    truth = loss_and_gradients(region_contrast_reference, {**widened(sample), "rows": rows}, wanted)
+    check_budget(found, theirs, truth, torch.float32)
+    assert all((found["key"][video] != 0).any() for video in range(5))
+
+
+def test_the_mean_over_ranks_is_the_whole(backend):
+    """Each with the keys of both, its own first: halves of a batch are the batch, and so are the keys' gradients."""
+    sample = {k: v.to(backend.device) for k, v in region_sample(4, 2, (1, 2, 3), (2, 2, 2), 8).items()}
+    wanted = ("query", "key")
+    whole = loss_and_gradients(region_contrast, sample, wanted)
+    halves = []
+    for own, other in ((slice(0, 2), slice(2, 4)), (slice(2, 4), slice(0, 2))):
+        of_rank = {"query": sample["query"][own], "query_extent": sample["query_extent"][own]}
+        of_rank |= {name: torch.cat([sample[name][own], sample[name][other]]) for name in ("key", "key_extent")}
+        halves.append(loss_and_gradients(region_contrast, of_rank, wanted))
+    first, second = halves
+    torch.testing.assert_close((first["loss"] + second["loss"]) / 2, whole["loss"])
+    torch.testing.assert_close(torch.cat([first["query"], second["query"]]) / 2, whole["query"])
+    torch.testing.assert_close((first["key"] + second["key"].roll(2, 0)) / 2, whole["key"])
+
+
+def test_where_no_row_overlaps_the_mean_is_zero(backend):
+    sample = {k: v.to(backend.device) for k, v in region_sample(2, 2, (1, 2, 1), (2, 1, 2), 4).items()}
+    sample["query_extent"] = sample["query_extent"] + 1e4
+    results = loss_and_gradients(region_contrast, {**sample, "rows": "overlapping"}, ("query", "key"))
+    assert all((value == 0).all() for value in results.values())
+    empty = {**sample, "query": sample["query"][:, :0], "query_extent": sample["query_extent"][:, :0]}
+    assert region_contrast(**empty, rows="overlapping") == 0
+
+
 def test_equal_views_of_one_cell_are_pairwise_infonce(backend):
     """One cell a video, the same in both views: S is the identity, and the loss InfoNCE of the batch."""
     sample = {k: v.to(backend.device) for k, v in region_sample(12, 1, (1, 1, 1), (1, 1, 1), 8).items()}
@@ -134,7 +185,8 @@ def test_a_view_half_outside_weighs_half(backend, outside):
     moved = place.clone()
     moved[axis] += 1
     sample["query_extent"] = moved[None, None]
-    weight = ops().region_contrast(*sample.values(), 0.1, False, False, False)[2][0, 0]
+    query, key, *extents = sample.values()
+    weight = ops().region_contrast(query, key, None, *extents, 0.1, False, False, False)[2][0, 0]
     assert torch.equal(weight.select(axis, 0), torch.ones(2, 2, device=backend.device))
     assert torch.equal(weight.select(axis, 1), torch.zeros(2, 2, device=backend.device))
 
