@@ -129,8 +129,8 @@ inline Vector median_of_window(const Real* corner, int64_t pitch) {
 
 template <typename Real, int kSide>
 void median_plane(Real* plane, int64_t height, int64_t width, int64_t pitch, Real* padded) {
-  typedef Real Vector __attribute__((vector_size(kVectorBytes)));
-  constexpr int64_t kLanes = kVectorBytes / sizeof(Real), kEdge = kSide / 2;
+  typedef Real Vector __attribute__((vector_size(MOTIONOPS_VECTOR_BYTES)));
+  constexpr int64_t kLanes = MOTIONOPS_VECTOR_BYTES / sizeof(Real), kEdge = kSide / 2;
   const int64_t stride = padded_stride<Real>(width);
   for (int64_t y = -kEdge; y < height + kEdge; ++y) {
     const Real* from = plane + std::clamp<int64_t>(y, 0, height - 1) * pitch;

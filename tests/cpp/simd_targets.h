@@ -19,8 +19,7 @@ void for_simd_targets(const Test& test) {
     if (child == 0) {
       setenv("MOTIONOPS_SIMD", names[target], 1);
       failures = 0;  // those of the targets before are not this one's
-      test(motionops::SerialParallel());
-      test(ThreadParallel(3));
+      for (const int threads : numbers_of_threads()) test(ThreadParallel(threads));
       _exit(failures == 0 ? 0 : 1);
     }
     int status = -1;

@@ -3,7 +3,7 @@
 #include "threads.h"
 
 int main() {
-  for (const int threads : {1, 3}) {
+  for (const int threads : numbers_of_threads()) {
     const ThreadParallel parallel(threads);
     frame_difference_cases::run_all(false, [&](const motionops::FrameDifference& args, bool forward) {
       if (forward) {

@@ -3,7 +3,7 @@
 #include "threads.h"
 
 int main() {
-  for (const int threads : {1, 3}) {
+  for (const int threads : numbers_of_threads()) {
     const ThreadParallel parallel(threads);
     motion_map_cases::run_all(false, [&](const motionops::MotionMap& args, bool forward) {
       if (forward) {

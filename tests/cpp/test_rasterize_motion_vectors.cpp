@@ -3,7 +3,7 @@
 #include "threads.h"
 
 int main() {
-  for (const int threads : {1, 3}) {
+  for (const int threads : numbers_of_threads()) {
     const ThreadParallel parallel(threads);
     rasterize_motion_vectors_cases::run_all(false, [&](const motionops::RasterizeMotionVectors& args) {
       motionops::rasterize_motion_vectors_cpu(args, parallel);

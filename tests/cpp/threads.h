@@ -30,3 +30,14 @@ class ThreadParallel final : public motionops::Parallel {
  private:
   int threads_;
 };
+
+// The numbers of threads to test with: several are for ThreadSanitizer to watch, and one will do for AddressSanitizer.
+inline std::vector<int> numbers_of_threads() {
+#if defined(__SANITIZE_THREAD__)
+  return {3};
+#elif defined(__SANITIZE_ADDRESS__)
+  return {1};
+#else
+  return {1, 3};
+#endif
+}
