@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.motionops-setup
 CXX_FILES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.inl')
 
-.PHONY: help setup build build-emulated wheel test test-python test-cpp test-torch lint format demo bench performance reproduce gpu clean
+.PHONY: help setup build build-emulated wheel test test-python test-cpp test-torch lint format demo bench performance reproduce reference gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 18
@@ -62,6 +62,9 @@ bench: build  ## what the operators cost, beside their peers
 
 performance: $(STAMP)  ## docs/performance.md from benchmarks/results
 	$(PY) -m benchmarks.report
+
+reference: build  ## docs/reference.md from the docstrings
+	$(PY) -m build_support.reference_page
 
 reproduce: build  ## docs/reproduce.md from the methods' tables.yaml
 	$(PY) -m build_support.reproduce_page

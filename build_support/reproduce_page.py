@@ -29,8 +29,10 @@ the table's rows was. What was measured on the generated MovingShapes set is in 
 
 Commands are typed in the folder of the project. `UCF-101` is the folder of the data set's class folders and
 `trainlist01.txt` its split file; `kinetics400` likewise with its `train.csv`, and `hmdb51` with the 51 files of its
-`splits`. The papers' batches were spread over several GPUs with 8 videos on each; the presets keep BatchNorm's groups
-of 8 on any number of devices, and `--devices N` trains on N of them. Each run wants its own `--output`.
+`splits`. The papers' batches were spread over several GPUs, with 8 videos on each where they say so (Context-Motion
+Decoupling: 16; Controllable Augmentations does not say); the presets keep those groups, for BatchNorm and for FIMA's
+negatives within a batch, on any number of devices, and `--devices N` trains on N of them. Each run wants its own
+`--output`. What each row composes to is compared with its paper's setting by tests/test_paper_settings.py.
 
 ## Measuring
 

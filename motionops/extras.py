@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from types import ModuleType
 
 
 def require(purpose: str, *modules: str, extra: str = "train") -> None:
@@ -16,3 +17,14 @@ def require(purpose: str, *modules: str, extra: str = "train") -> None:
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         raise ImportError(f"{purpose} needs {', '.join(missing)}: pip install 'motionops[{extra}]'")
+
+
+def require_av() -> ModuleType:
+    """Return the module ``av``. Raises ImportError naming the extra to install where it is missing."""
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError(
+            "motionops.video reads and writes videos with PyAV: pip install 'motionops[video]'"
+        ) from error
+    return av

@@ -9,7 +9,7 @@ import torch
 from torch._guards import TracingContext
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
-from motionops.library import change_calls, with_type_errors
+from motionops.library import can_call, change_calls, with_type_errors
 
 
 def register_shapes(namespace: str, op: str, shapes: Callable[..., Any]) -> None:
@@ -20,6 +20,9 @@ def register_shapes(namespace: str, op: str, shapes: Callable[..., Any]) -> None
         op: its name.
         shapes: returns empty results for the operator's arguments, which its own checks have seen before.
     """
+
+    if not can_call(namespace):
+        return
 
     def fake(*arguments: Any) -> Any:
         # A compiled call makes its checks when it runs: its errors are then themselves, and not wrapped in dynamo's.

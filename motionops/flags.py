@@ -7,6 +7,7 @@ between a run and its resumption, LOCAL those that may differ between its proces
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +42,18 @@ class Local:
     """Marks a flag that may differ between the processes of a run: where their files are, how each reads them."""
 
 
+@dataclass(frozen=True)
+class Only:
+    """Marks a flag that says something only where others are set so; `words` say how."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
 FREE, LOCAL = Free(), Local()
 POSITIVE = Range("must be positive", low=0, open_low=True, open_high=True)
 NOT_NEGATIVE = Range("must not be negative", low=0, open_high=True)
+SHARE = Range("must be in (0, 1)", low=0, high=1, open_low=True, open_high=True)
 
 
 def AtLeast(low: int) -> Range:
@@ -74,6 +84,19 @@ def check_ranges(config: Any) -> None:
         for mark in marks:
             if isinstance(mark, Range) and not all(each is None or mark.holds(each) for each in values):
                 raise UserError(f"{flag(name)}: {mark.words}, got {' '.join(map(str, values))}")
+
+
+def idle(config: Any) -> dict[str, str]:
+    """The fields that say nothing beside the others, and with what they would."""
+    marked = ((name, mark) for name, marks in _marks(type(config)).items() for mark in marks)
+    return {name: mark.words for name, mark in marked if isinstance(mark, Only) and not mark.holds(config)}
+
+
+def refuse_idle(config: Any, default: Any) -> None:
+    """UserError for the first flag that was given, as it is not its default, and says nothing beside the others."""
+    for name, words in idle(config).items():
+        if getattr(config, name) != getattr(default, name):
+            raise UserError(f"{flag(name)}: says something with {words} alone, which is not so here")
 
 
 def free_to_change(config_type: type) -> frozenset[str]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from motionops.forward_mode import without_tangents
-from motionops.library import change_calls, current_namespace, translated
+from motionops.library import can_call, change_calls, current_namespace, require_operators, translated
 
 # What a plain eager call goes through, by namespace and operator: to look it up each time would be a tenth of the call.
 _with_gradient: dict[tuple[str, str], Callable[..., Any]] = {}
@@ -44,6 +44,8 @@ def register_gradient(
         differentiable: how many of the inputs, the first ones, may have a gradient.
         results: how many of the outputs the caller is given; the others are there for ``save``.
     """
+    if not can_call(namespace):
+        return
     operator = _without_gradient[namespace, op] = _plain(_operator(namespace, op))
     backward_operator = _operator(namespace, f"{op}_backward")
     plain_backward_operator = _plain(backward_operator)
@@ -133,6 +135,7 @@ def call(op: str, *arguments: Any, wanted: bool) -> Any:
 
 
 def _operator(namespace: str, op: str) -> Callable[..., Any]:
+    require_operators(namespace)
     return getattr(getattr(torch.ops, namespace), op).default
 
 

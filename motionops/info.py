@@ -10,7 +10,7 @@ from importlib import metadata
 import torch
 
 import motionops
-from motionops.library import BUILD_FACTS
+from motionops.library import BUILD_FACTS, HOW_TO_BUILD
 
 # distribution -> what it is for
 OPTIONAL_PARTS = {
@@ -33,6 +33,8 @@ OPTIONAL_PARTS = {
 def build_info() -> dict[str, str]:
     """How the operators were built."""
     facts = BUILD_FACTS
+    if facts is None:
+        return {"motionops": motionops.__version__, "operators": f"not there: {HOW_TO_BUILD}"}
     cuda = f"{facts['cuda_compiler']}, architectures {facts['cuda_architectures']}"
     return {
         "motionops": _installed("motionops") or motionops.__version__,  # a wheel's version says which one it is

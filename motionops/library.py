@@ -24,13 +24,16 @@ HOW_TO_BUILD = (
 )
 
 
-def _load() -> dict[str, Any]:
-    """Load the operators' library into torch and return what it says of its build."""
+def _load() -> dict[str, Any] | None:
+    """Load the operators' library into torch and return what it says of its build; None where there is none.
+
+    Networks and their files need no operators: what does says so when it is called.
+    """
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         raise ImportError(f"motionops needs torch {oldest} or newer, this is {torch.__version__}")
     if not OPERATORS.exists():
-        raise ImportError(f"{OPERATORS}, the compiled operators, is not there: {HOW_TO_BUILD}")
+        return None
     path = str(OPERATORS)
     if path not in torch.ops.loaded_libraries and torch._C._dispatch_has_kernel(f"{NAMESPACE}::flow_edges"):
         others = [name for name in torch.ops.loaded_libraries if Path(name).name == OPERATORS.name]
@@ -56,11 +59,23 @@ _namespace = NAMESPACE
 
 def has_cuda() -> bool:
     """Whether this build has the CUDA operators (not whether this machine has a GPU)."""
-    return BUILD_FACTS["has_cuda"]
+    return BUILD_FACTS is not None and BUILD_FACTS["has_cuda"]
+
+
+def can_call(namespace: str) -> bool:
+    """Whether there are operators in a namespace: in that of the package where they are built."""
+    return namespace != NAMESPACE or BUILD_FACTS is not None
+
+
+def require_operators(namespace: str) -> None:
+    """ImportError where the operators of a namespace are not built; the text says how they are."""
+    if not can_call(namespace):
+        raise ImportError(f"{OPERATORS}, the compiled operators, is not there: {HOW_TO_BUILD}")
 
 
 def ops() -> Any:
-    """Return the ``torch.ops`` namespace that the public functions call."""
+    """Return the ``torch.ops`` namespace that the public functions call. ImportError where it is not built."""
+    require_operators(_namespace)
     return getattr(torch.ops, _namespace)
 
 

@@ -1,4 +1,8 @@
-"""Collectives that do nothing in a single process."""
+"""What the processes of a training tell each other. In a single process every function returns what it is given.
+
+Gradients are meant for DistributedDataParallel, which takes their mean over ranks: where the mean of the ranks' losses
+is one process's loss of the whole batch, so is the gradient.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,17 @@ import os
 
 import torch
 from torch import Tensor, distributed
+
+__all__ = [
+    "gather",
+    "gather_lists",
+    "gather_others",
+    "gather_own_first",
+    "gather_rows",
+    "gather_with_gradient",
+    "sum_over_ranks",
+    "world",
+]
 
 
 def world() -> tuple[int, int]:
@@ -36,9 +51,9 @@ def host_numbers(number: int) -> list[int]:
     _, size = world()
     if size == 1:
         return [number]
-    numbers = torch.empty(size, dtype=torch.int64)
-    distributed.all_gather_into_tensor(numbers, torch.tensor([number]), group=host_group())
-    return numbers.tolist()
+    numbers = [torch.empty((), dtype=torch.int64) for _ in range(size)]
+    distributed.all_gather(numbers, torch.tensor(number), group=host_group())
+    return [int(each) for each in numbers]
 
 
 @torch.no_grad()
@@ -54,8 +69,21 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def gather_rows(tensor: Tensor) -> Tensor:
+    """Like `gather`, but each rank may have any number of rows. No gradient."""
+    counts = host_numbers(len(tensor))
+    if len(counts) == 1:
+        return tensor.detach()
+    most = max(counts)
+    filled = tensor.new_zeros(most, *tensor.shape[1:])
+    filled[: len(tensor)] = tensor.detach()
+    parts = gather(filled).unflatten(0, (len(counts), most))
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+@torch.no_grad()
 def gather_others(tensor: Tensor) -> Tensor:
-    """Like `gather`, without this rank's own rows: `[(world - 1) * B, ...]`."""
+    """Like `gather`, without this rank's own rows: `[(world - 1) * B, ...]`. Further negatives; no gradient."""
     rank, size = world()
     if size == 1:
         return tensor.detach()[:0]
@@ -132,8 +160,9 @@ def any_rank(flag: bool) -> bool:
 def gather_own_first(tensor: Tensor) -> Tensor:
     """All ranks' `tensor [B, ...]` as `[world * B, ...]`: this rank's rows, then the others' in rank order.
 
-    Gradients flow to all of them: a rank's rows receive the sum over the ranks' losses, so that with the mean over
-    ranks that DDP takes, the gradient is that of the mean of the ranks' losses.
+    What a contrast takes as keys, whose first rows are the queries' own: :func:`motionops.pairwise_infonce`. Gradients
+    flow to all rows: a rank's rows receive the sum over the ranks' losses, so that with the mean over ranks that DDP
+    takes, the gradient is that of the mean of the ranks' losses. B is equal on all ranks.
     """
     rank, size = world()
     if size == 1:

@@ -3,7 +3,7 @@
 import dataclasses
 import errno
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ import torch
 pytest.importorskip("tyro")
 from motionops.commandline import existing_file, existing_folder, parse, run, run_commands, writable_folder
 from motionops.errors import UserError
+from motionops.flags import NOT_NEGATIVE, AtLeast, AtMost
 
 
 @dataclasses.dataclass
@@ -32,6 +33,29 @@ class Config:
 
 
 PRESETS = {"demo": Config(), "ucf101": Config(preset="ucf101", learning_rate=0.25, losses=("vv",))}
+
+
+@dataclasses.dataclass
+class Ranged:
+    """Flags with ranges."""
+
+    name: str
+    """Needed."""
+    batch_size: Annotated[int, AtLeast(2), AtMost(9)] = 4
+    """Videos."""
+    decay: Annotated[float, NOT_NEGATIVE] = 0.0
+    """Rate of
+    decay."""
+    cache: bool = True
+    """Keep features."""
+    shares: tuple[float, ...] | None = None
+    """Parts."""
+    sides: tuple[int, int] = (1, 2)
+    """Two."""
+    output: Path = Path("runs/ranged")
+    """Folder."""
+    overwrite: bool = False
+    """Replace."""
 
 
 def parsed(*argv: str) -> Config:
@@ -178,3 +202,107 @@ def test_paths(tmp_path):
         existing_file(tmp_path / "nowhere", "--list")
     with pytest.raises(UserError, match="is not a file"):
         existing_file(tmp_path, "--list")
+
+
+def help_text(capsys, config, *argv):
+    with pytest.raises(SystemExit):
+        parse(config, None, [*argv, "--help"], prog="program.py")
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_help_says_the_range_and_what_a_switch_does(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    text = help_text(capsys, Ranged)
+    assert "Needed. (required)" in text
+    assert "Videos. (at least 2; at most 9; default: 4)" in text
+    assert "Rate of decay. (not negative; default: 0.0)" in text
+    assert "--no-cache Do not: Keep features." in text
+    assert "--config FILE" in text
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--learning-rat", "1"], "; did you mean --learning-rate?"),
+        (["--lossess=vv", "--resum"], "; did you mean --losses, --resume?"),
+        (["--no_shuffled-nrm"], "; did you mean --no-shuffled-norm?"),
+        (["--wholly-other", "1"], ""),
+    ],
+)
+def test_a_mistyped_flag_names_the_one_that_was_meant(typed, meant):
+    with pytest.raises(UserError) as error:
+        parsed(*typed)
+    assert str(error.value).startswith("Unrecognized options: ")
+    assert str(error.value).endswith(f"{meant} (see --help)")
+    assert str(error.value).count("did you mean") == bool(meant)
+
+
+def test_flags_from_a_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: ucf101\nlearning-rate: 5e-2\nlosses: [vv, fra]\nshuffled_norm: false\ndata: null\n")
+    expected = Config(preset="ucf101", learning_rate=0.05, losses=("vv", "fra"), shuffled_norm=False)
+    assert parsed("--config", str(file)) == expected
+    # What is typed wins, wherever it stands.
+    expected = dataclasses.replace(expected, learning_rate=0.1, data=Path("d"))
+    assert parsed("--learning-rate", "0.1", "--config", str(file), "--data", "d") == expected
+    with pytest.raises(UserError, match=r"--preset demo: --config .* has a preset of its own"):
+        parsed("--config", str(file), "--preset", "demo")
+    file.write_text("losses: pix\n")
+    assert parsed("--config", str(file), "--preset", "ucf101") == dataclasses.replace(
+        PRESETS["ucf101"], losses=("pix",)
+    )
+    file.write_text("name: x\nshares: [1, 2.5]\nsides: [3, 4]\nbatch_size: 5\n")
+    found = parse(Ranged, None, ["--config", str(file), "--batch-size", "6"])
+    assert found == Ranged("x", batch_size=6, shares=(1.0, 2.5), sides=(3, 4))
+    file.write_text("batch_size: 5\n")
+    assert parse(Ranged, None, ["--name", "y", "--config", str(file)]) == Ranged("y", batch_size=5)
+    file.write_text("name: x\noverwrite: true\ncache: false\n")
+    for again in ([], ["--overwrite", "--no-cache"]):
+        assert parse(Ranged, None, ["--config", str(file), *again]) == Ranged("x", cache=False, overwrite=True)
+    assert parse(Ranged, None, ["--config", str(file), "--no-overwrite", "--cache"]) == Ranged("x")
+    file.write_text("batch_size: 5\n")
+    with pytest.raises(UserError, match="--name"):
+        parse(Ranged, None, ["--config", str(file)])
+
+
+def test_the_file_of_a_run_does_not_lead_back_into_its_folder(tmp_path):
+    file = tmp_path / "run" / "config.yaml"
+    file.parent.mkdir()
+    file.write_text(f"name: x\noverwrite: true\noutput: {file.parent}\n")
+    assert parse(Ranged, None, ["--config", str(file)]) == Ranged("x")
+    assert parse(Ranged, None, ["--config", str(file), "--overwrite"]).output == file.parent
+    file.write_text(f"name: x\noutput: {tmp_path / 'other'}\n")
+    assert parse(Ranged, None, ["--config", str(file)]).output == tmp_path / "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "No such file"),
+        ("[1, 2", "is not YAML"),
+        ("- 1\n", "expected lines of a flag and its value"),
+        ("batch_sise: 3\n", "there is no flag batch_sise; did you mean batch_size?"),
+        ("batch_size: many\n", "batch_size cannot be 'many'"),
+        ("batch_size: 2.5\n", "batch_size cannot be 2.5"),
+        ("batch_size: true\n", "batch_size cannot be True"),
+        ("batch_size: null\n", "batch_size cannot be None"),
+        ("cache: 3\n", "cache cannot be 3"),
+        ("sides: [1, 2, 3]\n", "sides cannot be"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_line(tmp_path, text, line):
+    file = tmp_path / "config.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError) as error:
+        parse(Ranged, None, ["--name", "x", "--config", str(file)])
+    assert str(error.value).startswith(f"--config: {file}")
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_who_gives_own_videos_and_no_preset_is_told_which_it_is(capsys, monkeypatch):
+    monkeypatch.setattr(Config, "in_short", lambda self: f"rate {self.learning_rate}", raising=False)
+    for argv in (["--data", "d"], ["--data=d", "--preset", "demo"], [], ["--preset=ucf101", "--data", "d"]):
+        assert run(lambda config: 0, Config, PRESETS, argv) == 0
+    assert capsys.readouterr().err == "--preset demo: rate 0.5; for others --preset ucf101\n"

@@ -38,7 +38,10 @@ MISSING = {
     "import motionops.training.run_folder": ("lightning", "train"),
     "from motionops.models import read_metadata; read_metadata('x')": ("safetensors", "train"),
     "from motionops.video import read_video; read_video('x')": ("av", "video"),
-    "from motionops.evaluation import pictures; pictures._figure(1, 1, width=1, height=1)": ("matplotlib", "train"),
+    "from motionops.evaluation.pictures.drawing import figure; figure(1, 1, width=1, height=1)": (
+        "matplotlib",
+        "train",
+    ),
     "from motionops.evaluation import linear_probe; linear_probe([], [], [], [])": ("sklearn", "train"),
 }
 
@@ -80,7 +83,6 @@ def import_with(tmp_path, change: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("(package / '_operators.so').unlink()", "the compiled operators, is not there: install a wheel"),
         ("(package / '_operators.so').write_bytes(b'no library')", "does not load with torch .*: install a wheel"),
         ("import torch; torch.__version__ = '2.10.0'", "motionops needs torch 2.11 or newer, this is 2.10.0"),
         (
@@ -93,6 +95,31 @@ def test_operators_that_do_not_load_say_what_to_do(tmp_path, change, message):
     result = import_with(tmp_path, change)
     assert result.returncode == 1, result.stdout
     assert re.search(f"ImportError: .*{message}", result.stderr.strip().splitlines()[-1]), result.stderr
+
+
+def test_without_operators_what_is_called_says_what_to_do(tmp_path):
+    """A network's file is read, and its features are computed, where no operator was built."""
+    program = """(package / '_operators.so').unlink()
+import torch, motionops
+from motionops.models import build_backbone, load_backbone, save_backbone
+from motionops.evaluation import extract_features
+assert not motionops.has_cuda()
+file = package.parent / "backbone.safetensors"
+save_backbone(build_backbone("r3d_small"), file, frames="4", stride="2", size="32")
+network = load_backbone(file)
+assert network.eval()(torch.rand(1, 3, 4, 32, 32)).shape[1] == network.channels
+from motionops.video.encoding import write_video
+from motionops.video import Video
+write_video(package.parent / "video.mp4", torch.zeros(8, 48, 64, 3, dtype=torch.uint8).numpy())
+print(extract_features(network, [Video(str(package.parent / "video.mp4"), None)], clips=1).shape)
+from motionops import info
+assert info.main() == 0
+motionops.flow_edges(torch.zeros(1, 1, 2, 4, 4))"""
+    result = import_with(tmp_path, program)
+    assert f"{[1, 128]}" in result.stdout, result.stderr
+    assert re.search("operators +not there: install a wheel", result.stdout)
+    expected = "ImportError: .*the compiled operators, is not there: install a wheel"
+    assert re.search(expected, result.stderr.strip().splitlines()[-1]), result.stderr
 
 
 def test_a_copy_of_the_package_loads(tmp_path):

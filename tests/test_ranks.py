@@ -5,7 +5,7 @@ import torch
 from torch import distributed
 
 from motionops import ranks as own
-from motionops.methods.fima.ablations import rank_weight
+from motionops.contrast import rank_weight
 from tests.several_ranks import on_ranks
 
 
@@ -42,11 +42,21 @@ def weight(rank: int) -> float:
     extent = torch.tensor([[0.0, 1.0]]).expand(2, 3, 2).contiguous()
     other = extent.clone()
     other[1] += 100 * rank
-    return rank_weight(extent, other, 2, 2, 0.7, None, None).item()
+    return rank_weight(extent, other, 2, 2).item()
+
+
+def weight_with_masks(rank: int) -> float:
+    """Of two videos that are one picture, foreground a frame: rank 1's second video has it in no frame of both."""
+    extent = torch.tensor([[0.0, 1.0]]).expand(2, 3, 2).contiguous()
+    query_mask, key_mask = torch.zeros(2, 2, 3, 2, 2, dtype=torch.bool).unbind()
+    query_mask[:, 1] = True
+    key_mask[0, 1] = True
+    key_mask[1, rank == 0] = True  # frame 1 of rank 0, frame 0 of rank 1
+    return rank_weight(extent, extent, 2, 2, query_mask=query_mask, key_mask=key_mask).item()
 
 
 def everything(rank: int) -> list:
-    return [rows_with_gradient(rank), weight(rank), talk(rank)]
+    return [rows_with_gradient(rank), (weight(rank), weight_with_masks(rank)), talk(rank)]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +72,8 @@ def test_rows_get_the_gradients_of_all_ranks(said):
 
 
 def test_a_rank_weighs_as_much_as_it_has_samples(said):
-    assert said[1] == pytest.approx((2 * 2 / 3, 1 * 2 / 3))
+    for of_rank_0, of_rank_1 in zip(*said[1], strict=True):
+        assert (of_rank_0, of_rank_1) == pytest.approx((2 * 2 / 3, 1 * 2 / 3))
 
 
 def test_hosts_tell_each_other(said):

@@ -66,18 +66,16 @@ def test_every_row_has_all_its_numbers():
 
 # As the page showed them when each row was a command in full.
 COMMANDS_IN_FULL = [
-    ("fima", "10/1568", "--preset ucf101 --data UCF-101 --list trainlist01.txt --losses vv pix --devices 3"
+    ("fima", "10/1568", "--preset ucf101 --data UCF-101 --list trainlist01.txt --losses vv pix"
         " --pixel-negatives batch --pixel-queue 784"),
     ("fima", "4/r2plus1d-k400", "--preset kinetics400 --data kinetics400 --list train.csv --backbone r2plus1d_18"
         " --size 112"),
     ("mcl", "1/i2d-sa", "--preset ucf101 --data UCF-101 --list trainlist01.txt --backbone i2d --frames 1"
-        " --init moco_googlenet.pth --no-temporal-sampling --weight-alignment 0"),
+        " --init moco_googlenet.pth --seco intra order --no-temporal-sampling --weight-alignment 0"),
     ("modist", "3a/rgb-mini", "--preset kinetics400-mini --data kinetics400 --list mini.csv --losses v"),
     ("controllable", "4/k1-t2", "--preset ucf101 --data UCF-101 --list trainlist01.txt --epochs 150 --clips 1"
         " --global-cells 2 --losses rc mi"),
-    ("context_motion", "6/c3d-motion", "--preset ucf101 --data UCF-101-mpeg4 --list trainlist01.txt"
-        " --test-list testlist01.txt --backbone c3d --supervised --batch-size 8 --learning-rate 0.0008"
-        " --weight-decay 0.003"),
+    ("context_motion", "4/i-frames", "--preset ucf101 --data UCF-101-mpeg4 --list trainlist01.txt --alpha 0"),
 ]  # fmt: skip
 
 

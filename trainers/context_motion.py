@@ -14,6 +14,7 @@ if lacking("trainers/context_motion.py", *TRAINER_PARTS):
     sys.exit(EXIT_USER_ERROR)
 
 from motionops.commands.paper_tables import rows_of
+from motionops.evaluation.end_of_run import measure_epoch
 from motionops.methods.context_motion import (
     PRESETS,
     ContextMotion,
@@ -28,7 +29,7 @@ from motionops.training.run import train
 def main(config: ContextMotionConfig) -> int:
     """Clips, key frames and motion into the method's losses, and the networks measured when they are learnt from."""
     config.check_backbone()
-    return train(config, ContextMotion.for_videos, make_dataset, conclude, find_videos)
+    return train(config, ContextMotion.for_videos, make_dataset, conclude, find_videos, measure_epoch)
 
 
 if __name__ == "__main__":

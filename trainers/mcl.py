@@ -14,7 +14,7 @@ if lacking("trainers/mcl.py", *TRAINER_PARTS):
     sys.exit(EXIT_USER_ERROR)
 
 from motionops.commands.paper_tables import rows_of
-from motionops.evaluation.end_of_run import finish
+from motionops.evaluation.end_of_run import finish, measure_epoch
 from motionops.methods.mcl import MCL, PRESETS, MCLConfig, make_dataset
 from motionops.training.run import train
 
@@ -22,7 +22,7 @@ from motionops.training.run import train
 def main(config: MCLConfig) -> int:
     """Views of videos into the method's losses, and the backbone measured when they are learnt from."""
     config.check_backbone()
-    return train(config, MCL.for_videos, make_dataset, finish)
+    return train(config, MCL.for_videos, make_dataset, finish, measure=measure_epoch)
 
 
 if __name__ == "__main__":

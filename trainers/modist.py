@@ -14,7 +14,7 @@ if lacking("trainers/modist.py", *TRAINER_PARTS):
     sys.exit(EXIT_USER_ERROR)
 
 from motionops.commands.paper_tables import rows_of
-from motionops.evaluation.end_of_run import finish
+from motionops.evaluation.end_of_run import finish, measure_epoch
 from motionops.methods.modist import PRESETS, MoDist, MoDistConfig, make_dataset
 from motionops.training.run import train
 
@@ -22,7 +22,7 @@ from motionops.training.run import train
 def main(config: MoDistConfig) -> int:
     """Clips of videos and their motion into the method's losses; the backbone is measured when they are learnt from."""
     config.check_backbone()
-    return train(config, MoDist.for_videos, make_dataset, finish)
+    return train(config, MoDist.for_videos, make_dataset, finish, measure=measure_epoch)
 
 
 if __name__ == "__main__":

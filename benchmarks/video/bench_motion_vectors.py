@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from motionops.extras import require_av
 from motionops.motion import read_coded_clip, read_motion_vectors
 from motionops.video import read_frames
 from motionops.video.encoding import write_video
-from motionops.video.pyav import require_av
 from tests.video.video_files import textured_pan
 
 FRAMES, HEIGHT, WIDTH, CELL = 200, 240, 320, 8

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from motionops.extras import require_av
 from motionops.video import read_frames, read_video
 from motionops.video.encoding import write_video
-from motionops.video.pyav import require_av
 
 FRAMES, HEIGHT, WIDTH = 200, 240, 320
 

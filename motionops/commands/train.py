@@ -12,7 +12,7 @@ import motionops.methods
 from motionops.commandline import run, usage
 from motionops.commands.paper_tables import rows_of
 from motionops.errors import UserError
-from motionops.evaluation.end_of_run import finish
+from motionops.evaluation.end_of_run import finish, measure_epoch
 from motionops.training.config import TrainConfig
 from motionops.training.data.videos import find_training_videos
 from motionops.training.method import Method
@@ -42,7 +42,7 @@ def main_of(method: ModuleType) -> Callable[[TrainConfig], int]:
 
     def main(config: TrainConfig) -> int:
         config.check_backbone()
-        return train(config, exported(method, Method).for_videos, method.make_dataset, conclude, find)
+        return train(config, exported(method, Method).for_videos, method.make_dataset, conclude, find, measure_epoch)
 
     return main
 

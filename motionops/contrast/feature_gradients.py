@@ -49,8 +49,11 @@ def feature_gradients(
     grad_query, grad_key = backward_operator(
         grad_loss, given, key, temperature, *others, *ctx.numbers, *wanted, *ctx.flags
     )
-    grad_temperature = _temperature_gradient(given, grad_query, temperature, ctx.products) if of_temperature else None
-    return grad_query.to(query.dtype) if of_query else None, grad_key if of_key else None, grad_temperature
+    grad_temperature = None
+    if of_temperature:
+        grad_temperature = _temperature_gradient(given, grad_query, temperature, ctx.products)
+        grad_query = grad_query.to(query.dtype)
+    return grad_query if of_query else None, grad_key if of_key else None, grad_temperature
 
 
 def _temperature_gradient(query: Tensor, grad_query: Tensor, temperature: Tensor, products: torch.dtype) -> Tensor:

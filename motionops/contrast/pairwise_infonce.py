@@ -6,30 +6,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motionops.arrays import as_tensor
+from motionops.arrays import as_optional_tensor, as_tensor, check_same_device
 from motionops.contrast.feature_gradients import DIFFERENTIABLE, accumulation_dtype, feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import InfoNCE
 from motionops.contrast.temperature import as_temperature
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
-from motionops.library import NAMESPACE, runs_on_cpu
+from motionops.library import NAMESPACE, ops, runs_on_cpu
 
 WIDEST_STREAMED = 128  # wider features are multiplied in panels on a GPU (csrc/contrast/pairwise_panels.h)
 
 
-def pairwise_infonce(query: Any, key: Any, *, temperature: float | Tensor = 0.1) -> InfoNCE:
+def pairwise_infonce(
+    query: Any,
+    key: Any,
+    *,
+    temperature: float | Tensor = 0.1,
+    query_ids: Any | None = None,
+    key_ids: Any | None = None,
+) -> InfoNCE:
     r"""InfoNCE of every query against all keys, without ever storing the logits.
 
     .. math::
         L_i = -\log \frac{e^{q_i k_i/\tau}}{\sum_{j=1}^{M} e^{q_i k_j/\tau}}
 
-    van den Oord et al. 2018 (eq. 4); keys beyond the N-th are hard negatives of every query, as Context-Motion
-    Decoupling adds them to its motion prediction loss.
+    without the keys j ≠ i whose id is the query's. van den Oord et al. 2018 (eq. 4); keys beyond the N-th are hard
+    negatives of every query, as Context-Motion Decoupling adds them to its motion prediction loss.
 
     Memory grows with the features, not with their pairs. On a GPU, D > 128, products are torch's own, of a panel of
     queries at a time (up to 96 MiB, or 1.5 KiB a key): its settings for TF32 and for deterministic algorithms apply to
-    them, and a CUDA graph is captured after a first product of torch's, as with ``torch.mm``.
+    them, and a CUDA graph is captured after a first product of torch's, as with ``torch.mm``. With ids it is the
+    definition in plain PyTorch, which keeps the N·M logits.
 
     Args:
         query: ``[N, D]``, L2-normalised by the caller. Receives a gradient.
@@ -38,25 +46,46 @@ def pairwise_infonce(query: Any, key: Any, *, temperature: float | Tensor = 0.1)
         temperature: :math:`\tau`, finite and above 0: a number, or a scalar tensor, which receives a gradient where it
             requires one and, on a GPU, is read there (nothing waits, and nothing refuses one that is not above 0). A
             schedule under ``torch.compile`` is a tensor: a number is compiled in.
+        query_ids: ``[N]`` int64, the video of each query; given together with ``key_ids``.
+        key_ids: ``[M]`` int64, the video of each key: one of the query's own video is no negative of it. −1 is an id
+            like any other.
 
     Returns:
-        :class:`InfoNCE`: the mean loss (0 where N = 0), and ``rank [N]`` int32, how many other keys score above the
-        query's own (on a GPU where D > 128: by more than one part in 2²⁰, which is rounding).
+        :class:`InfoNCE`: the mean loss (0 where N = 0), and ``rank [N]`` int32, how many negatives score above the
+        query's own key (on a GPU where D > 128: by more than one part in 2²⁰, which is rounding).
+
+    Several ranks:
+        Against this rank's keys alone, unless ``key`` is ``motionops.ranks.gather_own_first(key)``: then the mean over
+        ranks is one process's loss of all queries, its gradient too.
 
     Raises:
         TypeError: a type that is not supported.
-        ValueError: a shape, device or temperature that does not fit.
+        ValueError: a shape, device or temperature that does not fit; ids given singly.
     """
     op = "pairwise_infonce"
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
     temperature, number = as_temperature(op, temperature)
+    if query_ids is not None or key_ids is not None:
+        ids = [as_optional_tensor(op, name, value) for name, value in (("query_ids", query_ids), ("key_ids", key_ids))]
+        _check_with_ids(op, query, key, number, *ids)
+        with torch.autocast(query.device.type, enabled=False):
+            return pairwise_infonce_reference(
+                query, key, temperature=number if temperature is None else temperature, query_ids=ids[0], key_ids=ids[1]
+            )
     query_gradient = query.requires_grad or (temperature is not None and temperature.requires_grad)
     wanted = [torch.is_grad_enabled() and wants for wants in (query_gradient, key.requires_grad)]
     loss, rank, *_ = call(op, query, key, temperature, number, *wanted, tf32_allowed(key), 0, wanted=any(wanted))
     return InfoNCE(loss, rank)
 
 
-def pairwise_infonce_reference(query: Tensor, key: Tensor, *, temperature: float | Tensor = 0.1) -> InfoNCE:
+def pairwise_infonce_reference(
+    query: Tensor,
+    key: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    query_ids: Tensor | None = None,
+    key_ids: Tensor | None = None,
+) -> InfoNCE:
     """:func:`pairwise_infonce` in plain PyTorch, with all logits in memory: its definition.
 
     Values are rounded to the keys' type and then multiplied and added in float32 (float64 for float64).
@@ -66,12 +95,31 @@ def pairwise_infonce_reference(query: Tensor, key: Tensor, *, temperature: float
     scores = query.to(key.dtype).to(accumulation) @ key.to(accumulation).T  # [N, M]
     positive = scores.diagonal()[:, None]
     own = torch.arange(rows, device=query.device)
-    rank = ((scores > positive) & (own[:, None] != torch.arange(key.shape[0], device=query.device))).sum(
-        dim=1, dtype=torch.int32
-    )
+    positives = own[:, None] == torch.arange(key.shape[0], device=query.device)
+    counted = torch.ones_like(positives)
+    if query_ids is not None and key_ids is not None:
+        counted = positives | (query_ids[:, None] != key_ids)
+    rank = (counted & ~positives & (scores > positive)).sum(dim=1, dtype=torch.int32)
     if rows == 0:
         return InfoNCE(scores.sum(), rank)
-    return InfoNCE(F.cross_entropy(scores / temperature, own), rank)
+    return InfoNCE(F.cross_entropy((scores / temperature).masked_fill(~counted, -torch.inf), own), rank)
+
+
+def _check_with_ids(
+    op: str, query: Tensor, key: Tensor, temperature: float, query_ids: Tensor | None, key_ids: Tensor | None
+) -> None:
+    """What the operator says of features and temperature, and the same of ids."""
+    if query_ids is None or key_ids is None:
+        only = "query_ids" if key_ids is None else "key_ids"
+        raise ValueError(f"{op}: query_ids and key_ids must be given together, got only {only}")
+    check_same_device(op, "query", query, key=key, query_ids=query_ids, key_ids=key_ids)
+    features = [each.detach().to("meta") for each in (query, key)]
+    ops().pairwise_infonce(*features, None, temperature, False, False, False, 0)
+    for name, ids, letter, rows in (("query_ids", query_ids, "N", len(query)), ("key_ids", key_ids, "M", len(key))):
+        if ids.dtype != torch.int64:
+            raise TypeError(f"{op}: {name} must be int64, got {str(ids.dtype).removeprefix('torch.')}")
+        if ids.shape != (rows,):
+            raise ValueError(f"{op}: {name} must be [{letter}={rows}], got {list(ids.shape)}")
 
 
 def register(namespace: str) -> None:

@@ -65,6 +65,11 @@ def pixel_contrast(
     Returns:
         Scalar loss, float32 (float64 where the products are float64).
 
+    Several ranks:
+        Against this rank's videos alone, unless key, key_extent and key_mask have gone through
+        ``motionops.ranks.gather_own_first``. The mean is over samples that have a positive, of which ranks may have
+        more or fewer: times :func:`motionops.rank_weight`, the mean over ranks is one process's loss, its gradient too.
+
     Raises:
         TypeError: a type that is not supported.
         ValueError: a shape, device, radius or temperature that does not fit.

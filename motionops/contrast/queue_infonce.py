@@ -69,6 +69,10 @@ def queue_infonce(
     Returns:
         :class:`InfoNCE`: the mean loss (0 where B = 0), and the rank of every positive.
 
+    Several ranks:
+        The loss is of this rank's queries against a queue that all ranks share (:meth:`motionops.FeatureQueue.enqueue`
+        gathers): the mean over ranks, as DistributedDataParallel takes it, is one process's loss of all queries.
+
     Raises:
         TypeError: a type that is not supported.
         ValueError: a shape, device or temperature that does not fit; ids given singly.

@@ -52,6 +52,10 @@ def region_contrast(
     Returns:
         Scalar: the mean over the rows, 0 where there is none.
 
+    Several ranks:
+        Against this rank's videos alone, unless key and key_extent have gone through
+        ``motionops.ranks.gather_own_first``: then the mean over ranks is one process's loss, its gradient too.
+
     Raises:
         TypeError: a type that is not supported.
         ValueError: a shape, device or temperature that does not fit; on the CPU also a view without volume (NaN on

@@ -1,4 +1,4 @@
-"""How a training run ends: its backbone kept, its report drawn, its features measured."""
+"""How a training run ends, and what --monitor sees of it: backbone kept, report drawn, features measured."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import torch
 
 from motionops.commandline import say
 from motionops.evaluation.features.clip_recipe import ClipRecipe
+from motionops.evaluation.features.labelled_features import labelled_features
 from motionops.evaluation.pictures import training_curves
-from motionops.evaluation.protocols.measure import evaluate_retrieval, format_retrieval
+from motionops.evaluation.protocols.knn import knn_scores
+from motionops.evaluation.protocols.measure import evaluate_retrieval, format_retrieval, retrieval_metrics
 from motionops.evaluation.written.metrics_file import write_metrics
 from motionops.models import save_backbone
+from motionops.training.checkpoint import NAME as LAST
 from motionops.training.config import TrainConfig
 from motionops.training.data.videos import TrainingVideos
 from motionops.training.method import Method
-from motionops.training.run_folder import METRICS_CSV, REPORT
+from motionops.training.run_folder import METRICS_CSV, METRICS_JSON, REPORT
 from motionops.video import VideoDataset, collate_videos
+from motionops.video.checking import Skipped, once_each
 
+NEIGHBOURS = 20  # that vote, of --monitor
 # Videos in a report's pictures.
 SHOWN = 6
 
@@ -29,7 +34,7 @@ def finish(config: TrainConfig, module: Method, videos: TrainingVideos, dataset:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device)
     recipe = ClipRecipe.of_run(config)
-    save_backbone(module.backbone, output / "backbone.safetensors", **recipe.header())
+    save_backbone(module.backbone, output / "backbone.safetensors", **recipe.header(), **module.made_by())
     (output / REPORT).mkdir(exist_ok=True)
     with contextlib.suppress(ValueError, FileNotFoundError):  # a run shorter than --log-every has no curve
         training_curves(output / METRICS_CSV, output / REPORT / "training.png")
@@ -49,11 +54,28 @@ def finish(config: TrainConfig, module: Method, videos: TrainingVideos, dataset:
             device=device,
             progress=True,
         )
-    skipped = [*videos.skipped, *(video for video in module.failed if video not in videos.skipped)]
-    metrics["skipped"] = metrics.get("skipped", 0) + len(skipped)
-    metrics["skipped_videos"] = [*metrics.get("skipped_videos", []), *(video._asdict() for video in skipped)]
+    measured = [Skipped(**video) for video in metrics.get("skipped_videos", [])]
+    skipped = once_each([*measured, *videos.skipped, *module.failed])
+    metrics["skipped"], metrics["skipped_videos"] = len(skipped), [video._asdict() for video in skipped]
     metrics["training"] = {"steps": module.step, "videos": len(videos.usable), **module.metrics}
     write_metrics(metrics, output)
     if videos.test:
         print(format_retrieval(metrics))
-    say(f"written: {output}/ (backbone.safetensors, last.ckpt, metrics.json, metrics.csv, {REPORT}/)")
+    files = ("backbone.safetensors", LAST, METRICS_JSON, METRICS_CSV)
+    there = [name for name in files if (output / name).exists()]  # of a run without a step there are two
+    say(f"written: {output}/ ({', '.join(there)}, {REPORT}/)")
+
+
+def measure_epoch(config: TrainConfig, videos: TrainingVideos, module: Method, epoch: int) -> dict[str, float]:
+    """What --monitor notes of an epoch: R@1, and the accuracy of the nearest neighbours' vote; the backbone is kept."""
+    recipe = ClipRecipe.of_run(config)
+    save_backbone(module.backbone, config.output / f"backbone-epoch-{epoch}.safetensors", **recipe.header())
+    settings = {**recipe.settings(), "workers": config.workers, "device": module.device}
+    gallery, test = (labelled_features(module.backbone, part, **settings) for part in (videos.usable, videos.test))
+    metrics, _ = retrieval_metrics(gallery, test, (1,))
+    names = sorted(set(gallery.labels))
+    classes = torch.tensor([names.index(label) for label in gallery.labels])
+    # Not knn_accuracy: this is the first process alone, and the others do not gather.
+    votes = knn_scores(test.features, gallery.features, classes, len(names), k=NEIGHBOURS).argmax(dim=1).tolist()
+    right = sum(names[vote] == label for vote, label in zip(votes, test.labels, strict=True))
+    return {"R@1": metrics["R@1"], "kNN": 100.0 * right / len(votes)}

@@ -160,7 +160,7 @@ def _without_undefined(flow: Tensor, previous: Tensor, following: Tensor) -> Ten
     if not previous.is_floating_point():
         return flow
     defined = (previous.isfinite() & following.isfinite()).flatten(1).all(dim=1)
-    return flow.where(defined[:, None, None, None], torch.nan)
+    return flow.masked_fill(~defined[:, None, None, None], torch.nan)
 
 
 def _with_white(previous: Tensor, following: Tensor, max_value: float) -> tuple[Tensor, Tensor]:

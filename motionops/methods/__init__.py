@@ -1,1 +1,12 @@
-"""The published methods, a folder each: `method.py` is the paper."""
+"""The published methods, a folder each: `method.py` is the paper. Each is loaded when it is first asked for."""
+
+import importlib as _importlib
+from types import ModuleType as _ModuleType
+
+__all__ = ["context_motion", "controllable", "fima", "mcl", "moco", "modist"]
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name not in __all__:
+        raise AttributeError(f"module 'motionops.methods' has no attribute {name!r}")
+    return _importlib.import_module(f"motionops.methods.{name}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,28 +9,28 @@ from motionops.arrays import as_tensor, check_same_device
 
 
 @torch.no_grad()
-def foreground_mask(rgb_map: Any, difference_map: Any, ratio: float = 0.5) -> Tensor:
+def foreground_mask(rgb_map: Tensor, difference_map: Tensor, quantile: float = 0.5) -> Tensor:
     """Cells where the fused class-agnostic activation map exceeds its quantile (FIMA Eq. 6).
 
     The activation map is the mean of a feature map over channels and time; the maps of the two modalities are added
-    as they are, without normalisation. A cell is foreground where the sum lies strictly above its `ratio`-quantile
+    as they are, without normalisation. A cell is foreground where the sum lies strictly above its quantile
     over the cells of that sample (linear interpolation between ranks): 24 of 49 at 0.5. Cells that tie with the
     quantile are background, so a constant map has no foreground.
 
     The paper calls beta both this quantile (Eq. 6) and the share of the foreground (Appendix D.2); at its default of
-    0.5 the two agree. Here Eq. 6 rules: a larger `ratio` leaves fewer cells.
+    0.5 the two agree. Here Eq. 6 rules: a larger `quantile` leaves fewer cells.
 
     Args:
         rgb_map: `[B, C, T, H, W]` feature map of the RGB clip.
         difference_map: feature map of the frame difference, same B, H, W and device.
-        ratio: beta, in [0, 1].
+        quantile: beta, in [0, 1].
 
     Returns:
         `[B, H, W]` bool; one mask for all frames of the map. No gradient flows.
 
     Raises:
         TypeError: maps that are no tensors or arrays, or not floating.
-        ValueError: maps not five-dimensional, of different B, H, W or on different devices; `ratio` outside [0, 1].
+        ValueError: maps not five-dimensional, of different B, H, W or on different devices; `quantile` outside [0, 1].
     """
     rgb_map = as_tensor("foreground_mask", "rgb_map", rgb_map)
     difference_map = as_tensor("foreground_mask", "difference_map", difference_map)
@@ -47,9 +45,9 @@ def foreground_mask(rgb_map: Any, difference_map: Any, ratio: float = 0.5) -> Te
         raise ValueError(
             f"foreground_mask: difference_map must be [B={b}, C, T, H={h}, W={w}], got {list(difference_map.shape)}"
         )
-    if not 0.0 <= ratio <= 1.0:
-        raise ValueError(f"foreground_mask: ratio must be in [0, 1], got {ratio}")
-    return above_quantile(activation_map(rgb_map) + activation_map(difference_map), ratio)
+    if not 0.0 <= quantile <= 1.0:
+        raise ValueError(f"foreground_mask: quantile must be in [0, 1], got {quantile}")
+    return above_quantile(activation_map(rgb_map) + activation_map(difference_map), quantile)
 
 
 def activation_map(features: Tensor) -> Tensor:
@@ -58,13 +56,13 @@ def activation_map(features: Tensor) -> Tensor:
     return features.to(dtype).mean(dim=1).mean(dim=1)
 
 
-def above_quantile(activation: Tensor, ratio: float) -> Tensor:
-    """`[B, H, W]` bool: cells strictly above the `ratio`-quantile of their sample's `activation [B, H, W]`."""
+def above_quantile(activation: Tensor, quantile: float) -> Tensor:
+    """`[B, H, W]` bool: cells strictly above a quantile of their sample's `activation [B, H, W]`."""
     if activation.numel() == 0:
         return torch.zeros(activation.shape, dtype=torch.bool, device=activation.device)
-    # torch.quantile in steps: it looks at its ratio's value on the CPU, where torch 2.11 cannot compile it.
+    # torch.quantile in steps: it looks at its argument's value on the CPU, where torch 2.11 cannot compile it.
     values = activation.flatten(1).sort(dim=1).values
-    place = values.new_full((1,), ratio) * (values.shape[1] - 1)
+    place = values.new_full((1,), quantile) * (values.shape[1] - 1)
     below, above = (values.index_select(1, end.long()) for end in (place.floor(), place.ceil()))
     threshold = below.lerp(above, place - place.floor())
     threshold = threshold.where(~values[:, -1:].isnan(), torch.nan)  # sorted to the end

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from motionops.errors import UserError
 from motionops.extras import require
+from motionops.files import damage
 from motionops.models.gpu_convolutions import fit_convolutions
 from motionops.models.networks.c3d import C3D
 from motionops.models.networks.i3d import I2D, I3D
@@ -24,6 +25,7 @@ from motionops.models.networks.s3d import S3D
 from motionops.models.networks.shallow_resnets import R2D10, R3D10, R3D26, R2DSmall, R2Plus1D26, R3D10Eighth
 from motionops.models.networks.slow_only import R3D18, R2D50Eighth, SlowR50
 from motionops.models.torchvision_blocks import join_norms
+from motionops.views.clip_settings import read_header
 
 BACKBONES = {"i3d": I3D, "r2plus1d_18": R2Plus1D18, "r3d_small": R3DSmall}
 BACKBONES |= {"slow_r50": SlowR50, "r3d_18": R3D18, "r2d_50_eighth": R2D50Eighth}
@@ -106,19 +108,32 @@ def load_backbone(path: str | os.PathLike, name: str | None = None, **kwargs) ->
             (a classifier, `fc.*`, is passed over).
         name, kwargs: which network it is, for files that do not say so themselves.
 
+    Returns:
+        The backbone. Its attribute `clip_settings` holds what the file says of the clips that it was trained on
+        (frames, stride, size, crop, mean, std), which `motionops.evaluation.extract_features` then takes by default.
+
     Raises:
         UserError: no such file, not a file of weights, or keys and shapes that do not fit; the text names them.
     """
     state, metadata = read_weights(path)
     if name is None and "backbone" not in metadata:
-        raise UserError(f"backbone: {path} does not say which network it is; name it")
+        raise UserError(f"backbone: {path} does not say which network it is; name it: NAME:{path}, as r3d_18:{path}")
     name = name or metadata["backbone"]
-    kwargs = kwargs or json.loads(metadata.get("kwargs", "{}"))
     if name not in BACKBONES:
         raise UserError(f"backbone: {path} holds {name!r}; known are {', '.join(BACKBONES)}")
-    backbone = build_backbone(name, **kwargs)
+    backbone = build_backbone(name, **kwargs) if kwargs else build_from_header(path, {**metadata, "backbone": name})
     load_weights(backbone, state, str(path))
+    backbone.clip_settings = read_header(metadata, str(path))
     return backbone
+
+
+def build_from_header(path: str | os.PathLike, metadata: Mapping[str, str]) -> nn.Module:
+    """Build the network that a file's header names, with fresh weights. UserError where there is no such network."""
+    name, kwargs = metadata["backbone"], metadata.get("kwargs", "{}")
+    try:
+        return build_backbone(name, **json.loads(kwargs))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"backbone: {path} says backbone {name!r} with kwargs {kwargs}: {error}") from error
 
 
 def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -135,6 +150,8 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
 
         metadata = read_metadata(path)
         return load_file(path), metadata
+    if wrong := damage(path):
+        raise UserError(f"backbone: {path} is damaged ({wrong})")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -98,7 +98,7 @@ def export_state(backbone: nn.Module, to: str) -> dict[str, Tensor]:
         raise ValueError(f"export_state: to must be one of {', '.join(SLOW_ONLY)}, torchvision, got {to!r}")
     fitting = TORCHVISION if to == "torchvision" else ("slow_r50",)
     if backbone.name not in fitting:
-        raise UserError(f"--to {to}: has {' and '.join(fitting)}, not {backbone.name}")
+        raise UserError(f"--to {to}: {to} has {' and '.join(fitting)} of these networks, and no {backbone.name}")
     state: Mapping[str, Tensor] = backbone.state_dict()
     rename = SLOW_ONLY.get(to, str)
     return {rename(key): value.detach().cpu().contiguous() for key, value in state.items()}

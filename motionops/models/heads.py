@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 class ProjectionHead(nn.Module):
-    """Two 1 x 1 convolutions with a ReLU between, on every position alike, then the L2 norm over channels.
+    """Two linear layers with a ReLU between, over the last axis, then the L2 norm: 1 x 1 convolutions, channels last.
 
     One head serves pooled features and feature maps, as in FIMA (Sections 3.1 and 4.1). With bias, no BatchNorm.
 
@@ -25,6 +25,13 @@ class ProjectionHead(nn.Module):
         self.dim = dim
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features `[..., C]` (channels last) -> unit embeddings `[..., D]`, in float32 also under autocast."""
+        """Features `[..., C]` (channels last) -> unit embeddings `[..., D]`, in float32 also under autocast.
+
+        Raises:
+            ValueError: another last axis; a map `[B, C, t, h, w]` wants `.movedim(1, -1)`.
+        """
+        channels = self.first.in_features
+        if features.ndim == 0 or features.shape[-1] != channels:
+            raise ValueError(f"ProjectionHead: features must be [..., C={channels}], got {list(features.shape)}")
         embedding = self.second(functional.relu(self.first(features)))
         return functional.normalize(embedding.float(), dim=-1)

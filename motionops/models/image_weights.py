@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from motionops.models.backbones import load_weights, read_weights
+from motionops.models.backbones import build_backbone, load_weights, read_weights
 
 # What stands before the names: the query encoder of MoCo's checkpoints, wrappers.
 ENCODER = "encoder_q."
@@ -48,6 +48,14 @@ def load_image_weights(backbone: nn.Module, path: str | os.PathLike) -> None:
                 filled[f"{name}.weight"] = nn.init.dirac_(torch.empty_like(module.weight))
                 filled.update({key: value for key, value in own.items() if follows(key, name)})
     load_weights(backbone, filled, str(path))
+
+
+def starting_backbone(name: str, init: os.PathLike | None, given: nn.Module | None = None) -> nn.Module:
+    """The backbone that a run begins with: `given`, or the named one, with the weights of the file `init` if any."""
+    backbone = build_backbone(name) if given is None else given
+    if init is not None:
+        load_image_weights(backbone, init)
+    return backbone
 
 
 def plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

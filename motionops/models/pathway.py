@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from motionops.models.momentum import MomentumEncoder, Shuffle, forward_each, forward_together
+from motionops.contrast.momentum_encoder import MomentumEncoder
+from motionops.models.shuffled_batch_norm import Shuffle, forward_each, forward_together
 
 Clips = Any  # a tensor, or lists and named tuples of them: what a step has of clips, by their names
 

@@ -59,23 +59,27 @@ class EdgesFolder:
 
     Args:
         folder: what `prepare flow-edges` wrote.
-        size, interval: side of the maps in pixels and frames between the two of a pair that are expected.
+        size, interval: side of the maps in pixels and frames between the two of a pair that are expected; None: what
+            the folder has, which the attributes of these names say.
 
     Raises:
         UserError: no such folder, or one of other settings; the text names the command that makes it.
     """
 
-    def __init__(self, folder: str | os.PathLike, size: int, interval: int) -> None:
-        self.folder, self.size = Path(folder), size
-        command = f"{EDGES.program} --data DIR --output {folder} --size {size} --flow-interval {interval}"
+    def __init__(self, folder: str | os.PathLike, size: int | None = None, interval: int | None = None) -> None:
+        self.folder = Path(folder)
+        command = f"{EDGES.program} --data DIR --output {folder}"
+        command += "" if size is None else f" --size {size}"
+        command += "" if interval is None else f" --flow-interval {interval}"
         self.shards = [EdgesShard(file) for file in shard_files(self.folder)]
         if not self.shards:
             raise UserError(f"{folder} holds no flow edges; {command} makes them")
         expected = {"size": size, "interval": interval, "shards": len(self.shards)}
         for name, value in expected.items():
             made = self.shards[0].settings.get(name)
-            if made != value:
+            if value is not None and made != value:
                 raise UserError(f"{folder} was made with {name} {made}, not {name} {value}; {command} makes another")
+        self.size, self.interval = (self.shards[0].settings[name] for name in ("size", "interval"))
 
     def require(self, videos: Iterable[Video]) -> None:
         """UserError where one of the videos has no edges, or is another one than when they were made."""
@@ -84,8 +88,10 @@ class EdgesFolder:
 
     def means(self, video: str | os.PathLike) -> torch.Tensor:
         """The mean edge, 0 to 10, of each frame: float32 `[F]`; those of the first `interval` frames are 0."""
-        (means,) = self._shard(video).find(video, "means")
-        return torch.from_numpy(np.frombuffer(means, dtype=np.float32).copy())
+        shard = self._shard(video)
+        (means,) = shard.find(video, "means")
+        with shard.undamaged(video):
+            return torch.from_numpy(np.frombuffer(means, dtype=np.float32).copy())
 
     def read(self, video: str | os.PathLike, frames: torch.Tensor) -> torch.Tensor:
         """Edge maps of frames (numbers of at least `interval`, any shape `[...]`): uint8 `[..., S, S]`."""
@@ -94,10 +100,11 @@ class EdgesFolder:
         query = "SELECT map FROM edges WHERE video = ? AND frame = ?"
         maps = {}
         for frame in sorted(set(frames.flatten().tolist())):
-            row = shard.connection().execute(query, (number, frame)).fetchone()
-            if row is None:
-                raise VideoError(os.fspath(video), f"has no prepared edges for frame {frame}")
-            maps[frame] = np.frombuffer(zlib.decompress(row[0]), dtype=np.uint8).reshape(self.size, self.size)
+            with shard.undamaged(video):
+                row = shard.connection().execute(query, (number, frame)).fetchone()
+                if row is None:
+                    raise VideoError(os.fspath(video), f"has no prepared edges for frame {frame}")
+                maps[frame] = np.frombuffer(zlib.decompress(row[0]), dtype=np.uint8).reshape(self.size, self.size)
         stacked = np.stack([maps[frame] for frame in frames.flatten().tolist()])
         return torch.from_numpy(stacked).view(*frames.shape, self.size, self.size)
 

@@ -26,7 +26,7 @@ def find_or_prepare(file: Path | None, videos: Sequence[Video]) -> MotionFile:
     """
     if file is None:
         settings = {"cells": motion.CELLS, "side": motion.SIDE}
-        file = in_cache(MOTION, settings, videos, ".sqlite", motion.prepare)
+        file = in_cache(MOTION, settings, videos, ".sqlite", motion.prepare_motion)
     return checked("--motion-file", lambda: MotionFile(file), videos)
 
 
@@ -34,7 +34,7 @@ def find_or_prepare_edges(folder: Path | None, videos: Sequence[Video], size: in
     """The folder of flow edges `folder`, or without one that of the cache folder, completed first. As above."""
     if folder is None:
         settings = {"size": size, "interval": interval}
-        folder = in_cache(EDGES, settings, videos, "", flow_edges.prepare)
+        folder = in_cache(EDGES, settings, videos, "", flow_edges.prepare_flow_edges)
     return checked("--prepared", lambda: EdgesFolder(folder, size, interval), videos)
 
 
@@ -64,4 +64,5 @@ def in_cache(kind: Kind, settings: dict, videos: Sequence[Video], suffix: str, p
 def set_name(videos: Sequence[Video], settings: str) -> str:
     """Names what is kept of videos by their common folder, so that lists of one data set share a place."""
     folder = os.path.commonpath([os.path.dirname(os.path.realpath(video.path)) for video in videos])
-    return f"{os.path.basename(folder) or 'videos'}-{hashlib.sha256(f'{folder} {settings}'.encode()).hexdigest()[:12]}"
+    digest = hashlib.sha256(os.fsencode(f"{folder} {settings}")).hexdigest()
+    return f"{os.path.basename(folder) or 'videos'}-{digest[:12]}"

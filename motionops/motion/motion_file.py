@@ -11,8 +11,14 @@ import torch
 
 from motionops.motion.prepared_file import Kind, PreparedFile, PreparedWriter, video_state
 
-MOTION = Kind("motion", "python -m motionops prepare motion", ("shape TEXT", "scale REAL", "maps BLOB"))
+MOTION = Kind(
+    "motion", "python -m motionops prepare motion", ("shape TEXT", "scale REAL", "maps BLOB", "check_sum INTEGER")
+)
 LEVELS = 255
+
+
+def check_sum(shape: str, scale: float, maps: bytes) -> int:
+    return zlib.crc32(f"{shape} {scale!r}".encode(), zlib.crc32(maps))
 
 
 class MotionFile(PreparedFile):
@@ -33,10 +39,13 @@ class MotionFile(PreparedFile):
         A video is found by its whole path or, where the data have moved, by its file's and its folder's name.
 
         Raises:
-            UserError: the file does not hold the video; the text names the command that adds it.
+            UserError: the file does not hold the video, or is damaged; the text names the command that mends it.
         """
-        shape, scale, maps = self.find(video, "shape, scale, maps")
-        levels = np.frombuffer(zlib.decompress(maps), dtype=np.uint8).reshape(json.loads(shape))
+        shape, scale, maps, expected = self.find(video, "shape, scale, maps, check_sum")
+        with self.undamaged(video):
+            if check_sum(shape, scale, maps) != expected:
+                raise ValueError("another check sum")
+            levels = np.frombuffer(zlib.decompress(maps), dtype=np.uint8).reshape(json.loads(shape))
         # Square roots were stored: small motion keeps its differences.
         return torch.from_numpy((levels.astype(np.float32) / LEVELS) ** 2 * np.float32(scale))
 
@@ -55,5 +64,7 @@ class MotionWriter(PreparedWriter):
         scale = float(motion.max()) if motion.numel() else 0.0
         levels = (motion / scale).sqrt().mul(LEVELS).round() if scale > 0 else torch.zeros_like(motion)
         maps = zlib.compress(levels.to(torch.uint8).numpy().tobytes(), 6)
-        self.add(video, state or video_state(video), len(motion), (json.dumps(list(motion.shape)), scale, maps))
+        shape = json.dumps(list(motion.shape))
+        values = (shape, scale, maps, check_sum(shape, scale, maps))
+        self.add(video, state or video_state(video), len(motion), values)
         return len(maps)

@@ -11,7 +11,8 @@ import torch
 
 from motionops.codec import pack_records, rasterize_motion_vectors
 from motionops.motion.vector_decoder import CodedFrame, VectorDecoder
-from motionops.video.reading import VideoError, frame_numbers
+from motionops.video.decoder import VideoError, tried_again
+from motionops.video.reading import frame_numbers, require_room
 
 BYTES_AT_ONCE = (
     1 << 20
@@ -26,6 +27,7 @@ class CodedClip(NamedTuple):
     motion: torch.Tensor  # float32 [..., 2, h, w]
 
 
+@tried_again
 def read_motion_vectors(path: str | os.PathLike, *, cell: int = 8) -> torch.Tensor:
     """The motion vectors of a whole video as maps, without converting a picture.
 
@@ -51,17 +53,27 @@ def read_motion_vectors(path: str | os.PathLike, *, cell: int = 8) -> torch.Tens
         MotionVectorWarning: once a file, where it has B-frames or several reference pictures: which one a vector leads
             to is not known then, and it may be wrong.
     """
+    return whole_motion(path, cell=cell)[0]
+
+
+def whole_motion(path: str | os.PathLike, *, cell: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`read_motion_vectors`, and bool ``[F]``: which frames are I-frames, which are coded without vectors."""
     with VectorDecoder(path) as decoder:
-        maps = _Maps(decoder, cell)
-        count = 0
-        for coded in decoder.with_vectors(decoder.frames()):
+        maps, intra = _Maps(decoder, cell), []
+
+        def watched():
+            for frame in decoder.frames():
+                intra.append(decoder.is_intra(frame))
+                yield frame
+
+        for coded in decoder.with_vectors(watched()):
             maps.add(coded, coded.number)
-            count = coded.number + 1
-        decoder.check_end(count)
+        decoder.check_end(len(intra))
         decoder.warn()
-        return maps.result(count)
+        return maps.result(len(intra)), torch.tensor(intra, dtype=torch.bool)
 
 
+@tried_again
 def read_coded_clip(
     path: str | os.PathLike,
     frames: Sequence[int] | torch.Tensor,
@@ -92,6 +104,22 @@ def read_coded_clip(
     Warns:
         MotionVectorWarning: as :func:`read_motion_vectors`, by the part that is decoded.
     """
+    return coded_clip(path, frames, motion, cell=cell)[0]
+
+
+def coded_clip(
+    path: str | os.PathLike,
+    frames: Sequence[int] | torch.Tensor,
+    motion: Sequence[int] | torch.Tensor,
+    *,
+    cell: int = 8,
+    key: tuple[float, int, int] | None = None,
+) -> tuple[CodedClip, torch.Tensor]:
+    """:func:`read_coded_clip`, and bool ``[...]``: which frames of ``motion`` are I-frames.
+
+    With ``key``, a number in [0, 1) and the first and the last frame of a clip, the key frame is drawn by that number
+    among those around the clip: the last I-frame at or before it, those within, and the first one at or behind its end.
+    """
     frames = frame_numbers("read_coded_clip", "frames", frames)
     motion = frame_numbers("read_coded_clip", "motion", motion)
     if frames.numel() == 0:
@@ -100,25 +128,29 @@ def read_coded_clip(
     moving, moving_places = torch.unique(motion, return_inverse=True)
     picture_rows = {number: row for row, number in enumerate(pictures.tolist())}
     moving_rows = {number: row for row, number in enumerate(moving.tolist())}
-    first, last = int(pictures[0]), max(int(pictures[-1]), int(moving[-1]) if len(moving) else 0)
+    lot, first, end = (0.0, int(pictures[0]), 0) if key is None else key
+    last = max(int(pictures[-1]), int(moving[-1]) if len(moving) else 0)
 
     with VectorDecoder(path, wanted=moving_rows) as decoder:
         maps = _Maps(decoder, cell)
         found: np.ndarray | None = None
-        key = key_frame = None
+        around, closed = [], key is None  # the I-frames that the lot is drawn of, and whether there can be no more
+        intra = torch.zeros(len(moving), dtype=torch.bool)
 
         def converted():
             """The frames; on their way those that are wanted are converted."""
-            nonlocal found, key, key_frame
+            nonlocal found, around, closed
             for number, frame in enumerate(decoder.frames()):
                 if number == 0:
-                    found = np.empty((len(pictures), frame.height, frame.width, 3), dtype=np.uint8)
+                    require_room(path, len(pictures), *decoder.size(frame))
+                    found = decoder.room(len(pictures), frame)
                 if number <= first and (number == 0 or decoder.is_intra(frame)):
-                    key = frame
-                if number == first:
-                    key_frame = np.empty_like(found[0])
-                    decoder.convert(key, key_frame)
-                    key = None
+                    around = [frame]
+                elif not closed and decoder.is_intra(frame):
+                    around.append(frame)
+                closed = closed or (number >= end and decoder.is_intra(frame))
+                if number in moving_rows:
+                    intra[moving_rows[number]] = decoder.is_intra(frame)
                 if number in picture_rows:
                     decoder.convert(frame, found[picture_rows[number]])
                 yield frame
@@ -128,19 +160,23 @@ def read_coded_clip(
             if coded.number in moving_rows:
                 maps.add(coded, moving_rows[coded.number])
             count = coded.number + 1
-            if count > last:
+            if count > last and closed:
                 break
         else:
             decoder.check_end(count)
-            raise VideoError(path, f"has {count} frames, frame {last} was asked for")
+            if count <= last:
+                raise VideoError(path, f"has {count} frames, frame {last} was asked for")
         decoder.warn()
         vectors = maps.result(len(moving))
+        key_frame = np.empty_like(found[0])
+        decoder.convert(around[int(lot * len(around))], key_frame)
     shape = found.shape[1:]
-    return CodedClip(
+    clip = CodedClip(
         torch.from_numpy(found)[picture_places.flatten()].reshape(*frames.shape, *shape),
         torch.from_numpy(key_frame),
         vectors[moving_places.flatten()].reshape(*motion.shape, *vectors.shape[1:]),
     )
+    return clip, intra[moving_places.flatten()].reshape(motion.shape)
 
 
 class _Maps:
@@ -164,7 +200,7 @@ class _Maps:
     def result(self, rows: int) -> torch.Tensor:
         """float32 ``[rows, 2, h, w]``; rows that were not added are 0."""
         self.flush()
-        height, width = self.decoder.size
+        height, width = self.decoder.picture
         result = torch.zeros(rows, 2, -(-height // self.cell), -(-width // self.cell))
         for places, maps in self.done:
             result[places] = maps
@@ -187,4 +223,5 @@ class _Maps:
             before, after = (np.array([getattr(coded, side) for coded in frames]) for side in ("before", "after"))
             source = np.where(records["source"] < 0, -before[numbers], after[numbers])
             rows[:, 1] = torch.from_numpy(source)
-        return rasterize_motion_vectors(rows, len(frames), *self.decoder.size, cell=self.cell)
+        rows = self.decoder.turn.blocks(rows, *self.decoder.picture)
+        return rasterize_motion_vectors(rows, len(frames), *self.decoder.picture, cell=self.cell)

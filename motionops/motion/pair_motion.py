@@ -14,13 +14,14 @@ from torch import Tensor
 
 import motionops
 from motionops.errors import UserError
+from motionops.flow.clip_flow import BT601
 from motionops.motion.edges_folder import EDGE_MAX
 from motionops.views.even_clips import centre_extent
 
 PairFlow = Callable[[Tensor], Tensor]
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-FLOW_SCALE = 10.0  # pixels of flow that become 1 in the network's input
+# What becomes 1 in the network's input: the largest edge, pixels of flow, the difference of black and white.
+RANGES = {"flow-edges": EDGE_MAX, "flow": 10.0, "frame-difference": 1.0}
 RAFT_CHUNK = 16  # pairs in one forward pass of RAFT
 RAFT_SMALLEST, RAFT_MULTIPLE = 128, 8  # RAFT's correlation pyramid needs pictures of at least 16 cells of 8 pixels
 
@@ -35,7 +36,7 @@ def centre_squares(frames: Tensor | Sequence[Tensor], size: int) -> Tensor:
 
 def tvl1_pairs(pairs: Tensor) -> Tensor:
     """TV-L1 flow from the later to the earlier frame of each pair: uint8 `[N, 2, S, S, 3]` -> `[N, 2, S, S]`."""
-    grey = pairs.float() @ pairs.new_tensor(LUMA, dtype=torch.float32)
+    grey = pairs.float() @ pairs.new_tensor(BT601, dtype=torch.float32)
     earlier, later = grey.unbind(1)
     return motionops.tvl1_flow(later, earlier)
 
@@ -122,15 +123,13 @@ def motion_of_pairs(pairs: Tensor, kind: str, flow: PairFlow) -> Tensor:
 
 
 def strength(motion: Tensor, kind: str) -> Tensor:
-    """What gamma is compared with, `[B, C, T, S, S] -> [B]`: the mean over a clip's pixels (MoDist, Section 3.1).
-
-    Of edges in 0..10, of the flow's magnitude in pixels, or of the absolute difference in 0..1.
+    """What gamma is compared with, `[B, C, T, S, S] -> [B]`: the mean over a clip's pixels (MoDist, Section 3.1), as a
+    share of the input's range (`RANGES`): of edges, of the flow's magnitude, or of the absolute difference.
     """
     values = {"flow-edges": motion, "flow": motion[:, 2:], "frame-difference": motion.abs()}[kind]
-    return values.mean(dim=(1, 2, 3, 4))
+    return values.mean(dim=(1, 2, 3, 4)) / RANGES[kind]
 
 
 def network_input(motion: Tensor, kind: str) -> Tensor:
     """`[B, C, T, S, S]` as the motion pathway takes it, `[B, 3, T, S, S]`, about -1..1; edges are repeated."""
-    scale = {"flow-edges": EDGE_MAX, "flow": FLOW_SCALE, "frame-difference": 1.0}[kind]
-    return (motion / scale).expand(-1, 3, -1, -1, -1).contiguous()
+    return (motion / RANGES[kind]).expand(-1, 3, -1, -1, -1).contiguous()

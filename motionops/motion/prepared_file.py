@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -64,9 +66,9 @@ class PreparedFile:
         try:
             row = self.connection().execute("SELECT value FROM settings").fetchone()
             self.kind.check(self.connection())
-        except sqlite3.DatabaseError as error:
+            self.settings = {} if row is None else dict(json.loads(row[0]))
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             raise UserError(f"{self.file} is not a {what} file ({error}); {self.command()} makes one") from error
-        self.settings = {} if row is None else json.loads(row[0])
 
     def require(self, videos: Iterable[Video]) -> None:
         """UserError where one of the videos is not in the file, or is another one than when it was prepared.
@@ -76,7 +78,11 @@ class PreparedFile:
         """
         for video in videos:
             size, frames = self.find(video.path, "size, frames")
-            before, now = f"{size} bytes", f"{video_state(video.path)[0]} bytes"
+            try:
+                now = f"{video_state(video.path)[0]} bytes"
+            except VideoError:
+                continue  # it is not there any more, which whoever reads it says
+            before = f"{size} bytes"
             if before == now and video.frames is not None:
                 before, now = f"{frames} frames", f"{video.frames} frames"
             if before != now:
@@ -93,11 +99,22 @@ class PreparedFile:
         """
         query = f"SELECT {columns} FROM videos WHERE"
         path = os.path.realpath(video)
-        rows = self.connection().execute(f"{query} path = ?", (as_text(path),)).fetchall()
-        rows = rows or self.connection().execute(f"{query} tail = ? LIMIT 2", (tail(path),)).fetchall()
+        with self.undamaged(video):
+            rows = self.connection().execute(f"{query} path = ?", (as_text(path),)).fetchall()
+            rows = rows or self.connection().execute(f"{query} tail = ? LIMIT 2", (tail(path),)).fetchall()
         if len(rows) != 1:
             raise UserError(f"{self.file} holds no {self.kind.what} of {video}; {self.command()} adds it")
         return rows[0]
+
+    @contextmanager
+    def undamaged(self, video: str | os.PathLike) -> Iterator[None]:
+        """UserError where what is read of a video inside is not what was written."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, zlib.error, ValueError, TypeError) as error:
+            raise UserError(
+                f"{self.file} is damaged at {os.fspath(video)} ({error}); delete it, {self.command()} makes it again"
+            ) from error
 
     def command(self) -> str:
         """What a person types to make or complete the file."""

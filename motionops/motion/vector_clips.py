@@ -73,18 +73,26 @@ def _cut(motion: Tensor, extents: Tensor, size: int, pictures: Tensor, cell: int
     return cut.unflatten(1, (-1, 2)).transpose(1, 2) * scale[:, :, None, None, None]
 
 
-def fill_key_frames(motion: Tensor) -> Tensor:
-    """Give frames that have no vectors at all those of the frame before in their clip (the first: those after).
+def fill_key_frames(motion: Tensor, intra: Tensor) -> Tensor:
+    """Give I-frames the vectors of the frame before in their clip (the first: those of the frame after).
 
-    A key frame is coded without vectors: its map is zero, whatever moves. What stands still stays zero.
+    An I-frame is coded without vectors: its map is zero, whatever moves. What stands still stays zero, whatever it is.
 
     Args:
         motion: `[..., T, 2, h, w]`.
+        intra: bool `[..., T]`, which frames are I-frames.
     """
     time = motion.shape[-4]
-    known = motion.flatten(-3).abs().amax(dim=-1) > 0  # [..., T]
     numbers = torch.arange(time, device=motion.device)
-    before = torch.where(known, numbers, -1).cummax(dim=-1).values
-    after = torch.where(known, numbers, time).flip(-1).cummin(dim=-1).values.flip(-1)
+    before = torch.where(intra, -1, numbers).cummax(dim=-1).values
+    after = torch.where(intra, time, numbers).flip(-1).cummin(dim=-1).values.flip(-1)
     source = torch.where(before >= 0, before, after.clamp(max=time - 1))
     return motion.gather(-4, source[..., None, None, None].expand(motion.shape))
+
+
+def in_steps(clips: Tensor, steps: int) -> Tensor:
+    """Clips `[..., T, S, S]` with another number of time steps, each that of the frame at its place; 0: as they are."""
+    time = clips.shape[-3]
+    if steps in (0, time):
+        return clips
+    return clips.index_select(-3, torch.arange(steps, device=clips.device) * time // steps)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from motionops.motion.h264_header import reference_frames
-from motionops.video.reading import VideoError, _Decoder
+from motionops.video.decoder import Decoder, VideoError
 
 # FFmpeg's decoders of these export motion vectors; those of HEVC, VP8, VP9, AV1 and others do not.
 CODECS = (
@@ -58,7 +58,7 @@ class CodedFrame(NamedTuple):
     after: int  # and to the one that is shown after
 
 
-class VectorDecoder(_Decoder):
+class VectorDecoder(Decoder):
     """An open video file whose frames come with their motion vectors.
 
     Args:
@@ -74,7 +74,7 @@ class VectorDecoder(_Decoder):
         super().__init__(path)
         self.wanted = wanted
         self.records_type: np.dtype | None = None  # of FFmpeg's records, known with the first ones
-        self.size: tuple[int, int] | None = None  # height and width of the pictures
+        self.picture: tuple[int, int] | None = None  # height and width of the pictures, upright
         self._doubts: dict[str, None] = {}
 
     def __enter__(self) -> VectorDecoder:
@@ -105,10 +105,10 @@ class VectorDecoder(_Decoder):
     def frames(self) -> Iterator:
         """As the decoder of frames; VideoError where the picture size changes."""
         for number, frame in enumerate(super().frames()):
-            size = (frame.height, frame.width)
-            if self.size is None:
-                self.size = size
-            elif self.size != size and not self.without_vectors:
+            size = self.size(frame)
+            if self.picture is None:
+                self.picture = size
+            elif self.picture != size and not self.without_vectors:
                 raise VideoError(
                     self.path,
                     f"changes its size at frame {number}, so its motion vectors have no common grid; {REENCODE} "
@@ -175,6 +175,11 @@ class VectorDecoder(_Decoder):
         if self.records_type is None:
             self.records_type = vectors.to_ndarray().dtype
         return bytes(vectors)
+
+
+def doubtful_files() -> int:
+    """How many files were warned of so far, by this process and by those that were forked from it."""
+    return int.from_bytes(_warned[:], "big").bit_count()
 
 
 def _first_time(path: str) -> bool:

@@ -8,10 +8,23 @@ from typing import Annotated, Literal
 
 from motionops.commandline import LARGEST_SEED
 from motionops.errors import UserError
-from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, Above, AtLeast, AtMost, Range, check_ranges
+from motionops.flags import (
+    FREE,
+    LOCAL,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Above,
+    AtLeast,
+    AtMost,
+    Only,
+    Range,
+    check_ranges,
+    refuse_idle,
+)
 from motionops.models import BackboneName
 from motionops.models.shapes import named_map_shape
-from motionops.views.colour import MEAN, STD
+from motionops.video.lists import ListColumn
+from motionops.views.colour import KINETICS_MEAN, KINETICS_STD
 
 
 @dataclass(frozen=True)
@@ -34,9 +47,14 @@ class TrainConfig:
     """Training videos: one a line, "path label", "path,label" or "path", or a data set's own split file."""
     test_list: Annotated[Path | None, FREE, LOCAL] = None
     """Held-out labelled videos; with them the run ends with retrieval (gallery: the training videos)."""
+    list_columns: Annotated[tuple[ListColumn, ...], FREE, LOCAL] = ()
+    """What the columns of plain lists are, as path,frames,label or path,labels (several labels a video); by default
+    a path and perhaps a label, or what a header line says."""
     output: Annotated[Path, FREE, LOCAL] = Path("runs/motionops")
     """Folder for last.ckpt, backbone.safetensors, metrics and pictures. One that holds anything is refused; of the
     default one the next that is free is taken (-2, -3, ...)."""
+    short: Literal["skip", "hold"] = "skip"
+    """What becomes of a video that is shorter than what a step sees of it: skipped, or its last frame held."""
     strict: Annotated[bool, FREE, LOCAL] = False
     """Stop where a video cannot be used, instead of skipping it."""
 
@@ -64,25 +82,29 @@ class TrainConfig:
     """Base learning rate."""
     weight_decay: Annotated[float, NOT_NEGATIVE] = 1e-4
     """Weight decay."""
+    clip_gradient: Annotated[float, NOT_NEGATIVE] = 0.0
+    """Largest norm of a step's gradients, all together; longer ones are shortened to it. 0: none is."""
     warmup_epochs: Annotated[float, NOT_NEGATIVE] = 2.0
     """Epochs over which the learning rate rises linearly; a cosine to 0 follows."""
-    schedule: Literal["step", "epoch"] = "step"
+    schedule: Annotated[Literal["step", "epoch"], Only("no --milestones", lambda c: not c.milestones)] = "step"
     """Whether the cosine moves every step or every epoch."""
     milestones: Annotated[tuple[int, ...], Range("must be epochs from 1 on", low=1)] = ()
     """Epochs after which the learning rate is divided by 10; with any of them there is no cosine."""
 
     crop_area: tuple[float, float] = (0.4, 1.0)
     """Smallest and largest share of the frame that a random crop covers."""
-    mean: tuple[float, float, float] = MEAN
+    mean: tuple[float, float, float] = KINETICS_MEAN
     """Mean of the colour channels, in 0..1."""
-    std: Annotated[tuple[float, float, float], POSITIVE] = STD
+    std: Annotated[tuple[float, float, float], POSITIVE] = KINETICS_STD
     """Standard deviation of the colour channels."""
 
     workers: Annotated[int, AtLeast(0), FREE, LOCAL] = 2
     """Processes that decode videos; 0: the training process does. The result does not depend on it."""
+    read_minutes: Annotated[float, NOT_NEGATIVE, FREE, LOCAL] = 10.0
+    """Minutes in which the workers must finish a batch, or the run ends: a disk hangs; 0: it waits for ever."""
     decoder: Annotated[Literal["pyav", "dali"], FREE, LOCAL] = "pyav"
     """Reader of video files; dali decodes on the GPU (docs/videos.md)."""
-    cache_gib: Annotated[float, NOT_NEGATIVE, FREE, LOCAL] = 1.0
+    cache_gib: Annotated[float, NOT_NEGATIVE, FREE, LOCAL, Only("--decoder pyav", lambda c: c.decoder == "pyav")] = 1.0
     """Memory for decoded videos, over all workers (pyav); a set of small videos is then decoded once."""
     precision: Annotated[Literal["32", "bf16-mixed"], FREE] = "32"
     """Arithmetic of the networks; the losses accumulate in float32 either way."""
@@ -98,20 +120,36 @@ class TrainConfig:
     """Continue from last.ckpt in --output, or without --output that of the newest run; without one, start."""
     overwrite: Annotated[bool, FREE, LOCAL] = False
     """Replace the run that --output holds; what no run wrote stays."""
+    logger: Annotated[tuple[Literal["csv", "tensorboard"], ...], FREE, LOCAL] = ("csv", "tensorboard")
+    """Where metrics are logged: metrics.csv, events of TensorBoard."""
     log_every: Annotated[int, AtLeast(1), FREE] = 10
     """Steps from one line of metrics.csv to the next."""
     checkpoint_every: Annotated[int, AtLeast(0), FREE] = 0
     """Steps from one last.ckpt to the next; 0: once an epoch, and as --checkpoint-minutes says."""
-    checkpoint_minutes: Annotated[float, NOT_NEGATIVE, FREE] = 10.0
+    checkpoint_minutes: Annotated[
+        float, NOT_NEGATIVE, FREE, Only("--checkpoint-every 0", lambda c: c.checkpoint_every == 0)
+    ] = 10.0
     """Within an epoch, minutes after which another last.ckpt is written where --checkpoint-every is 0; 0: none is."""
+    monitor: Annotated[int, AtLeast(0), FREE] = 0
+    """Epochs from one measurement of the backbone on the test videos (R@1 and 20 nearest neighbours, in metrics.csv and
+    TensorBoard) to the next; backbone-epoch-N.safetensors is kept of each. 0: it is measured at the end alone."""
     evaluation_crop: Annotated[float, Above(0, 1), FREE, LOCAL] = 1.0
     """Side of the centre crop for retrieval, as a part of the frame's short side."""
     evaluation_clips: Annotated[int, AtLeast(1), FREE, LOCAL] = 10
     """Clips a video whose features are averaged for retrieval."""
 
+    def in_short(self) -> str:
+        """What a preset makes of a run, in half a line."""
+        clips = f"clips of {self.frames} frames of {self.size} x {self.size} pixels"
+        return f"{self.backbone}, {clips}, {self.epochs} epochs"
+
     def window(self) -> int:
         """Source frames that one view spans."""
         return self.frames * self.stride
+
+    def least_frames(self) -> int:
+        """Source frames that a video must have to be used."""
+        return 1 if self.short == "hold" else self.window()
 
     def map_shape(self) -> tuple[int, int, int]:
         """(T', H', W') of the feature map of the backbone that is named. UserError where it cannot take the clips."""
@@ -122,9 +160,16 @@ class TrainConfig:
         self.check()
         self.map_shape()
 
+    def refuse_idle(self, default: TrainConfig) -> None:
+        """UserError for a flag that differs from the preset's, and that the other flags leave without effect."""
+        refuse_idle(self, default)
+
     def check(self) -> None:
         """UserError for a number out of its range, and for flags that contradict each other."""
         check_ranges(self)
         small, large = self.crop_area
         if not 0 < small <= large <= 1:
             raise UserError(f"--crop-area: must be two rising shares in (0, 1], got {small} {large}")
+        late = [milestone for milestone in self.milestones if milestone > self.epochs]
+        if late:
+            raise UserError(f"--milestones: {' '.join(map(str, late))} are not within the {self.epochs} --epochs")

@@ -3,6 +3,7 @@
 try:
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
     from lightning.pytorch.loggers import Logger, TensorBoardLogger
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
     from lightning.pytorch.plugins.io import TorchCheckpointIO
     from lightning.pytorch.strategies import DDPStrategy
     from lightning.pytorch.utilities import rank_zero_only
@@ -15,6 +16,7 @@ __all__ = [
     "LightningDataModule",
     "LightningModule",
     "Logger",
+    "SLURMEnvironment",
     "TensorBoardLogger",
     "TorchCheckpointIO",
     "Trainer",

@@ -35,6 +35,7 @@ def make_trainer(config: TrainConfig, devices: int, nodes: int, run_loggers: Any
         strategy=DDPStrategy(**{BUFFERS_BEFORE_FORWARD: False}) if devices * nodes > 1 else "auto",
         precision={"32": "32-true", "bf16-mixed": "bf16-mixed"}[config.precision],
         accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.clip_gradient or None,
         # One pass over a plan of all steps: workers live through the epochs, and the position in the data is the step.
         max_epochs=1,
         logger=run_loggers,
@@ -53,12 +54,14 @@ def make_trainer(config: TrainConfig, devices: int, nodes: int, run_loggers: Any
 
 
 def loggers(config: TrainConfig, first_step: int) -> list:
-    """metrics.csv and TensorBoard; a resumed run drops what was logged behind the step that it continues from."""
+    """Those that --logger names; a resumed run drops what was logged behind the step that it continues from."""
     purge = {"purge_step": first_step + 1} if first_step else {}
-    return [
-        MetricsFile(config.output / METRICS_CSV, first_step),
-        TensorBoardLogger(config.output, name="", version=TENSORBOARD, **purge),
-    ]
+    made: list = []
+    if "csv" in config.logger:
+        made.append(MetricsFile(config.output / METRICS_CSV, first_step))
+    if "tensorboard" in config.logger:
+        made.append(TensorBoardLogger(config.output, name="", version=TENSORBOARD, **purge))
+    return made
 
 
 @contextlib.contextmanager

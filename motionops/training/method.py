@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+import motionops
 from motionops.commandline import warn
 from motionops.errors import UserError
-from motionops.models.momentum import Shuffle, draw_shuffle
 from motionops.models.pathway import Pathway
+from motionops.models.shuffled_batch_norm import Shuffle, draw_shuffle
 from motionops.ranks import any_rank, gather_lists, sum_over_ranks, world
 from motionops.seeds import mix
 from motionops.training.config import TrainConfig
@@ -22,7 +23,7 @@ from motionops.training.lightning import Callback, LightningModule
 from motionops.training.schedule import cosine_factor, milestone_factor
 from motionops.training.watch.gradient_watch import AFTER_A_LOSS, GradientWatch
 from motionops.training.watch.waiting import Waiting
-from motionops.video import Skipped
+from motionops.video.checking import Skipped, once_each
 
 
 class Step(NamedTuple):
@@ -183,7 +184,7 @@ class Method(LightningModule):
         for video in batch["failed"]:
             if self.config.strict:
                 raise UserError(f"--strict: {video.path}: {video.reason}")
-            if video not in self.failed:
+            if all(video.path != other.path for other in self.failed):
                 self.failed.append(video)
                 warn(f"skipped {video.path}: {video.reason}")
         self.part = batch_idx % self.config.accumulate
@@ -244,12 +245,16 @@ class Method(LightningModule):
     def report(self, folder: Path, batch: Any) -> None:
         """Draw the method's own pictures into `folder`, of one batch as `training_step` gets it; none by default."""
 
+    def made_by(self) -> dict[str, str]:
+        """What the file of a network says of its training: method, steps, version of this library."""
+        return {"method": type(self).__name__, "steps": str(self.step), "motionops": motionops.__version__}
+
     def note_for_resume(self, note: dict[str, Any]) -> None:
         """What last.ckpt shall hold beside networks, queues and optimiser: config, fingerprint of the videos."""
         self._resume_note = note
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.failed = list(dict.fromkeys(gather_lists(self.failed)))  # called on all ranks, written by the first
+        self.failed = once_each(gather_lists(self.failed))  # called on all ranks, written by the first
         checkpoint["motionops"] = {
             **self._resume_note,
             "method": type(self).__module__,

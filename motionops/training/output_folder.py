@@ -18,8 +18,10 @@ CONFIG = "config.yaml"
 MARK = "# a run of motionops: what runs write in this folder is replaced with --overwrite"
 # What runs write, of methods and of supervised trainings; nothing else is ever removed.
 OWN = (
-    *("last.ckpt", ".last.ckpt.partial", CONFIG, "metrics.csv", "metrics.json"),
+    *("last.ckpt", ".last.ckpt.partial", "previous.ckpt", ".previous.ckpt.partial"),
+    *(CONFIG, "metrics.csv", "metrics.json", "videos.jsonl"),
     *("backbone.safetensors", "image_backbone.safetensors", "motion_backbone.safetensors", "classifier.pt"),
+    "backbone-epoch-*.safetensors",
     *("predictions.csv", "classes.csv", "confusion.csv", "confusion.png"),
     *("report/*.png", "report/profile.json", "report/trace.json.gz"),
     *("tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),

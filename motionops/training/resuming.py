@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from motionops.commandline import flag, say
 from motionops.errors import UserError
-from motionops.flags import free_to_change
-from motionops.training.checkpoint import read_checkpoint
-from motionops.training.data.videos import TrainingVideos
+from motionops.flags import free_to_change, idle
+from motionops.training.checkpoint import PREVIOUS, read_checkpoint
 from motionops.training.method import Method
-
-
-def fingerprint(videos: TrainingVideos) -> str:
-    """Names the usable videos and their order, on which the batches depend."""
-    names = "\n".join("/".join(Path(video.path).parts[-2:]) for video in videos.usable)
-    return f"{len(videos.usable)} videos, {hashlib.sha256(names.encode()).hexdigest()[:16]}"
 
 
 def resume(module: Method, path: Path, note: dict[str, Any]) -> bool:
     """Load last.ckpt into the module; False (and a line that says so) where there is none yet."""
-    if not path.exists():
+    if not path.exists() and not path.with_name(PREVIOUS).exists():
         say(f"--resume: there is no {path} yet; the run starts")
         return False
     checkpoint = read_checkpoint(path)
-    before, free = checkpoint["motionops"], free_to_change(type(module.config))
+    # What says nothing beside the other flags said nothing then, or one of those differs too.
+    before, free = checkpoint["motionops"], free_to_change(type(module.config)) | idle(module.config).keys()
     for name, value in note["config"].items():
         former = before["config"].get(name, value)
         if name not in free and former != value:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import torch
 
+from motionops.commandline import existing_file
 from motionops.errors import UserError
 from motionops.flags import POSITIVE, AtLeast, Within
 from motionops.training.config import TrainConfig
@@ -23,16 +25,20 @@ class Contrast(TrainConfig):
     """Size of the embeddings."""
     hidden: Annotated[int, AtLeast(1)] = 256
     """Hidden channels of the projection heads."""
+    init: Path | None = None
+    """Weights to start from: of the backbone itself, or of a network over images (MoCo's ResNet-50, GoogLeNet), whose
+    colours are then normalised by --mean 0.485 0.456 0.406 and --std 0.229 0.224 0.225."""
+
+    def check(self) -> None:
+        super().check()
+        if self.init is not None:
+            existing_file(self.init, "--init")
 
 
 @dataclass(frozen=True)
-class Momentum(TrainConfig):
-    """Keys of a momentum encoder, and a queue of former ones."""
+class Groups(TrainConfig):
+    """BatchNorm as on the GPUs of a paper."""
 
-    momentum: Annotated[float, Within(0, 1)] = 0.99
-    """Momentum of the key encoder."""
-    queue: int = 512
-    """Negatives in a queue."""
     group: Annotated[int, AtLeast(0)] = 0
     """Samples that share BatchNorm statistics, as the clips of a GPU do in the papers; 0: all of a process."""
 
@@ -40,6 +46,16 @@ class Momentum(TrainConfig):
         super().check()
         if self.group == 1:
             raise UserError("--group: one sample has no BatchNorm statistics; 0 or at least 2")
+
+
+@dataclass(frozen=True)
+class Momentum(Groups):
+    """Keys of a momentum encoder, and a queue of former ones."""
+
+    momentum: Annotated[float, Within(0, 1)] = 0.99
+    """Momentum of the key encoder."""
+    queue: int = 512
+    """Negatives in a queue."""
 
     def require_negatives(self, keys: int, what: str) -> None:
         """UserError where the queue does not hold the `keys` of a step; `what` says which they are."""

@@ -1,8 +1,9 @@
 """Videos: reading with PyAV, lists and split files, the training data set, and the generated MovingShapes set."""
 
 from motionops.video import moving_shapes
+from motionops.video.batches import VideoBatchSampler
 from motionops.video.checking import Skipped, UnusableVideos, check_videos, require_usable
-from motionops.video.dataset import VideoDataset, collate_videos
+from motionops.video.dataset import VideoDataset, collate_videos, start_worker
 from motionops.video.list_lines import Video, class_names
 from motionops.video.lists import find_videos, read_list
 from motionops.video.reading import VideoError, count_frames, key_frame_numbers, read_frames, read_video
@@ -11,6 +12,7 @@ __all__ = [
     "Skipped",
     "UnusableVideos",
     "Video",
+    "VideoBatchSampler",
     "VideoDataset",
     "VideoError",
     "check_videos",
@@ -24,4 +26,5 @@ __all__ = [
     "read_list",
     "read_video",
     "require_usable",
+    "start_worker",
 ]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from motionops.errors import UserError
+from motionops.extras import require_av
 from motionops.video.cache import one_at_a_time
 from motionops.video.known_counts import KnownCounts
 from motionops.video.list_lines import Video
-from motionops.video.progress import with_progress
-from motionops.video.pyav import require_av
+from motionops.video.progress import threads, with_progress
 from motionops.video.reading import VideoError, count_frames
 
 MOST_SKIPPED = 0.1
@@ -28,6 +28,14 @@ class Skipped(NamedTuple):
 
     path: str
     reason: str
+
+
+def once_each(skipped: Iterable[Skipped]) -> list[Skipped]:
+    """Each video once, with the first of its reasons: one that changes while it is read has another each time."""
+    first: dict[str, Skipped] = {}
+    for video in skipped:
+        first.setdefault(video.path, video)
+    return list(first.values())
 
 
 class UnusableVideos(UserError):
@@ -50,7 +58,7 @@ def check_videos(
     Args:
         videos: of a list.
         minimum_frames: a video with fewer is too short.
-        workers: threads (decoding is done outside the interpreter's lock); by default one a core.
+        workers: threads (decoding is done outside the interpreter's lock); by default one a core; 0 is one.
         progress: show a bar on stderr.
         known: a file that keeps the numbers, so that the next check decodes only files that are new, changed or
             unusable; see :mod:`motionops.video.known_counts`. None decodes everything.
@@ -62,8 +70,10 @@ def check_videos(
     require_av()
     counts = None if known is None else KnownCounts(known)
     paths = [video.path for video in videos]
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        found: list[int | str | None] = [None] * len(paths) if counts is None else list(pool.map(counts.get, paths))
+    with ThreadPoolExecutor(threads(workers)) as pool:
+        found: list[int | str | None] = [None] * len(paths)
+        if counts is not None and counts.records:
+            found = list(pool.map(counts.get, paths))
         new = [place for place, frames in enumerate(found) if frames is None]
         if new:
             with _alone(known, paths):

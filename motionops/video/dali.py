@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from motionops.errors import UserError
-from motionops.video.reading import Coding, VideoError, read_coding, read_frames
+from motionops.video.reading import Coding, VideoError, read_coding, read_frames, require_room
+from motionops.video.upright import AS_STORED, Turn
 
 MOST_BYTES = 64 << 20  # of a file that is sent to the training process whole
 
@@ -97,7 +98,8 @@ class EncodedClip:
         path: of the file.
         data: uint8 ``[bytes]``, the whole file.
         numbers: int64 ``[V, T]``, of the frames.
-        picture: (H, W).
+        picture: (H, W) as stored.
+        turn: makes the picture upright.
         bt709: whether its colours are those of BT.709, not BT.601.
     """
 
@@ -105,12 +107,13 @@ class EncodedClip:
     data: torch.Tensor
     numbers: torch.Tensor
     picture: tuple[int, int]
+    turn: Turn = AS_STORED
     bt709: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the decoded frames, ``[V, T, H, W, 3]``."""
-        return (*self.numbers.shape, *self.picture, 3)
+        return (*self.numbers.shape, *self.turn.size(*self.picture), 3)
 
 
 @dataclass
@@ -150,7 +153,8 @@ class EncodedReader:
             reason = f"is larger than the {MOST_BYTES >> 20} MiB that are kept in memory for DALI"
         if reason:
             return ReadByPyAV(path, read_frames(path, numbers), reason)
-        return EncodedClip(path, data, numbers, (coding.height, coding.width), coding.colours == BT709)
+        require_room(path, len(torch.unique(numbers)), coding.height, coding.width)
+        return EncodedClip(path, data, numbers, (coding.height, coding.width), coding.turn, coding.colours == BT709)
 
     def _bytes(self, path: str) -> torch.Tensor | None:
         try:
@@ -215,6 +219,8 @@ class DALIDecoder:
             frames = self._as_torch(decoded[place], expected)
             if clip.bt709:
                 frames = bt709_of_bt601(frames)
+            if clip.turn != AS_STORED:  # DALI gives pictures as they are stored
+                frames = clip.turn.pictures(frames, rows=1)
             results.append(frames[where.to(frames.device)])
         if self.device.type == "cuda":
             torch.cuda.current_stream(self.device).synchronize()  # the next run writes where was copied from

@@ -7,22 +7,26 @@ import dataclasses
 import os
 import signal
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from motionops.errors import UserError
 from motionops.seeds import mix
 from motionops.video.checking import Skipped
 from motionops.video.list_lines import Video, class_names
+from motionops.video.readers.shared_memory import room_for_a_batch, shared
 from motionops.video.reading import VideoError, count_frames, read_frames, read_video_if_small
 
 CACHE_BYTES = 512 << 20
 CACHE_SHARE = 16  # a video that would take more than this part of the cache is not kept
 MOST_REPLACEMENTS = 16
+SMALLEST = 2  # pixels of a side: of one nothing can be cut out
+SMALL = 16  # pixels of a side up to which a view that a method draws may be smaller than a pixel
 
 Sample = Callable[[int, torch.Generator], torch.Tensor]
 Draw = Callable[[torch.Tensor, tuple[int, int], torch.Generator], dict[str, Any]]
@@ -43,7 +47,8 @@ class VideoDataset(Dataset):
             asked for, none of more than a sixteenth of a worker's part; the others are read from disk each time.
         classes: label names in the order of their numbers; by default :func:`class_names` of ``videos``.
 
-    ``dataset[epoch, index]`` (``dataset[index]`` is epoch 0) is a dict:
+    ``dataset[epoch, index]`` (``dataset[index]`` is epoch 0) is a dict; a DataLoader with a :class:`VideoBatchSampler`
+    as its ``batch_sampler`` asks for it so, and gets other clips in every epoch:
 
     * ``frames``: uint8 ``[V, T, H, W, 3]``
     * ``starts``: int64 ``[V]``, the first frame of each view
@@ -52,12 +57,18 @@ class VideoDataset(Dataset):
     * ``failed``: list of :class:`Skipped`. A video that cannot be read is replaced by another one, which depends on
       (seed, epoch, index) alone, and is named here
     * whatever ``draw`` returned
+    * where the attribute ``least_frames`` was set, a shorter video is chosen from as if it had so many: its last frame
+      is held behind its end
     * ``decoding``, where the attribute ``time_decoding`` was set before the reading began: seconds of a core that the
       video took to be decoded (by one thread; what that waited for the storage is not in it), 0 where it was in memory
 
     Raises:
         ValueError: no video.
         UserError: a label that ``classes`` lacks; many videos in a row cannot be read.
+
+    Warns:
+        UserWarning: ``dataset[index]`` was asked for before, by whichever worker: a loader's second pass that names no
+            epoch gets the clips of the first.
     """
 
     def __init__(
@@ -84,6 +95,10 @@ class VideoDataset(Dataset):
         self.sample, self.draw, self.seed, self.cache_bytes = sample, draw, seed, cache_bytes
         self.read_clip: ReadClip | None = None
         self.time_decoding = False
+        self.least_frames = 0
+        # Which videos were asked for without an epoch, and last whether that was warned of. In shared memory: a worker
+        # lives for one pass, and knows of those before it from here.
+        self._asked = torch.zeros(len(videos) + 1, dtype=torch.bool).share_memory_()
         self._forget()
 
     def _forget(self) -> None:
@@ -97,8 +112,14 @@ class VideoDataset(Dataset):
         What it returns is an item's ``frames``: a tensor, or something else with a ``shape`` ``[V, T, H, W, 3]`` that
         whoever makes batches turns into one.
         """
+        other = self.without_cache()
+        other.read_clip = read_clip
+        return other
+
+    def without_cache(self) -> VideoDataset:
+        """The same data set, which keeps no video in memory."""
         other = copy.copy(self)
-        other.read_clip, other.cache_bytes = read_clip, 0
+        other.cache_bytes = 0
         other._forget()
         return other
 
@@ -109,6 +130,8 @@ class VideoDataset(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"VideoDataset: index must be in [0, {len(self)}), got {index}")
+        if not isinstance(key, tuple):
+            self._warn_of_repetition(index)
         return self.item(epoch, index)
 
     def item(self, epoch: int, index: int, first_attempt: int = 0, failed: Sequence[Skipped] = ()) -> dict[str, Any]:
@@ -174,6 +197,17 @@ class VideoDataset(Dataset):
         """The path of a video."""
         return os.fsdecode(bytes(self.paths[index]))
 
+    def _warn_of_repetition(self, index: int) -> None:
+        """Say it once: a video is asked for again without an epoch."""
+        if self._asked[index] and not self._asked[-1]:
+            self._asked[-1] = True
+            warnings.warn(
+                f"VideoDataset: video {index} is asked for a second time without an epoch, which gives the same clips "
+                "again; a DataLoader with VideoBatchSampler as its batch_sampler asks for others in every epoch",
+                stacklevel=3,
+            )
+        self._asked[index] = True
+
     def _item(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         kept, start = index in self._cache, time.thread_time()
         whole = self._whole_video(index)
@@ -184,9 +218,9 @@ class VideoDataset(Dataset):
             reason = f"has {len(whole)} frames now, it had {self.frame_counts[index]} when they were counted"
             raise VideoError(self.path(index), reason)
         frame_count = int(self.frame_counts[index]) if whole is None else len(whole)
-        numbers = self.choose_frames(index, frame_count, generator)
+        numbers = self.choose_frames(index, max(frame_count, self.least_frames), generator)
         start = time.thread_time()
-        content = self.read(index, numbers, whole)
+        content = self.read(index, numbers.clamp(max=frame_count - 1), whole)
         seconds += time.thread_time() - start
         item = {
             **content,
@@ -194,10 +228,24 @@ class VideoDataset(Dataset):
             "index": index,
             "label": int(self.labels[index]),
         }
-        item.update(self.describe(index, numbers, tuple(item["frames"].shape[-3:-1]), generator))
+        item.update(self._described(index, numbers, tuple(item["frames"].shape[-3:-1]), generator))
         if self.time_decoding:
             item["decoding"] = 0.0 if kept else seconds
         return item
+
+    def _described(
+        self, index: int, numbers: torch.Tensor, picture: tuple[int, int], generator: torch.Generator
+    ) -> dict[str, Any]:
+        """`describe`; VideoError where nothing can be cut out of so small a picture."""
+        reason = f"is too small: {picture[1]}x{picture[0]} pixels"
+        if min(picture) < SMALLEST:
+            raise VideoError(self.path(index), reason)
+        try:
+            return self.describe(index, numbers, picture, generator)
+        except ValueError as error:
+            if min(picture) > SMALL:
+                raise
+            raise VideoError(self.path(index), f"{reason} ({error})") from error
 
     def _whole_video(self, index: int) -> Any | None:
         """The decoded video where it is kept or there is room to keep it.
@@ -222,9 +270,13 @@ def collate_videos(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make a batch of items: tensors of one shape are stacked ``[B, ...]``, of several shapes kept in a list.
 
     Whole numbers become int64 ``[B]``, named tuples and dataclasses of tensors are stacked by field, ``failed`` is one
-    list, ``decoding`` one sum.
+    list, ``decoding`` one sum. In a reader process the tensors are in shared memory.
+
+    Raises:
+        UserError: shared memory has no room for the batch.
     """
-    return {key: _stack(key, [item[key] for item in items]) for key in items[0]}
+    with room_for_a_batch():
+        return {key: _stack(key, [item[key] for item in items]) for key in items[0]}
 
 
 def start_worker(worker: int) -> None:
@@ -240,12 +292,14 @@ def _stack(key: str, values: list) -> Any:
     if key == "decoding":
         return sum(values)
     if isinstance(first, torch.Tensor):
-        return torch.stack(values) if all(value.shape == first.shape for value in values) else values
+        if all(value.shape == first.shape for value in values):
+            return shared(default_collate(values))  # which stacks in shared memory at once
+        return [shared(value) for value in values]
     if isinstance(first, tuple) and hasattr(first, "_fields"):
         return type(first)(*(_stack(key, list(field)) for field in zip(*values, strict=True)))
     if dataclasses.is_dataclass(first):
         names = [field.name for field in dataclasses.fields(first)]
         return type(first)(**{name: _stack(key, [getattr(value, name) for value in values]) for name in names})
     if isinstance(first, (bool, int, float)):
-        return torch.tensor(values)
+        return shared(torch.tensor(values))
     return values

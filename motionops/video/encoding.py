@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from motionops.errors import UserError
-from motionops.video.pyav import require_av
+from motionops.extras import require_av
+from motionops.files import written_beside
 
 # Every option fixes something. One thread makes the bytes a function of the frames; so does switching off x264's
 # look-ahead, which for pictures whose sides are no multiples of 16 read what memory held (measured: 1 to 5 % of repeats
@@ -65,22 +66,16 @@ def encoded(
         raise UserError(f"unknown codec {codec!r}; choose one of: {', '.join(ENCODERS)}")
     av = require_av()
     encoder, settings = ENCODERS[codec]
-    path = Path(path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        with av.open(f"file:{beside}", "w", format=container) as file:
-            try:
-                stream = file.add_stream(encoder, rate=rate, options={**settings, **(options or {})})
-            except av.codec.codec.UnknownCodecError as error:
-                raise UserError(f"this PyAV has no encoder {encoder}; another codec: {', '.join(ENCODERS)}") from error
-            stream.height, stream.width = height, width
-            stream.pix_fmt = "yuv420p"
-            stream.gop_size = gop
-            yield lambda picture: file.mux(stream.encode(picture))
-            file.mux(stream.encode())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_beside(Path(path)) as partial, av.open(f"file:{partial}", "w", format=container) as file:
+        try:
+            stream = file.add_stream(encoder, rate=rate, options={**settings, **(options or {})})
+        except av.codec.codec.UnknownCodecError as error:
+            raise UserError(f"this PyAV has no encoder {encoder}; another codec: {', '.join(ENCODERS)}") from error
+        stream.height, stream.width = height, width
+        stream.pix_fmt = "yuv420p"
+        stream.gop_size = gop
+        yield lambda picture: file.mux(stream.encode(picture))
+        file.mux(stream.encode())
 
 
 def write_video(

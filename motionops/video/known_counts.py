@@ -1,9 +1,9 @@
 """What checking found out about videos, kept between runs: counting by decoding takes hours for a large set.
 
 A file of lines that is only appended to, one JSON record a video: two runs can write at once, a killed run keeps what
-it had, and a line that was cut is passed over. A record counts for a file as long as its size and time of change, and
-the version of PyAV, are the same. Failures are not kept: they are few, and what was wrong (a permission, a network
-disk) may be mended without a change to the file.
+it had, and a line that was cut or damaged, which its check sum tells, is passed over. A record counts for a file as
+long as its size and time of change, and the version of PyAV, are the same. Failures are not kept: they are few, and
+what was wrong (a permission, a network disk) may be mended without a change to the file.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 import threading
+import zlib
 from pathlib import Path
 
+from motionops.extras import require_av
 from motionops.video.cache import cache_folder
-from motionops.video.pyav import require_av
 
 
 def default_file() -> Path:
@@ -35,14 +36,15 @@ class KnownCounts:
         self.lock = threading.Lock()
         self.records: dict[str, list] = {}
         try:
-            lines = self.file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
+            lines = self.file.read_bytes().splitlines()
+        except OSError:
             lines = []
         for line in lines:
             try:
-                path, *record = json.loads(line)
-                self.records[path] = record
-            except (ValueError, TypeError):
+                record, check = json.loads(line)
+                if check == _check(record):
+                    self.records[record[0]] = record[1:]
+            except (ValueError, TypeError, IndexError, KeyError, RecursionError):
                 continue
 
     def get(self, path: str) -> int | None:
@@ -57,7 +59,8 @@ class KnownCounts:
         state = self._state(path)
         if state is None:
             return
-        line = json.dumps([os.path.abspath(path), *state, frames]) + "\n"
+        record = [os.path.abspath(path), *state, frames]
+        line = json.dumps([record, _check(record)]) + "\n"
         with self.lock:
             try:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -72,3 +75,7 @@ class KnownCounts:
         except OSError:
             return None
         return [status.st_size, status.st_mtime_ns, self.decoder]
+
+
+def _check(record: list) -> int:
+    return zlib.crc32(json.dumps(record).encode())

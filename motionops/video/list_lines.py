@@ -1,4 +1,4 @@
-"""The lines of lists: what stands in one, and where it leads."""
+"""A video of a list, what stands in a list's line, and where it leads."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from motionops.errors import UserError
+SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".avi", ".divx", ".xvid", ".mkv", ".webm", ".ogv", ".ogm"),
+    *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".mpv", ".vob", ".ts", ".mts", ".m2ts", ".m2t", ".wmv", ".asf"),
+    *(".flv", ".rm", ".rmvb", ".mxf", ".dv", ".gif", ".y4m", ".mjpg", ".mjpeg", ".h264", ".264", ".hevc", ".265"),
+)
+SUFFIX_PATTERN = "|".join(re.escape(suffix) for suffix in sorted(SUFFIXES, key=len, reverse=True))
 
-SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts", ".ogv")
-
-
-_SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)
-
-
-_PATH_THEN_LABEL = re.compile(rf"^(.*(?:{_SUFFIX}))[ \t,]+([^ \t,].*)$", re.IGNORECASE)
+_PATH_THEN_LABEL = re.compile(rf"^(.*(?:{SUFFIX_PATTERN}))[ \t,]+([^ \t,].*)$", re.IGNORECASE)
 
 
 _LAST_SEPARATOR = re.compile(r"^(.*[^ \t,])[ \t,]+([^ \t,]+)$")
@@ -26,13 +24,15 @@ _LAST_SEPARATOR = re.compile(r"^(.*[^ \t,])[ \t,]+([^ \t,]+)$")
 class Video:
     """A video of a list.
 
-    ``label`` is the class as the list writes it (a name or a number), None where it says nothing. ``frames`` is the
-    number of frames that decode, None until :func:`motionops.video.check_videos` has counted them.
+    ``label`` is the class as the list writes it (a name or a number), None where it says nothing or has several.
+    ``frames`` is the number of frames that decode, None until :func:`motionops.video.check_videos` has counted them.
+    ``labels`` are the classes where a list gives several a video; with one of them it is ``label`` too.
     """
 
     path: str
     label: str | None = None
     frames: int | None = None
+    labels: tuple[str, ...] = ()
 
 
 def class_names(*lists: Sequence[Video]) -> list[str]:
@@ -41,12 +41,6 @@ def class_names(*lists: Sequence[Video]) -> list[str]:
     if all(re.fullmatch(r"\d+", name) for name in names):
         return sorted(names, key=int)
     return sorted(names)
-
-
-def read_plain_list(file: str, root: str | os.PathLike | None) -> list[Video]:
-    """The lines of a plain list; arguments and errors as :func:`read_list`."""
-    entries = (split_line(line) for line in read_lines(file))
-    return [Video(locate(path, file, root), label) for path, label in entries]
 
 
 def split_line(line: str) -> tuple[str, str | None]:
@@ -60,46 +54,29 @@ def split_line(line: str) -> tuple[str, str | None]:
     return line.rstrip(" \t,"), None
 
 
+def as_label(name: str) -> str:
+    """A class's name as text: bytes that are no UTF-8, of a list or a folder, as the letters of Windows' Latin-1."""
+    return (_as_latin1(name) or (name,))[0]
+
+
 def locate(path: str, file: str, root: str | os.PathLike | None) -> str:
-    """Where a list's relative path leads: below ``root`` if it is there, else beside the list if it is there."""
+    """Where a list's relative path leads: below ``root`` if it is there, else beside the list if it is there.
+
+    A name of a list in Latin-1 or another encoding of bytes is looked for as those bytes, and as Latin-1's letters.
+    """
     beside = os.path.join(os.path.dirname(file), path)
-    if root is None:
-        return beside
-    below = os.path.join(os.fspath(root), path)
-    return beside if not os.path.exists(below) and os.path.exists(beside) else below
+    below = beside if root is None else os.path.join(os.fspath(root), path)
+    for place in (below, beside):
+        for name in (place, *_as_latin1(place)):
+            if os.path.exists(name):
+                return name
+    return below
 
 
-def read_text(file: str) -> str:
-    """The text of a list file (UTF-8, a byte-order mark is dropped). Raises UserError where it cannot be read."""
+def _as_latin1(name: str) -> tuple[str, ...]:
+    """The name whose bytes that are no UTF-8 are letters of Latin-1 (Windows' version of it); none without such."""
     try:
-        return Path(file).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such list") from None
-    except IsADirectoryError:
-        raise UserError(f"{file}: is a folder, not a list") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: is not a text file") from None
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from None
-
-
-def read_lines(file: str) -> list[str]:
-    """The lines of a list file that say something, stripped."""
-    lines = (line.strip() for line in read_text(file).splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def files_and_part(file: str) -> tuple[list[str], str | None]:
-    """The files that a list argument names and the part ("train", "test", "val") that it asks for."""
-    part = None
-    if not os.path.exists(file):
-        match = re.fullmatch(r"(.+):(train|test|val)", file)
-        if match:
-            file, part = match[1], match[2]
-    if os.path.exists(file) or not any(sign in file for sign in "*?["):
-        return [file], part
-    pattern = Path(file)
-    files = sorted(str(path) for path in pattern.parent.glob(pattern.name))
-    if not files:
-        raise UserError(f"{file}: no list matches")
-    return files, part
+        name.encode()
+    except UnicodeEncodeError:
+        return (os.fsencode(name).decode("cp1252", errors="replace"),)
+    return ()

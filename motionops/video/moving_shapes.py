@@ -26,7 +26,7 @@ from motionops.files import replace_text
 from motionops.video import shape_scene
 from motionops.video.cache import cache_folder, one_at_a_time
 from motionops.video.encoding import ENCODERS, KEY_FRAME_EVERY, write_video
-from motionops.video.progress import with_progress
+from motionops.video.progress import threads, with_progress
 from motionops.video.shape_scene import CLASSES, Scene
 
 __all__ = ["CLASSES", "default_folder", "generate", "scene", "true_flow"]
@@ -85,7 +85,7 @@ def generate(
         frames: frames a video.
         seed: all files are a function of the arguments; video i of a split depends on neither train, test nor workers.
         codec: ``"h264"`` or ``"mpeg4"``.
-        workers: threads; by default one a core.
+        workers: threads; by default one a core; 0 is one.
         progress: show a bar on stderr.
 
     Raises:
@@ -99,7 +99,7 @@ def generate(
     folder.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(folder / ".lock"):
         if not _is_complete(folder, wanted):
-            _write_set(folder, wanted, workers or os.cpu_count() or 1, progress)
+            _write_set(folder, wanted, threads(workers), progress)
     return folder
 
 

@@ -1,7 +1,8 @@
-"""The progress bar of long work on many videos."""
+"""Long work on many videos: its progress bar, and how many are worked on at a time."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -20,3 +21,8 @@ def with_progress(items: Iterable[Item], total: int, description: str, show: boo
             interval = 0.2 if sys.stderr.isatty() else 10.0  # seconds; few lines where stderr is a file
             items = tqdm(items, total=total, desc=description, unit="video", dynamic_ncols=True, mininterval=interval)
     yield from items
+
+
+def threads(workers: int | None) -> int:
+    """How many work at the same time; None: one for each core, 0: one, as a DataLoader's workers count."""
+    return len(os.sched_getaffinity(0)) if workers is None else max(workers, 1)

@@ -17,31 +17,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from motionops.errors import UserError
-from motionops.video.pyav import require_av
-from motionops.video.truncation import missing_end
+from motionops.video.decoder import Decoder, Tries, VideoError, tried_again
+from motionops.video.upright import AS_STORED, Turn
 
-FIRST_GUESS = 64  # frames: the buffer of a video whose header names no count
-MOST_GUESSED = 1 << 30  # bytes: a header that counts more is not trusted with memory; the buffer grows as frames come
-
-
-class VideoError(UserError):
-    """A video that cannot be used; ``path`` and ``reason`` say which and why."""
-
-    def __init__(self, path: str | os.PathLike, reason: str) -> None:
-        super().__init__(path, reason)  # both, so that it survives the way back from another process
-        self.path = os.fspath(path)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+PIECE_BYTES = 512 << 20  # decoded, of a piece of :func:`read_pieces`
+MOST_READ = 2 << 30  # bytes of the frames that :func:`read_frames` decodes at once
 
 
 class Coding(NamedTuple):
     """How a file holds its video, without a frame being decoded.
 
     ``container`` is FFmpeg's name of the file's format, ``colours`` the number of the colour matrix (ITU-T H.273: 1 is
-    BT.709, 2 unspecified); ``stamps`` are the times of the packets in file order, None where a packet has none.
+    BT.709, 2 unspecified), ``height`` and ``width`` those of the stored picture; ``stamps`` are the times of the
+    packets in file order, None where a packet has none. ``turn`` makes the pictures upright.
     """
 
     container: str
@@ -51,8 +39,10 @@ class Coding(NamedTuple):
     height: int
     width: int
     stamps: list[int | None]
+    turn: Turn = AS_STORED
 
 
+@tried_again
 def read_video(path: str | os.PathLike) -> torch.Tensor:
     """Decode a whole video.
 
@@ -60,14 +50,14 @@ def read_video(path: str | os.PathLike) -> torch.Tensor:
         path: the file.
 
     Returns:
-        uint8 RGB ``[F, H, W, 3]``, as stored (a phone's rotation flag is not applied). Where the picture size changes
-        within the video, later frames are scaled to the first one's size.
+        uint8 RGB ``[F, H, W, 3]``, upright: turned and mirrored as the file says (phones do). Where the picture size
+        changes within the video, later frames are scaled to the first one's size.
 
     Raises:
         VideoError: the file is missing, empty, not a video, cut short, damaged, or holds no frame.
         ImportError: PyAV is not installed.
     """
-    with _Decoder(path) as decoder:
+    with Decoder(path) as decoder:
         return decoder.read_all()
 
 
@@ -79,54 +69,75 @@ def read_pieces(path: str | os.PathLike, frames: int) -> Iterator[torch.Tensor]:
         frames: of a piece, at least 1; the last one may have fewer.
 
     Returns:
-        Pieces uint8 RGB ``[n, H, W, 3]``, one after the other what :func:`read_video` gives.
+        Pieces uint8 RGB ``[n, H, W, 3]``, one after the other what :func:`read_video` gives; fewer frames each where
+        the pictures are very large.
 
     Raises:
         As :func:`read_video`; damage is found when its piece is read, a cut file after the last piece.
     """
-    with _Decoder(path) as decoder:
+    tries, done = Tries(), 0
+    while True:
+        try:
+            for piece in _pieces(path, frames, done):
+                done += len(piece)
+                yield piece
+            return
+        except VideoError as error:
+            tries.again(error)
+
+
+def _pieces(path: str | os.PathLike, frames: int, first: int) -> Iterator[torch.Tensor]:
+    """The pieces from a frame on."""
+    with Decoder(path) as decoder:
         piece: np.ndarray | None = None
-        count = 0
-        for frame in decoder.frames():
+        count = filled = 0
+        for count, frame in enumerate(decoder.frames(), start=1):
+            if count <= first:
+                continue
             if piece is None:
-                piece = np.empty((frames, frame.height, frame.width, 3), dtype=np.uint8)
-            decoder.convert(frame, piece[count % frames])
-            count += 1
-            if count % frames == 0:
+                most = max(PIECE_BYTES // (frame.height * frame.width * 3), 1)
+                piece, filled = decoder.room(min(frames, most), frame), 0
+            decoder.convert(frame, piece[filled])
+            filled += 1
+            if filled == len(piece):
                 yield torch.from_numpy(piece)
-                piece = np.empty_like(piece)
+                piece = None
         decoder.check_end(count)
-        if count % frames:
-            yield torch.from_numpy(piece[: count % frames])
+        if piece is not None:
+            yield torch.from_numpy(piece[:filled])
 
 
+@tried_again
 def read_video_if_small(path: str | os.PathLike, frames: int, most_bytes: int) -> torch.Tensor | None:
     """As :func:`read_video`, or None where the frames would take more than ``most_bytes``.
 
     ``frames`` is their number; -1 believes the header, which is good enough to decide about memory.
     """
-    with _Decoder(path) as decoder:
+    with Decoder(path) as decoder:
         return decoder.read_all() if decoder.fits(frames, most_bytes) else None
 
 
+@tried_again
 def fits_memory(path: str | os.PathLike, frames: int, most_bytes: int) -> bool:
     """Whether the frames, decoded, take at most ``most_bytes``; ``frames`` as of :func:`read_video_if_small`."""
-    with _Decoder(path) as decoder:
+    with Decoder(path) as decoder:
         return decoder.fits(frames, most_bytes)
 
 
+@tried_again
 def key_frame_numbers(path: str | os.PathLike) -> torch.Tensor:
     """The numbers of a video's key frames (I-frames: coded without any other frame), int64 ``[K]``, rising.
 
     Raises:
         VideoError: as :func:`read_video`.
     """
-    with _Decoder(path) as decoder:
+    with Decoder(path) as decoder:
         kind = decoder.av.video.frame.PictureType.I
         numbers = [number for number, frame in enumerate(decoder.frames()) if frame.pict_type == kind]
         return torch.tensor(numbers, dtype=torch.int64)
 
 
+@tried_again
 def read_frames(path: str | os.PathLike, indices: Sequence[int] | torch.Tensor) -> torch.Tensor:
     """Decode the frames with these numbers.
 
@@ -149,10 +160,11 @@ def read_frames(path: str | os.PathLike, indices: Sequence[int] | torch.Tensor) 
     last = int(numbers[-1]) if len(numbers) else 0
     rows = {number: row for row, number in enumerate(numbers.tolist())}
     count = 0
-    with _Decoder(path) as decoder:
+    with Decoder(path) as decoder:
         for frame in decoder.frames():
             if found is None:
-                found = np.empty((len(numbers), frame.height, frame.width, 3), dtype=np.uint8)
+                require_room(path, len(numbers), *decoder.size(frame))
+                found = decoder.room(len(numbers), frame)
             if count in rows:
                 decoder.convert(frame, found[rows[count]])
             count += 1
@@ -167,23 +179,36 @@ def read_frames(path: str | os.PathLike, indices: Sequence[int] | torch.Tensor) 
     return frames[places.flatten()].reshape(*wanted.shape, *frames.shape[1:])
 
 
+def require_room(path: str | os.PathLike, frames: int, height: int, width: int) -> None:
+    """VideoError where so many frames are more than is read at once."""
+    needed = frames * height * width * 3
+    if needed > MOST_READ:
+        raise VideoError(
+            path,
+            f"is too large: {frames} frames of {width}x{height} pixels take {needed / 2**30:.1f} GiB decoded, "
+            f"{MOST_READ >> 30} GiB are read at once",
+        )
+
+
+@tried_again
 def count_frames(path: str | os.PathLike) -> int:
     """The number of frames that decode. Raises as :func:`read_video`."""
     count = 0
-    with _Decoder(path) as decoder:
+    with Decoder(path) as decoder:
         for _ in decoder.frames():
             count += 1
         decoder.check_end(count)
     return count
 
 
+@tried_again
 def read_coding(path: str | os.PathLike, packets: bool = True) -> Coding:
-    """How a file holds its video; ``stamps`` is empty unless ``packets`` are asked for.
+    """How a file holds its video; unless ``packets`` are asked for, ``stamps`` is empty and ``turn`` not known.
 
     Raises:
         VideoError: as :func:`read_video` on opening.
     """
-    with _Decoder(path) as decoder:
+    with Decoder(path) as decoder:
         context = decoder.stream.codec_context
         return Coding(
             container=decoder.container.format.name,
@@ -193,6 +218,7 @@ def read_coding(path: str | os.PathLike, packets: bool = True) -> Coding:
             height=context.height,
             width=context.width,
             stamps=decoder.stamps() if packets else [],
+            turn=decoder.turn,
         )
 
 
@@ -205,102 +231,3 @@ def frame_numbers(function: str, argument: str, numbers: Sequence[int] | torch.T
     if wanted.numel() and int(wanted.min()) < 0:
         raise ValueError(f"{function}: {argument} must be >= 0, got {int(wanted.min())}")
     return wanted
-
-
-class _Decoder:
-    """An open video file. One decoding thread: many worker processes share the cores already."""
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = os.fspath(path)
-        self.av = require_av()
-        self.container = None
-        self.reformatter = self.av.video.reformatter.VideoReformatter()  # one, or each frame sets up its own tables
-
-    def __enter__(self) -> _Decoder:
-        if not os.path.exists(self.path):
-            raise VideoError(self.path, "no such file")
-        if not os.path.isfile(self.path):
-            raise VideoError(self.path, "is not a file")
-        if os.path.getsize(self.path) == 0:
-            raise VideoError(self.path, "is empty (0 bytes)")
-        try:
-            # "file:" so that a name with a colon is a name; metadata may be in any encoding.
-            self.container = self.av.open("file:" + self.path, metadata_errors="replace")
-        except self.av.error.FFmpegError as error:
-            reason = missing_end(self.path)
-            raise VideoError(self.path, reason or f"is not a video ({_words(error)})") from error
-        try:
-            self.stream = self.container.streams.best("video")  # not the picture of an album's cover
-            if self.stream is None:
-                raise VideoError(self.path, "holds no video stream")
-            if self.stream.codec_context is None:
-                raise VideoError(self.path, "is in a codec that this PyAV does not decode")
-            self.stream.codec_context.thread_count = 1
-        except BaseException:
-            self.container.close()
-            raise
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.container.close()
-
-    def fits(self, frames: int, most_bytes: int) -> bool:
-        """Whether so many frames (the header's number where it is larger) take at most ``most_bytes``."""
-        context = self.stream.codec_context
-        return max(frames, self.stream.frames, 1) * context.height * context.width * 3 <= most_bytes
-
-    def frames(self) -> Iterator:
-        """Frames in the order in which the decoder puts them out."""
-        count = 0
-        try:
-            for frame in self.container.decode(self.stream):
-                if frame.is_corrupt:
-                    raise VideoError(self.path, missing_end(self.path) or f"is damaged at frame {count}")
-                yield frame
-                count += 1
-        except self.av.error.FFmpegError as error:
-            reason = missing_end(self.path)
-            raise VideoError(self.path, reason or f"is damaged after {count} frames ({_words(error)})") from error
-
-    def stamps(self) -> list[int | None]:
-        """The times of the packets; the file's end is reached."""
-        try:
-            return [packet.pts for packet in self.container.demux(self.stream) if packet.size]
-        except self.av.error.FFmpegError as error:
-            raise VideoError(self.path, missing_end(self.path) or f"is damaged ({_words(error)})") from error
-
-    def convert(self, frame, out: np.ndarray) -> None:
-        """Write ``frame`` as RGB into ``out``, uint8 ``[H, W, 3]``."""
-        height, width = out.shape[:2]
-        plane = self.reformatter.reformat(frame, width, height, "rgb24").planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        out.reshape(height, width * 3)[:] = rows[:height, : width * 3]
-
-    def read_all(self) -> torch.Tensor:
-        """Every frame, uint8 ``[F, H, W, 3]``."""
-        buffer: np.ndarray | None = None
-        count = 0
-        for frame in self.frames():
-            if buffer is None:
-                picture_bytes = frame.height * frame.width * 3
-                guess = min(self.stream.frames or FIRST_GUESS, max(MOST_GUESSED // picture_bytes, 1))
-                buffer = np.empty((guess, frame.height, frame.width, 3), dtype=np.uint8)
-            if count == len(buffer):
-                buffer = np.concatenate([buffer, np.empty_like(buffer[: max(count // 2, 1)])])
-            self.convert(frame, buffer[count])
-            count += 1
-        self.check_end(count)
-        # A copy where the guess was too large, so that the memory behind the result is the result's.
-        return torch.from_numpy(buffer if count == len(buffer) else buffer[:count].copy())
-
-    def check_end(self, count: int) -> None:
-        """After the last frame: raise where it was not the last one that was filmed."""
-        reason = missing_end(self.path)
-        if reason:
-            raise VideoError(self.path, f"{reason}; {count} frames decode")
-        if count == 0:
-            raise VideoError(self.path, "holds no frame that decodes")
-
-
-def _words(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

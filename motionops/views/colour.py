@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of networks over ImageNet's pictures
 GRAY_WEIGHTS = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
+
+# Of colours in 0..1, red, green, blue. Kinetics': those of torchvision's and most other video networks; FIMA was
+# released with them too. ImageNet's: those of networks that began with weights of pictures.
+KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def gray(clips: Tensor) -> Tensor:
@@ -60,7 +66,3 @@ def _blend(clips: Tensor, base: Tensor, factor: Tensor) -> Tensor:
 
 def _per_clip(factor: Tensor) -> Tensor:
     return factor.view(-1, 1, 1, 1, 1)
-
-
-# Those of torchvision's and most other Kinetics-trained video networks; FIMA was released with them too.
-MEAN, STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)

@@ -26,6 +26,19 @@ def clip_starts(length: int, clips: int, frames: int, stride: int) -> Tensor:
     return (torch.arange(clips) * last + (clips - 1) // 2) // (clips - 1)
 
 
+def segment_frames(length: int, frames: int, generator: torch.Generator | None = None) -> Tensor:
+    """One frame of each of ``frames`` equal segments of a whole video, int64 ``[frames]``, as SlowFast samples
+    Something-Something v2: the middle one, or with a generator any of them; the ends of neighbours are shared.
+
+    A video with fewer frames than segments shows some of them several times.
+    """
+    ends = (torch.arange(frames + 1, dtype=torch.float64) * ((length - 1) / frames)).round().long()
+    start, last = ends[:-1], ends[1:]
+    if generator is None:
+        return (start + last) // 2
+    return start + (torch.rand(frames, generator=generator, dtype=torch.float64) * (last - start + 1)).long()
+
+
 def hold_last(numbers: Tensor, length: int) -> Tensor:
     """Frame numbers of which those behind the end of a video of ``length`` frames name its last frame."""
     return numbers.clamp(max=length - 1)

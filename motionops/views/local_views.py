@@ -54,8 +54,8 @@ def local_extents(
     *,
     frames: int,
     stride: int = 1,
-    height: int = 1,
-    width: int = 1,
+    height: int = 256,
+    width: int = 256,
     scale: tuple[float, float] = (0.2, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     mirror: float = 0.5,
@@ -69,7 +69,7 @@ def local_extents(
         view: `[3, 2]`, extent of the global view.
         starts: int64 `[K]`, start frames of the clips.
         frames, stride: frames of a clip and source frames from one to the next.
-        height, width: of the source pictures in pixels; only their ratio counts.
+        height, width: of the source pictures in pixels; beside their ratio it counts that the view has a pixel.
         scale: range of a crop's share of the view.
         ratio: range of its aspect, width over height in pixels.
         mirror: probability of a mirrored clip.

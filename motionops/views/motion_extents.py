@@ -25,10 +25,10 @@ ROUNDING = 1e-6  # a share that rounding took below what was asked for
 
 @on_the_cpu
 def motion_extents(
-    motion_grid: Any,
+    motion_grid: Tensor,
     *,
     frames: int,
-    starts: Any,
+    starts: Tensor | Sequence[int],
     stride: int = 1,
     height: int = 1,
     width: int = 1,
@@ -100,7 +100,9 @@ def motion_extents(
 
 
 @on_the_cpu
-def motion_starts(frame_motion: Any, *, span: int, count: int = 1, generator: torch.Generator | None = None) -> Tensor:
+def motion_starts(
+    frame_motion: Tensor, *, span: int, count: int = 1, generator: torch.Generator | None = None
+) -> Tensor:
     """Draw start frames of clips that move: MCL's temporal sampling (Li et al. 2021, section 3.2).
 
     A candidate is every clip of ``span`` consecutive frames; its motion is the mean of theirs. Starts are uniform over

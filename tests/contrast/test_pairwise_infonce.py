@@ -1,8 +1,6 @@
 """pairwise_infonce on every backend."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -46,6 +44,7 @@ def to_backend(backend):
     return move
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_matches_reference(to_backend, shape, dtype):
@@ -194,30 +193,62 @@ def test_no_rows_give_no_gradient(to_backend, dim):
     assert (ours["key"] == 0).all()
 
 
-# ---- the CPU's vector targets ----------------------------------------------------------------------------------------
-
-OTHER_TARGET = """
-import torch
-from motionops.contrast import pairwise_infonce, pairwise_infonce_reference
-from tests.contrast.budget import check_budget, loss_and_gradients, widened
-from tests.contrast.samples import pairwise_sample
-for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-    for shape in ((1, 1, 1), (17, 40, 33), (70, 300, 64)):
-        sample = pairwise_sample(*shape, dtype=dtype)
-        check_budget(
-            loss_and_gradients(pairwise_infonce, sample, ("query", "key")),
-            loss_and_gradients(pairwise_infonce_reference, sample, ("query", "key")),
-            loss_and_gradients(pairwise_infonce_reference, widened(sample), ("query", "key")),
-            dtype,
-        )
-"""
+# ---- ids -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["baseline", "avx2"])
-def test_narrower_vector_targets(target, monkeypatch):
-    monkeypatch.setenv("MOTIONOPS_SIMD", target)
-    done = subprocess.run([sys.executable, "-c", OTHER_TARGET], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_keys_of_the_querys_own_video_are_no_negatives(to_backend, dtype):
+    """Row by row, by the formula: its own key stays, whatever that one's id is."""
+    sample = to_backend(pairwise_sample(5, 9, 6, dtype=dtype))
+    ids = torch.tensor([7, 7, -1, 2**40, 3]), torch.tensor([7, 7, -1, 2**40, 5, 7, -1, 2**40 + 2**32, 3])
+    temperature = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    wide = {name: value.double().cpu().requires_grad_() for name, value in sample.items()}
+    losses, ranks = [], []
+    for i, own in enumerate(ids[0]):
+        scores = (wide["key"] @ wide["query"][i]) / temperature
+        others = [j for j in range(9) if j != i and ids[1][j] != own]
+        losses.append(torch.cat([scores[i : i + 1], scores[others]]).logsumexp(dim=0) - scores[i])
+        ranks.append(int((scores[others] > scores[i]).sum()))
+    torch.stack(losses).mean().backward()
+    tau = torch.tensor(0.3, dtype=torch.float64, device=sample["query"].device, requires_grad=True)
+    given = {name: value.detach().clone().requires_grad_() for name, value in sample.items()}
+    query_ids, key_ids = (each.to(tau.device) for each in ids)
+    ours = pairwise_infonce(**given, temperature=tau, query_ids=query_ids, key_ids=key_ids)
+    ours.loss.backward()
+    near = {"rtol": 1e-5, "atol": 1e-6} if dtype != torch.bfloat16 else {"rtol": 1e-2, "atol": 4e-3}
+    assert ours.rank.tolist() == ranks
+    torch.testing.assert_close(ours.loss.double().cpu(), torch.stack(losses).mean(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(tau.grad.double().cpu(), temperature.grad, rtol=1e-5, atol=1e-5)
+    for name, value in given.items():
+        assert value.grad.dtype == dtype
+        torch.testing.assert_close(value.grad.double().cpu(), wide[name].grad, **near)
+
+
+def test_ids_that_exclude_nothing_are_the_operator(to_backend):
+    sample = to_backend(pairwise_sample(6, 9, 20))
+    ids = torch.arange(9, device=sample["query"].device)
+    with_ids = pairwise_infonce(**sample, query_ids=ids[:6], key_ids=ids)
+    for one, other in zip(pairwise_infonce(**sample), with_ids, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"key_ids": None}, ValueError, "query_ids and key_ids must be given together, got only query_ids"),
+        ({"query_ids": torch.zeros(2, dtype=torch.int32)}, TypeError, "query_ids must be int64, got int32"),
+        ({"key_ids": torch.zeros(2, dtype=torch.int64)}, ValueError, r"key_ids must be \[M=3\], got \[2\]"),
+        ({"query": torch.zeros(2, 5)}, ValueError, "key must be "),
+        ({"temperature": 0.0}, ValueError, "temperature must be "),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_wrong_ids(changes, error, words):
+    ids = {"query_ids": torch.arange(2), "key_ids": torch.arange(3)}
+    sample = {"query": torch.rand(2, 4), "key": torch.rand(3, 4), **ids}
+    pairwise_infonce(**sample)
+    with pytest.raises(error, match=f"^pairwise_infonce: .*{words}"):
+        pairwise_infonce(**{**sample, **changes})
 
 
 # ---- panels ----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """pixel_contrast on every backend."""
 
 import math
-import subprocess
-import sys
 from itertools import product
 
 import pytest
@@ -50,6 +48,7 @@ def squares(batch: int, height: int, width: int, dim: int = 4) -> dict[str, torc
 # ---- shapes and dtypes -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("masks", [False, True], ids=["all", "masks"])
@@ -357,32 +356,6 @@ def test_gradcheck(backend, masks):
 
 
 # ---- the operator as torch sees it -----------------------------------------------------------------------------------
-
-
-# ---- the CPU's vector targets ----------------------------------------------------------------------------------------
-
-OTHER_TARGET = """
-import torch
-from motionops.contrast import pixel_contrast, pixel_contrast_reference
-from tests.contrast.budget import check_budget, loss_and_gradients, widened
-from tests.contrast.samples import pixel_sample
-for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-    for size in ((1, 1, 1, 1, 1), (3, 1, 5, 4, 9), (4, 2, 7, 7, 33)):
-        sample = pixel_sample(*size, negative_rows=101, masks=True, dtype=dtype)
-        check_budget(
-            loss_and_gradients(pixel_contrast, sample, ("query", "key")),
-            loss_and_gradients(pixel_contrast_reference, sample, ("query", "key")),
-            loss_and_gradients(pixel_contrast_reference, widened(sample), ("query", "key")),
-            dtype,
-        )
-"""
-
-
-@pytest.mark.parametrize("target", ["baseline", "avx2"])
-def test_narrower_vector_targets(target, monkeypatch):
-    monkeypatch.setenv("MOTIONOPS_SIMD", target)
-    done = subprocess.run([sys.executable, "-c", OTHER_TARGET], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 # ---- CUDA ------------------------------------------------------------------------------------------------------------

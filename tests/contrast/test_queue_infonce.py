@@ -46,6 +46,7 @@ def to_backend(backend):
 # ---- shapes and dtypes -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("ids", [False, True], ids=["all", "ids"])
@@ -97,6 +98,7 @@ def test_products_are_taken_in_the_queues_type(to_backend, features, queue):
 # ---- values known by hand --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("count", [1, 10, 1000])
 def test_identical_embeddings_give_log_of_the_count(to_backend, count):
     same = F.normalize(torch.ones(1, 16), dim=1)
@@ -210,35 +212,6 @@ def test_registering_names_the_operators_of_a_namespace():
     module = importlib.import_module("motionops.contrast.queue_infonce")
     with pytest.raises(RuntimeError, match="no_such_namespace"):
         module.register("no_such_namespace")
-
-
-# ---- the CPU's vector targets ----------------------------------------------------------------------------------------
-
-OTHER_TARGET = """
-import torch
-from motionops.contrast import queue_infonce, queue_infonce_reference
-from tests.contrast.budget import check_budget, loss_and_gradients, widened
-from tests.contrast.samples import queue_sample
-for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-    for shape in ((1, 1, 1, 1), (17, 97, 33, 3), (70, 300, 64, 13)):
-        rows, queue_rows, dim, extra_rows = shape
-        sample = queue_sample(rows, queue_rows, dim, extra_rows=extra_rows, ids=True, dtype=dtype)
-        check_budget(
-            loss_and_gradients(queue_infonce, sample, ("query", "key")),
-            loss_and_gradients(queue_infonce_reference, sample, ("query", "key")),
-            loss_and_gradients(queue_infonce_reference, widened(sample), ("query", "key")),
-            dtype,
-        )
-    same = torch.full((40, 24), 0.3, dtype=dtype)
-    assert queue_infonce(same[:3], same[:3], same).rank.tolist() == [0, 0, 0]
-"""
-
-
-@pytest.mark.parametrize("target", ["baseline", "avx2"])
-def test_narrower_vector_targets(target, monkeypatch):
-    monkeypatch.setenv("MOTIONOPS_SIMD", target)
-    done = subprocess.run([sys.executable, "-c", OTHER_TARGET], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 # ---- CUDA ------------------------------------------------------------------------------------------------------------

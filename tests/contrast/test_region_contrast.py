@@ -1,8 +1,6 @@
 """region_contrast on every backend."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -29,6 +27,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_matches_reference(backend, shape, dtype):
@@ -286,32 +285,6 @@ def test_a_view_without_volume(backend, argument, value):
         return
     with pytest.raises(ValueError, match=f"{argument} must have a finite length other than 0 .* along y of view"):
         region_contrast(**sample)
-
-
-# ---- the CPU's vector targets ----------------------------------------------------------------------------------------
-
-OTHER_TARGET = """
-import torch
-from motionops.contrast import region_contrast, region_contrast_reference
-from tests.contrast.budget import check_budget, loss_and_gradients, widened
-from tests.contrast.samples import region_sample
-for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-    for shape in ((1, 1, (1, 1, 1), (1, 1, 1), 1), (3, 2, (2, 3, 3), (3, 4, 4), 33)):
-        sample = region_sample(*shape, dtype=dtype)
-        check_budget(
-            loss_and_gradients(region_contrast, sample, ("query", "key")),
-            loss_and_gradients(region_contrast_reference, sample, ("query", "key")),
-            loss_and_gradients(region_contrast_reference, widened(sample), ("query", "key")),
-            dtype,
-        )
-"""
-
-
-@pytest.mark.parametrize("target", ["baseline", "avx2"])
-def test_narrower_vector_targets(target, monkeypatch):
-    monkeypatch.setenv("MOTIONOPS_SIMD", target)
-    done = subprocess.run([sys.executable, "-c", OTHER_TARGET], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 # ---- CUDA ------------------------------------------------------------------------------------------------------------

@@ -61,11 +61,13 @@ def test_a_call_casts_and_fills_nothing(backend, op, features):
 def test_a_gradient_of_the_loss_may_have_any_type(backend):
     sample = typed_sample("queue_infonce", backend.device, torch.float32, torch.float32)
     query, key = sample["query"], sample["key"]
-    saved = backend.ops.queue_infonce(query, key, sample["queue"], None, None, None, 0.1, True, False)[2:]
+    saved = backend.ops.queue_infonce(query, key, None, sample["queue"], None, None, None, 0.1, True, False)[2:]
     wanted = None
     for dtype in TYPES:
         grad_loss = torch.tensor(0.5, dtype=dtype, device=backend.device)
-        gradients = backend.ops.queue_infonce_backward(grad_loss, query, key, *saved, 0.1, torch.float32, True, True)
+        gradients = backend.ops.queue_infonce_backward(
+            grad_loss, query, key, None, *saved, 0.1, torch.float32, True, True
+        )
         wanted = wanted or gradients
         for ours, theirs in zip(gradients, wanted, strict=True):
             assert torch.equal(ours, theirs)  # one half is the same in all of them

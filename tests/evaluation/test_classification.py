@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from motionops.evaluation import classified
+from motionops.evaluation import classification_metrics
 from motionops.evaluation.protocols.splits import class_warnings
 from motionops.video import Video
 
@@ -23,7 +23,7 @@ def test_equals_numpy():
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(200, 9, generator=generator)
     labels = torch.randint(9, (200,), generator=generator).tolist()
-    result = classified(scores, videos(labels), videos(list(range(9)) * 3))
+    result = classification_metrics(scores, videos(labels), videos(list(range(9)) * 3))
     columns = [str(k) for k in range(9)]
     for k in (1, 5):
         expected = numpy_top(scores.numpy(), columns, [str(label) for label in labels], k)
@@ -44,7 +44,7 @@ def test_equals_numpy():
 
 def test_values_by_hand():
     scores = torch.tensor([[3.0, 1.0], [3.0, 1.0], [0.0, 1.0], [2.0, 2.0]])
-    result = classified(scores, videos(["a", "b", "b", "b"]), videos(["a", "b", "b"]))
+    result = classification_metrics(scores, videos(["a", "b", "b", "b"]), videos(["a", "b", "b"]))
     metrics = result.metrics
     assert (metrics["top1"], metrics["top5"]) == (50.0, 100.0)  # equal scores: the first class
     assert metrics["mean_class"] == pytest.approx((100 + 100 / 3) / 2)
@@ -59,7 +59,7 @@ def test_values_by_hand():
 
 
 def test_a_class_that_was_not_learnt_is_wrong_and_lowers_chance():
-    result = classified(torch.eye(2), videos(["a", "z"]), videos(["a", "b"]))
+    result = classification_metrics(torch.eye(2), videos(["a", "z"]), videos(["a", "b"]))
     assert result.classes == ["a", "b", "z"]
     assert result.metrics["top1"] == 50.0
     assert result.metrics["chance"] == 25.0
@@ -70,7 +70,7 @@ def test_a_class_that_was_not_learnt_is_wrong_and_lowers_chance():
 
 def test_of_three_classes_all_are_among_the_first_five():
     scores = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]])
-    metrics = classified(scores, videos("aa"), videos("abc")).metrics
+    metrics = classification_metrics(scores, videos("aa"), videos("abc")).metrics
     assert (metrics["top1"], metrics["top5"]) == (50.0, 100.0)
     assert metrics["chance"] == pytest.approx(100 / 3)
     assert metrics["chance_at"]["top5"] == 100.0
@@ -78,7 +78,7 @@ def test_of_three_classes_all_are_among_the_first_five():
 
 def test_a_class_without_test_videos_is_not_in_the_mean_of_the_classes():
     scores = torch.tensor([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 1.0, 2.0]])
-    result = classified(scores, videos("aac"), videos("abc"))
+    result = classification_metrics(scores, videos("aac"), videos("abc"))
     assert result.metrics["mean_class"] == 75.0  # of a 1/2, of c 1; b has no say
     low, high = result.metrics["interval"]["mean_class"]
     assert (low, high) == (50.0, 100.0)  # a's half is 0, 1/2 or 1, c's always 1
@@ -88,7 +88,7 @@ def test_a_class_without_test_videos_is_not_in_the_mean_of_the_classes():
 def test_random_scores_are_at_chance_within_the_interval():
     generator = torch.Generator().manual_seed(3)
     labels = torch.randint(8, (600,), generator=generator).tolist()
-    result = classified(torch.randn(600, 8, generator=generator), videos(labels), videos(range(8)))
+    result = classification_metrics(torch.randn(600, 8, generator=generator), videos(labels), videos(range(8)))
     for name in ("top1", "top5", "mean_class"):
         low, high = result.metrics["interval"][name]
         assert low <= result.metrics["chance_at"][name] <= high
@@ -96,11 +96,11 @@ def test_random_scores_are_at_chance_within_the_interval():
 
 def test_wrong_arguments():
     with pytest.raises(ValueError, match=r"scores must be \[videos=2, classes=2\] of at least one video, got \[2, 3\]"):
-        classified(torch.zeros(2, 3), videos("ab"), videos("ab"))
+        classification_metrics(torch.zeros(2, 3), videos("ab"), videos("ab"))
     with pytest.raises(ValueError, match="at least one video"):
-        classified(torch.zeros(0, 2), [], videos("ab"))
+        classification_metrics(torch.zeros(0, 2), [], videos("ab"))
     with pytest.raises(ValueError, match="finite"):
-        classified(torch.full((1, 2), float("nan")), videos("a"), videos("ab"))
+        classification_metrics(torch.full((1, 2), float("nan")), videos("a"), videos("ab"))
 
 
 def test_small_and_empty_classes_are_named():

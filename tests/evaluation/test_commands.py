@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tyro")
@@ -14,9 +15,12 @@ from motionops.commandline import parse, run_commands
 from motionops.commands.evaluate import program
 from motionops.commands.evaluate.finetune import Finetune
 from motionops.commands.evaluate.inputs import measurement_inputs
+from motionops.evaluation import extract_features
+from motionops.evaluation.features.backbones import named_backbone
 from motionops.evaluation.protocols.comparison import Run, difference, format_comparison
 from motionops.evaluation.protocols.papers import PROTOCOLS, protocol_settings
 from motionops.evaluation.written.results import append_result, read_results
+from motionops.video import read_list
 
 ROOT = Path(__file__).parent.parent.parent
 FLAGS = ["--clips", "2", "--frames", "4", "--size", "16", "--workers", "0"]
@@ -175,14 +179,14 @@ def test_mistakes_are_one_line(evaluate, tiny_shapes, tmp_path, capsys):
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     base = {"--backbone": "random", "--data": tiny_shapes, "--output": tmp_path / "out", "--workers": 0}
     for command, change, words in (
-        ("linear", {"--strength": 0}, "--strength: must be positive, got 0"),
+        ("linear", {"--C": 0}, "--C: must be positive, got 0"),
         ("linear", {"--protocol": "context-motion"}, "the paper of context-motion has no linear evaluation"),
         ("linear", {"--protocol": "nobody"}, "--protocol"),
-        ("linear", {"--fit": "sgd", "--strength": 1}, "--strength: is of --fit features"),
+        ("linear", {"--fit": "sgd", "--C": 1}, "--C: is of --fit features"),
         ("linear", {"--fit": "sgd", "--device": "cpu"}, "--device"),
         ("linear", {"--results": tmp_path / "notes.csv", "--frames": 4, "--size": 16}, "is no table of results"),
         ("svm", {"--protocol": "fima"}, "the paper of fima has no svm evaluation; mcl have"),
-        ("lowshot", {"--shares": 0}, "--shares: must be per cents in (0, 100]"),
+        ("lowshot", {"--shares": 0}, "--shares: must be in (0, 100]"),
         ("finetune", {"--dropout": 1}, "--dropout: must be in [0, 1)"),
         ("finetune", {"--backbone": "i3d"}, "i3d alone has no weights"),
         ("finetune", {"--epochs": 0}, "--epochs: must be at least 1"),
@@ -251,3 +255,22 @@ def test_the_order_of_the_lists_changes_nothing(evaluate, tiny_shapes, tmp_path,
         found.append(metrics_of(tmp_path / f"{turn}"))
     scores = [{name: run[name] for name in run["interval"]} for run in found]
     assert scores[0] == pytest.approx(scores[1])
+
+
+def test_features_of_a_folder_go_into_one_file(evaluate, tiny_shapes, tmp_path, capsys):
+    file = tmp_path / "new" / "feats.npz"
+    argv = ["features", "--backbone", "random", "--data", tiny_shapes, "--output", file, "--clips", "1", *FLAGS[2:]]
+    assert evaluate(*argv, "--list", "test.txt") == 0
+    assert "feats.npz (features [16, 128], 0 skipped)" in capsys.readouterr().out
+    videos = read_list(tiny_shapes / "test.txt", root=tiny_shapes)
+    backbone, clip = named_backbone("random")
+    settings = {**clip, "clips": 1, "frames": 4, "size": 16, "crop": 0.875}
+    expected = extract_features(backbone, videos, **settings)
+    with np.load(file) as held:
+        assert np.array_equal(held["features"], expected.numpy())
+        assert held["paths"].tolist() == [video.path for video in videos]
+        assert held["labels"].tolist() == [video.label for video in videos]
+        assert json.loads(str(held["settings"]))["frames"] == 4
+    assert [path.name for path in file.parent.iterdir()] == ["feats.npz"]
+    assert evaluate(*argv[:5], "--output", tmp_path / "a.npy") == 2
+    assert "--output: must end in .npz" in capsys.readouterr().err

@@ -17,7 +17,7 @@ pytest.importorskip("safetensors")
 from motionops.commandline import run_commands
 from motionops.commands.evaluate import program
 from motionops.errors import UserError
-from motionops.evaluation import evaluate_retrieval, extract_features, retrieval
+from motionops.evaluation import evaluate_retrieval, extract_features, retrieval_recall
 from motionops.evaluation.features.backbones import named_backbone
 from motionops.evaluation.protocols.measure import split_warnings
 from motionops.models import build_backbone, save_backbone
@@ -82,7 +82,7 @@ def test_end_to_end(tiny_shapes, tmp_path):
     features = [
         extract_features(backbone, v, clips=2, frames=4, stride=3, size=16, mean=(0.0,) * 3) for v in (test, train)
     ]
-    scores = retrieval(features[0], [v.label for v in test], features[1], [v.label for v in train])
+    scores = retrieval_recall(features[0], [v.label for v in test], features[1], [v.label for v in train])
     assert {name: metrics[name] for name in scores} == pytest.approx(scores)
 
 
@@ -151,15 +151,15 @@ def test_mistakes_are_one_line(tiny_shapes, tmp_path, capsys):
         ({"--test": empty}, "empty.txt"),
         ({"--train": unlabelled}, "without a label"),
         ({"--output": file / "below"}, "--output: cannot write in"),
-        ({"--clips": 0}, "clips must be at least 1"),
-        ({"--crop": 2}, "crop must be in"),
-        ({"--ks": 0}, "ks must be whole numbers"),
+        ({"--clips": 0}, "--clips: must be at least 1, got 0"),
+        ({"--crop": 2}, "--crop: must be in (0, 1], got 2"),
+        ({"--ks": 0}, "--ks: must be at least 1, got 0"),
         ({"--ks": ""}, "ks"),
         ({"--frames": 100}, "too short"),
         ({"--device": "abacus"}, "abacus"),
         ({"--device": "cuda:99"}, "cuda:99"),
         ({"--workers": -1}, "workers"),
-        ({"--seed": -1}, "--seed: must be in [0, 4294967295], got -1"),
+        ({"--seed": -1}, "--seed: must be at least 0, got -1"),
         ({"--picture": file / "a.png"}, "--picture: cannot write in"),
         ({"--bad": 1}, "--bad"),
     ):

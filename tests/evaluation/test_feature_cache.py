@@ -76,7 +76,7 @@ def test_another_backbone_or_sampling_is_computed(videos, tmp_path):
     assert torch.equal(other, extract_features(Counting(seed=1), videos, **SETTINGS))
     changes = [
         {"clips": 3}, {"frames": 3}, {"stride": 1}, {"size": 8}, {"crop": 0.5}, {"crops": 2}, {"mean": (0, 0, 0)},
-        {"std": (1, 1, 1)}, {"still": True}, {"short": "hold"}, {"precision": "bf16"},
+        {"std": (1, 1, 1)}, {"still": True}, {"short": "hold"}, {"precision": "bf16-mixed"},
     ]  # fmt: skip
     for change in changes:
         assert seen(videos, tmp_path / "cache", **change)[1] > 0, change

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("sklearn")
 from motionops.errors import UserError
 from motionops.evaluation import fit_linear
-from motionops.evaluation.protocols.linear import FOLDS, STRENGTHS, _choose_strength, _folds
+from motionops.evaluation.protocols.linear import FOLDS, STRENGTHS, _choose_c, _folds
 
 
 def case(seed=0, train=240, test=400, dim=24, classes=6, signal=1.0):
@@ -36,7 +36,7 @@ def test_logistic_regression_is_scikit_learns(strength, signal):
     from sklearn.preprocessing import StandardScaler
 
     train, train_names, test, test_names, classes = case(signal=signal)
-    ours = fit_linear(train, train_names, classes, strength=strength)
+    ours = fit_linear(train, train_names, classes, C=strength)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=5000, tol=1e-10))
@@ -53,7 +53,7 @@ def test_svm_is_scikit_learns(classes):
     from sklearn.svm import LinearSVC
 
     train, train_names, test, test_names, names = case(classes=classes, signal=0.5)
-    ours = fit_linear(train, train_names, names, kind="svm", strength=0.1)
+    ours = fit_linear(train, train_names, names, kind="svm", C=0.1)
     scaler = StandardScaler().fit(train.double().numpy())
     theirs = LinearSVC(C=0.1, max_iter=20_000).fit(scaler.transform(train.double().numpy()), train_names)
     expected = 100.0 * theirs.score(scaler.transform(test.double().numpy()), test_names)
@@ -78,7 +78,7 @@ def test_the_order_of_the_videos_changes_nothing(kind):
     again = fit_linear(
         train[order], [train_names[n] for n in order], classes, kind=kind, groups=[groups[n] for n in order]
     )
-    assert again.strength == first.strength
+    assert again.C == first.C
     assert torch.equal(again.scores(test), first.scores(test))
 
 
@@ -100,7 +100,7 @@ def test_the_strength_is_the_one_that_scikit_learn_chooses(seed):
         warnings.simplefilter("ignore")
         search.fit(values, truth)
     expected = search.best_params_["logisticregression__C"]
-    assert _choose_strength(values, truth, groups, 6, "logistic", seed) == expected
+    assert _choose_c(values, truth, groups, 6, "logistic", seed) == expected
 
 
 def test_the_chosen_strength_is_the_one_of_the_fit():
@@ -108,11 +108,11 @@ def test_the_chosen_strength_is_the_one_of_the_fit():
     machine = fit_linear(train, names, classes)
     assert machine.chosen
     assert accuracy(machine, test, test_names) > 100 / 6
-    again = fit_linear(train, names, classes, strength=machine.strength)
+    again = fit_linear(train, names, classes, C=machine.C)
     assert torch.equal(machine.scores(test), again.scores(test))
     single = fit_linear(train[:6], names[:6], classes)  # one video a class
     assert not single.chosen
-    assert single.strength == 1.0
+    assert single.C == 1.0
 
 
 def test_recordings_stay_in_one_fold():
@@ -128,19 +128,19 @@ def test_recordings_stay_in_one_fold():
 @pytest.mark.parametrize("kind", ["logistic", "svm"])
 def test_a_class_without_a_video_is_never_answered(kind):
     train, names, test, _, classes = case()
-    machine = fit_linear(train, names, [*classes, "unseen"], kind=kind, strength=1.0)
+    machine = fit_linear(train, names, [*classes, "unseen"], kind=kind, C=1.0)
     scores = machine.scores(test)
     assert bool(torch.isfinite(scores).all())
     assert int((scores.argmax(dim=1) == len(classes)).sum()) == 0
-    same = fit_linear(train, names, classes, kind=kind, strength=1.0)
+    same = fit_linear(train, names, classes, kind=kind, C=1.0)
     assert torch.allclose(scores[:, :-1], same.scores(test), atol=1e-8)
 
 
 def test_a_channel_that_never_changes_says_nothing():
     train, names, test, test_names, classes = case()
     with_constant = [torch.cat([features, torch.full((len(features), 1), 7.0)], dim=1) for features in (train, test)]
-    machine = fit_linear(with_constant[0], names, classes, strength=1.0)
-    plain = fit_linear(train, names, classes, strength=1.0)
+    machine = fit_linear(with_constant[0], names, classes, C=1.0)
+    plain = fit_linear(train, names, classes, C=1.0)
     assert accuracy(machine, with_constant[1], test_names) == accuracy(plain, test, test_names)
 
 
@@ -150,7 +150,7 @@ def test_wrong_arguments():
         fit_linear(features, names[:3], classes)
     with pytest.raises(ValueError, match="must be finite"):
         fit_linear(features * float("nan"), names, classes)
-    with pytest.raises(ValueError, match="strength must be positive, got 0"):
-        fit_linear(features, names, classes, strength=0)
+    with pytest.raises(ValueError, match="C must be positive, got 0"):
+        fit_linear(features, names, classes, C=0)
     with pytest.raises(UserError, match="two classes with training videos, got 1"):
         fit_linear(features, ["class 0"] * len(names), classes)

@@ -23,6 +23,7 @@ from motionops.evaluation.features.backbones import named_backbone
 from motionops.evaluation.pictures import (
     affinity_matrix,
     affinity_picture,
+    clip_similarities,
     confusion_picture,
     point_attention,
     score_bars,
@@ -176,7 +177,7 @@ def test_a_backbone_gets_what_its_runs_method_adds(fima_run, tmp_path):
     clip = torch.rand(1, 3, 8, 32, 32)
     backbone, _ = named_backbone(str(fima_run / "last.ckpt"))
     assert torch.equal(backbone.eval()(clip), parts.key_backbone(clip))  # the copy was made a moment ago
-    assert len(parts.chapters) == 2
+    assert len(parts.chapters) == 3
     assert _parts_of(tmp_path) is None
 
 
@@ -192,7 +193,8 @@ def report(fima_run, tiny_shapes, tmp_path_factory):
 
 def test_every_chapter_is_there(report):
     names = ("training", "retrieval", "tsne", "confusion", "activation", "gradcam", "motion", "foreground", "affinity")
-    names += ("attention_foreground", "attention_background")
+    names += ("attention_foreground", "attention_background", "tsne_test", "similarity")
+    names += ("foreground_RGB", "foreground_frame_difference")
     for name in names:
         assert imread(report.with_name(f"{name}.png")).std() > 0.01, name
     text = report.read_text()
@@ -207,7 +209,7 @@ def test_without_a_run_what_is_the_trainings_is_left_out(tiny_shapes, tmp_path):
     assert run_commands(program.COMMANDS, "Measure.", list(map(str, argv)), "evaluate.py") == 0
     assert not (tmp_path / "training.png").exists()
     assert not (tmp_path / "attention_foreground.png").exists()
-    assert (tmp_path / "report.html").read_text().count("<img ") == 8
+    assert (tmp_path / "report.html").read_text().count("<img ") == 9
     assert run_commands(program.COMMANDS, "Measure.", [*map(str, argv), "--run", "nowhere"], "evaluate.py") == 2
 
 
@@ -254,3 +256,13 @@ def test_classes_by_number_get_their_names(tmp_path):
     assert titled(others, titles) == others
     (tmp_path / "classInd.txt").write_text("nonsense\n")
     assert class_titles(tmp_path) == {}
+
+
+def test_similarities_of_clips_by_hand():
+    """[V=1, K=2, C=2]: right angles, 45 degrees, and whatever the lengths are."""
+    first = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]])
+    second = torch.tensor([[[1.0, 1.0], [0.0, -5.0]]])
+    half = 0.5**0.5
+    torch.testing.assert_close(clip_similarities(first, second), torch.tensor([[[half, 0.0], [half, -1.0]]]))
+    with pytest.raises(ValueError, match=r"clip_similarities: .*must be \[V, K, C\] alike"):
+        clip_similarities(first, second[:, :1])

@@ -10,12 +10,16 @@ from matplotlib.image import imread
 
 from motionops.evaluation.pictures import (
     activation_overlay,
+    confusion_picture,
+    drawing,
     flow_colours,
     foreground_overlay,
     motion_panels,
     retrieval_strips,
     scaled_activation,
+    score_bars,
     training_curves,
+    tsne_picture,
 )
 
 GREEN, RED = (0x1A, 0x7F, 0x37), (0xC0, 0x39, 0x2B)
@@ -115,3 +119,53 @@ def test_training_curves(tmp_path):
         metrics.write_text(text)
         with pytest.raises(ValueError, match=r"training_curves: .*metrics\.csv"):
             training_curves(metrics, tmp_path / "x.png")
+
+
+@pytest.fixture
+def fonts(monkeypatch):
+    """Which fonts are installed beside matplotlib's own: none."""
+    from matplotlib import font_manager
+
+    own = [font for font in font_manager.fontManager.ttflist if "mpl-data" in font.fname]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
+    monkeypatch.setattr(drawing, "_numbers", {})
+    monkeypatch.setattr(drawing, "_further", {})
+    drawing._font_of.cache_clear()
+    yield own
+    drawing._font_of.cache_clear()
+
+
+def test_names_that_no_font_has_are_numbers_and_one_line_each(tmp_path, capsys, fonts, recwarn):
+    counts = torch.tensor([[2, 1], [0, 3]])
+    confusion_picture(counts, ["走路", "跑步 fast"], tmp_path / "a.png")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: no font here has 走路: pictures show it as #1; a font of its script mends it",
+        "warning: no font here has 跑步: pictures show it as #2; a font of its script mends it",
+    ]
+    assert drawing.written("✓ 走路") == "✓ #1"
+    assert drawing.written("跑步 fast\nagain") == "#2 fast again"
+    confusion_picture(counts, ["#1", "#2 fast"], tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert capsys.readouterr().err == ""
+    assert not [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_a_font_that_has_the_letters_is_taken(tmp_path, capsys, fonts, recwarn):
+    """MATHEMATICAL FRAKTUR SMALL A is in STIX, which comes with matplotlib, and not in DejaVu Sans."""
+    name = "\U0001d51e"
+    assert drawing.written(name) == name
+    tsne_picture(torch.rand(2, 2), [name, "b"], tmp_path / "with.png", [name, "b"])
+    assert capsys.readouterr().err == ""
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    while family := drawing._font_of(name):
+        fonts[:] = [font for font in fonts if font.name != family]
+        drawing._font_of.cache_clear()
+    assert drawing.written(name) == "#1"
+
+
+def test_a_dollar_begins_no_formula(tmp_path):
+    names = ["c$_{x$d", "$$", "5 $"]
+    confusion_picture(torch.eye(3).long(), names, tmp_path / "a.png")
+    tsne_picture(torch.rand(3, 2), names, tmp_path / "b.png", names)
+    retrieval_strips([(frames()[None][0], names[0])], [[(frames()[None][0], names[1])]], tmp_path / "c.png")
+    score_bars(names, {"top1": [(50.0, 40.0, 60.0)] * 3}, tmp_path / "d.png")

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from motionops.evaluation import bootstrap_interval, chance, majority, nearest, retrieval
-from motionops.evaluation import retrieval as retrieval_function
+from motionops.evaluation import (
+    bootstrap_interval,
+    chance_recall,
+    majority_accuracy,
+    nearest_neighbours,
+    retrieval_recall,
+)
+from motionops.evaluation import retrieval_recall as retrieval_function
 from motionops.evaluation.protocols.retrieval import NEVER, first_hits
 
 
@@ -38,7 +44,7 @@ def test_the_package_and_its_module_give_the_same_function():
 def test_features_that_are_the_class_score_100():
     labels = torch.arange(8).repeat(5)
     features = torch.nn.functional.one_hot(labels, 8).float()
-    scores = retrieval(features, labels, features * 3, labels)
+    scores = retrieval_recall(features, labels, features * 3, labels)
     assert scores == {"R@1": 100.0, "R@5": 100.0, "R@10": 100.0, "R@20": 100.0}
 
 
@@ -46,14 +52,14 @@ def test_values_by_hand():
     # From (1, 0): the first neighbour is a "b", the second an "a"; from (0, 1) the classes are the other way round.
     gallery = torch.tensor([[1.0, 0.1], [1.0, 0.5], [-1.0, 0.0]])
     labels = ["b", "a", "a"]
-    assert retrieval(torch.tensor([[2.0, 0.0]]), ["a"], gallery, labels, ks=(1, 2)) == {"R@1": 0.0, "R@2": 100.0}
-    assert retrieval(torch.tensor([[0.0, 2.0]]), ["a"], gallery, labels, ks=(1,)) == {"R@1": 100.0}
+    assert retrieval_recall(torch.tensor([[2.0, 0.0]]), ["a"], gallery, labels, ks=(1, 2)) == {"R@1": 0.0, "R@2": 100.0}
+    assert retrieval_recall(torch.tensor([[0.0, 2.0]]), ["a"], gallery, labels, ks=(1,)) == {"R@1": 100.0}
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_numpy(seed):
     query, query_labels, gallery, gallery_labels = random_case(seed)
-    scores = retrieval(query, query_labels, gallery, gallery_labels, ks=(1, 2, 5, 10, 20, 200))
+    scores = retrieval_recall(query, query_labels, gallery, gallery_labels, ks=(1, 2, 5, 10, 20, 200))
     for k in (1, 2, 5, 10, 20, 200):
         expected = numpy_recall(query.numpy(), query_labels.tolist(), gallery.numpy(), gallery_labels.tolist(), k)
         assert scores[f"R@{k}"] == pytest.approx(expected)
@@ -64,21 +70,21 @@ def test_chunks_change_nothing(monkeypatch):
     whole = first_hits(*case)
     import sys
 
-    monkeypatch.setattr(sys.modules["motionops.evaluation.protocols.retrieval"], "_CHUNK_ELEMENTS", 500)
+    monkeypatch.setattr(sys.modules["motionops.evaluation.protocols.retrieval"], "CHUNK_ELEMENTS", 500)
     assert torch.equal(first_hits(*case), whole)
 
 
 def test_order_of_either_set_changes_nothing():
     query, query_labels, gallery, gallery_labels = random_case(1)
-    scores = retrieval(query, query_labels, gallery, gallery_labels)
+    scores = retrieval_recall(query, query_labels, gallery, gallery_labels)
     p, q = torch.randperm(len(query)), torch.randperm(len(gallery))
-    assert retrieval(query[p], query_labels[p], gallery[q], gallery_labels[q]) == scores
+    assert retrieval_recall(query[p], query_labels[p], gallery[q], gallery_labels[q]) == scores
 
 
 def test_scale_of_a_feature_changes_nothing():
     query, query_labels, gallery, gallery_labels = random_case(2)
     scale = torch.rand(len(gallery), 1) * 10 + 0.1
-    assert retrieval(query, query_labels, gallery * scale, gallery_labels) == retrieval(
+    assert retrieval_recall(query, query_labels, gallery * scale, gallery_labels) == retrieval_recall(
         query, query_labels, gallery, gallery_labels
     )
 
@@ -87,7 +93,7 @@ def test_equally_near_neighbours_keep_the_order_of_the_gallery():
     gallery = torch.ones(6, 3)
     labels = [0, 0, 1, 1, 2, 2]
     assert first_hits(torch.ones(3, 3), [0, 1, 2], gallery, labels).tolist() == [0, 2, 4]
-    assert nearest(torch.ones(1, 3), gallery, 4).tolist() == [[0, 1, 2, 3]]
+    assert nearest_neighbours(torch.ones(1, 3), gallery, 4).tolist() == [[0, 1, 2, 3]]
 
 
 def test_shuffled_labels_score_chance_within_the_interval():
@@ -97,28 +103,28 @@ def test_shuffled_labels_score_chance_within_the_interval():
     shuffled = labels[torch.randperm(800, generator=generator)]
     hits = first_hits(features[:400], shuffled[:400], features[400:], shuffled[400:]) < 1
     low, high = bootstrap_interval(hits)
-    assert low <= chance(shuffled[:400], shuffled[400:])["R@1"] <= high
+    assert low <= chance_recall(shuffled[:400], shuffled[400:])["R@1"] <= high
 
 
 def test_arrays_and_lists_are_taken_alike():
     query, query_labels, gallery, gallery_labels = random_case(6)
-    scores = retrieval(query, query_labels, gallery, gallery_labels)
-    assert retrieval(query.numpy(), list(query_labels.numpy()), gallery, gallery_labels.tolist()) == scores
+    scores = retrieval_recall(query, query_labels, gallery, gallery_labels)
+    assert retrieval_recall(query.numpy(), list(query_labels.numpy()), gallery, gallery_labels.tolist()) == scores
     names = [[f"class {label}" for label in labels.tolist()] for labels in (query_labels, gallery_labels)]
-    assert retrieval(query, names[0], gallery.numpy(), names[1]) == scores
+    assert retrieval_recall(query, names[0], gallery.numpy(), names[1]) == scores
 
 
 def test_a_class_that_the_gallery_lacks_counts_as_wrong():
     features = torch.eye(3)
     assert first_hits(features, [0, 1, 9], features, [0, 1, 2]).tolist() == [0, 0, NEVER]
-    assert retrieval(features, [0, 1, 9], features, [0, 1, 2], ks=(20,))["R@20"] == pytest.approx(200 / 3)
+    assert retrieval_recall(features, [0, 1, 9], features, [0, 1, 2], ks=(20,))["R@20"] == pytest.approx(200 / 3)
 
 
 def test_nearest_agrees_with_the_recall():
     query, query_labels, gallery, gallery_labels = random_case(4)
-    found = gallery_labels[nearest(query, gallery, 5)]
+    found = gallery_labels[nearest_neighbours(query, gallery, 5)]
     recall = (found == query_labels[:, None]).any(1).double().mean().item() * 100
-    assert recall == pytest.approx(retrieval(query, query_labels, gallery, gallery_labels)["R@5"])
+    assert recall == pytest.approx(retrieval_recall(query, query_labels, gallery, gallery_labels)["R@5"])
 
 
 @pytest.mark.parametrize("k", [1, 5, 40])
@@ -126,7 +132,7 @@ def test_chance_is_what_random_neighbours_score(k):
     generator = torch.Generator().manual_seed(0)
     gallery_labels = torch.tensor([0] * 10 + [1] * 20 + [2] * 3)
     query_labels = torch.tensor([0, 1, 2, 2])
-    expected = chance(query_labels, gallery_labels, (k,))[f"R@{k}"]
+    expected = chance_recall(query_labels, gallery_labels, (k,))[f"R@{k}"]
     hits = [
         (gallery_labels[torch.randperm(33, generator=generator)[:k]][None] == query_labels[:, None]).any(1)
         for _ in range(4000)
@@ -136,8 +142,8 @@ def test_chance_is_what_random_neighbours_score(k):
 
 def test_balanced_chance_and_majority():
     labels = list(range(8)) * 10
-    assert chance(labels, labels)["R@1"] == pytest.approx(12.5)
-    assert majority(["a", "b", "b"], ["b", "b", "a"]) == pytest.approx(200 / 3)
+    assert chance_recall(labels, labels)["R@1"] == pytest.approx(12.5)
+    assert majority_accuracy(["a", "b", "b"], ["b", "b", "a"]) == pytest.approx(200 / 3)
 
 
 def test_bootstrap_interval():
@@ -153,7 +159,7 @@ def test_bootstrap_interval():
 
 def test_low_precision_and_zero_features():
     query, query_labels, gallery, gallery_labels = random_case(5)
-    scores = retrieval(query.bfloat16(), query_labels, gallery.bfloat16(), gallery_labels)
+    scores = retrieval_recall(query.bfloat16(), query_labels, gallery.bfloat16(), gallery_labels)
     assert all(0 <= value <= 100 and math.isfinite(value) for value in scores.values())
     assert first_hits(torch.zeros(1, 3), [1], torch.eye(3), [0, 1, 1]).tolist() == [1]
 
@@ -178,4 +184,4 @@ def test_wrong_arguments(change, message):
     names = ("query", "query_labels", "gallery", "gallery_labels")
     arguments = {**dict(zip(names, random_case(), strict=True)), **change}
     with pytest.raises(ValueError, match=f"retrieval: {message}|retrieval: .*{message}"):
-        retrieval(**arguments)
+        retrieval_recall(**arguments)

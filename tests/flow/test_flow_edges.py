@@ -9,7 +9,6 @@ import torch
 from motionops.flow.flow_edges import flow_edges, flow_edges_reference
 from tests.flow.budget import check_budget, check_direction, gradient
 from tests.flow.samples import DTYPES, FLOW_SHAPES, flow_sample
-from tests.simd import NARROWER, run_tests
 
 UNCLAMPED = 1e3
 SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
@@ -29,6 +28,7 @@ def numpy_edges(flow, max_value):
     return np.minimum(np.hypot(gx, gy), max_value)
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", FLOW_SHAPES, ids=str)
 def test_error_budget(backend, shape, dtype):
@@ -46,6 +46,7 @@ def test_error_budget(backend, shape, dtype):
     check_direction(grad, truth)
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("max_value", [1.0, 10.0, UNCLAMPED])
 @pytest.mark.parametrize("shape", [(2, 3, 2, 7, 13), (1, 2, 2, 1, 8), (1, 2, 2, 8, 1), (1, 1, 2, 70, 64)], ids=str)
 def test_equals_numpy(backend, shape, max_value):
@@ -72,6 +73,7 @@ def test_values_by_hand(backend):
     torch.testing.assert_close(flow_edges(backend.tensor(flow), max_value=8).cpu(), expected.clamp(max=8))
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_pan_has_no_edges_and_no_gradient(backend, dtype):
     pan = torch.tensor([1.7, -0.3], dtype=dtype).view(1, 1, 2, 1, 1).expand(2, 3, 2, 40, 28)
@@ -120,6 +122,7 @@ def test_special_values_stay_what_they_are(backend):
     torch.testing.assert_close(ours, flow_edges_reference(flow), equal_nan=True)
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("max_value", [8.0, UNCLAMPED])
 @pytest.mark.parametrize("shape", [(1, 1, 2, 4, 5), (1, 2, 2, 1, 4), (1, 1, 2, 4, 1), (1, 1, 2, 2, 2)], ids=str)
 def test_gradcheck(backend, shape, max_value):
@@ -133,13 +136,6 @@ def test_a_wrong_gradient_is_refused(backend):
         backend.ops.flow_edges_backward(flow[:, :, 0, :, :4], flow, 10.0)
     with pytest.raises(TypeError, match=r"grad_edges must .*float64"):
         backend.ops.flow_edges_backward(flow[:, :, 0].double(), flow, 10.0)
-
-
-@pytest.mark.parametrize("simd", NARROWER)
-def test_narrower_simd_targets(backend, simd):
-    if backend.name != "cpu":
-        pytest.skip("about the CPU's vector instructions")
-    run_tests(__file__, "test_equals_numpy or test_error_budget or test_gradcheck or test_a_pan", simd)
 
 
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3), (2, 1, 3), (0, 3), (2, 0)], ids=str)

@@ -6,7 +6,6 @@ import torch
 
 from motionops.flow.frame_difference import frame_difference, frame_difference_reference
 from tests.flow.samples import DTYPES, clip_sample
-from tests.simd import NARROWER, run_tests
 
 FIRST = ["wrap", "repeat"]
 # 0 and 1 along every axis, odd tails beside the 16-byte accesses, more than one block of the CPU's loop
@@ -38,6 +37,7 @@ def check_budget(ours, reference, truth):
     assert (error <= 2 * budget + tiny).all(), f"off by {error.max():.3g}, the reference by {budget.max():.3g}"
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("first", FIRST)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -80,6 +80,7 @@ def test_a_single_frame_has_no_gradient(backend):
     assert (gradient(frame_difference, clip, "repeat", torch.ones_like(clip)) == 0).all()
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("first", FIRST)
 def test_special_values_stay_what_they_are(backend, first):
     clip = clip_sample(1, 1, 3, 4, 5)
@@ -88,6 +89,7 @@ def test_special_values_stay_what_they_are(backend, first):
     torch.testing.assert_close(ours.cpu(), frame_difference_reference(clip, first=first), equal_nan=True)
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("first", FIRST)
 def test_gradcheck(backend, first):
     clip = backend.tensor(clip_sample(2, 1, 3, 2, 3, dtype=torch.float64)).requires_grad_()
@@ -97,13 +99,6 @@ def test_gradcheck(backend, first):
 def test_the_raw_operator_checks_first(backend):
     with pytest.raises(ValueError, match='frame_difference: first must be "wrap" or "repeat", got "no"'):
         backend.ops.frame_difference(backend.tensor(torch.rand(1, 1, 2, 2, 2)), "no")
-
-
-@pytest.mark.parametrize("simd", NARROWER)
-def test_narrower_simd_targets(backend, simd):
-    if backend.name != "cpu":
-        pytest.skip("about the CPU's vector instructions")
-    run_tests(__file__, "test_error_budget or test_special_values or test_gradcheck", simd)
 
 
 @pytest.mark.parametrize("first", ["wrap", "repeat"])

@@ -10,7 +10,6 @@ import motionops
 from motionops.flow.motion_map import motion_map, motion_map_reference
 from tests.flow.budget import check_budget, check_direction, gradient
 from tests.flow.samples import DTYPES, FLOW_SHAPES, flow_sample, image_pair
-from tests.simd import NARROWER, run_tests
 
 # of (T, H, W); None: the whole map
 GRIDS = {
@@ -44,6 +43,7 @@ def numpy_map(flow, grid):
     return means
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("shape", "grid"), CASES, ids=str)
 def test_error_budget(backend, shape, grid, dtype):
@@ -62,6 +62,7 @@ def test_error_budget(backend, shape, grid, dtype):
     check_direction(grad, truth)
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize(("shape", "grid"), CASES, ids=str)
 def test_equals_numpy(backend, shape, grid):
     flow = flow_sample(*shape, dtype=torch.float64)
@@ -83,6 +84,7 @@ def test_values_by_hand(backend):
     assert both[0, 0].item() == pytest.approx(math.sqrt(1 + 4))
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("grid", [None, (1, 4, 7), (3, 1, 1)])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_pan_has_no_motion_and_no_gradient(backend, dtype, grid):
@@ -107,6 +109,7 @@ def test_special_values_stay_what_they_are(backend, grid):
     torch.testing.assert_close(ours, motion_map_reference(flow, grid=grid), equal_nan=True)
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize(
     ("shape", "grid"),
     [
@@ -139,13 +142,6 @@ def test_a_wrong_gradient_is_refused(backend):
         backend.ops.motion_map_backward(flow[:, :, 0], flow, [1, 2, 1])
     with pytest.raises(TypeError, match=r"grad_map must .*float64"):
         backend.ops.motion_map_backward(flow[:, :, 0].double(), flow, None)
-
-
-@pytest.mark.parametrize("simd", NARROWER)
-def test_narrower_simd_targets(backend, simd):
-    if backend.name != "cpu":
-        pytest.skip("about the CPU's vector instructions")
-    run_tests(__file__, "test_equals_numpy or test_error_budget or test_gradcheck or test_a_pan", simd)
 
 
 @pytest.mark.parametrize("grid", [None, (2, 1, 3)], ids=str)

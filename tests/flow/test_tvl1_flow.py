@@ -9,7 +9,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from motionops.flow.tvl1_flow import tvl1_flow, tvl1_flow_reference
 from tests.flow.samples import image_pair
-from tests.simd import NARROWER, run_tests
 
 FEW = {"warps": 2, "iterations": 7, "scales": 2}
 # 0 and 1 along every axis, too small for a second level, odd tails, more than one tile of the CUDA kernel
@@ -17,6 +16,7 @@ SHAPES = [(0, 8, 8), (2, 0, 8), (2, 8, 0), (1, 1, 1), (1, 1, 9), (1, 9, 1), (2, 
 DTYPES = [torch.uint8, torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_error_budget(backend, shape, dtype):
@@ -35,6 +35,7 @@ def test_error_budget(backend, shape, dtype):
         assert error.mean() <= 2 * budget.mean() + tiny
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("median", [1, 3, 5])
 @pytest.mark.parametrize("other", [{"warps": 0}, {"iterations": 0}, {"iterations": 11, "tau": 0.1, "attachment": 0.05}])
 def test_parameters(backend, other, median):
@@ -49,6 +50,7 @@ def test_equal_images_do_not_move(backend):
     assert (tvl1_flow(image, image, **FEW) == 0).all()
 
 
+@pytest.mark.every_simd_target
 def test_right_and_down_are_positive(backend):
     previous, following = image_pair(1, 48, 64, shift=(1, 2))
     flow = tvl1_flow(backend.tensor(previous), backend.tensor(following), iterations=15)
@@ -86,13 +88,6 @@ def test_levels_that_round_to_one_size(backend, scale_step):
     arguments = {"scales": 9, "scale_step": scale_step, "warps": 2, "iterations": 5}
     ours = tvl1_flow(*map(backend.tensor, pair), **arguments)
     torch.testing.assert_close(ours.cpu(), tvl1_flow_reference(*pair, **arguments), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("simd", NARROWER)
-def test_narrower_simd_targets(backend, simd):
-    if backend.name != "cpu":
-        pytest.skip("about the CPU's vector instructions")
-    run_tests(__file__, "test_error_budget or test_parameters or test_right_and_down", simd)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.uint8], ids=str)

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 
 from motionops.layers.ghost_batch_norm import ghost_batch_norm, ghost_batch_norm_reference
 from tests.layers.samples import features_sample
-from tests.simd import NARROWER, run_tests
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # (shape, groups): one value and one channel, tails beside the 16-byte accesses, channels that do not fill them (rows of
@@ -72,6 +71,7 @@ def unless_at_zero(given, groups, relu):
     return (truth.abs() > 0.02).double()
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize(("residual", "relu"), ENDS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES)
@@ -195,6 +195,7 @@ def test_nothing(backend):
         assert (grads[1] == 0).all()
 
 
+@pytest.mark.every_simd_target
 def test_special_values(backend):
     """A NaN takes its own channel of its own group with it, also through ReLU, and nothing else."""
     input = features_sample(4, 3, 2, 2, 2)
@@ -208,6 +209,7 @@ def test_special_values(backend):
     torch.testing.assert_close(output.cpu().nan_to_num(), expected.output.nan_to_num())
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize(("residual", "relu"), ENDS)
 @pytest.mark.parametrize("case", ["odd channels, odd rows", "16 bytes of channels"])
 def test_gradcheck(backend, case, residual, relu):
@@ -225,13 +227,6 @@ def test_the_raw_operator_checks_the_layout(backend):
     input = backend.tensor(torch.rand(2, 3, 4))
     with pytest.raises(ValueError, match="ghost_batch_norm: input must be dense with its channels last in memory"):
         backend.ops.ghost_batch_norm(input, None, None, None, [2], 1e-5, False)
-
-
-@pytest.mark.parametrize("simd", NARROWER)
-def test_narrower_simd_targets(backend, simd):
-    if backend.name != "cpu":
-        pytest.skip("about the CPU's vector instructions")
-    run_tests(__file__, "test_error_budget or test_special_values or test_gradcheck", simd)
 
 
 @pytest.mark.parametrize("count", [240, 241, 500])

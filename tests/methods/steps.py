@@ -13,6 +13,7 @@ from motionops.training.data.loading import PlannedData
 from motionops.training.method import Method
 from motionops.video import VideoDataset
 from tests.methods.tiny import parts_of, tiny
+from tests.methods.watched import watched
 
 
 class Ready(NamedTuple):
@@ -21,17 +22,22 @@ class Ready(NamedTuple):
     batches: list[dict[str, Any]]  # of the first steps
 
 
-def ready(name: str, shapes: Path, output: Path, batches: int = 2, **flags: Any) -> Ready:
-    """A method as it starts to train, and its first batches."""
+def ready(name: str, shapes: Path, output: Path, batches: int = 2, *, watch: bool = False, **flags: Any) -> Ready:
+    """A method as it starts to train, and its first batches; `watch`: its config knows what is read of it."""
     build, make_dataset, find = parts_of(name)
     config = tiny(name, shapes, output, **flags)
     config.check_backbone()
+    config = watched(config) if watch else config
     videos = find(config, False)
     torch.manual_seed(0)
     module = build(config, videos).to(memory_format=torch.channels_last_3d)
     module.steps_per_epoch, module.total_steps = 4, batches
     dataset = make_dataset(config, videos)
-    return Ready(module, dataset, list(PlannedData(config, module, dataset, "").train_dataloader()))
+    read = set(type(config).read) if watch else set()
+    data = PlannedData(config, module, dataset, "")  # which tells all flags to the other processes
+    if watch:
+        type(config).read.intersection_update(read)
+    return Ready(module, dataset, list(data.train_dataloader()))
 
 
 def steps(module: Method, batches: list[dict[str, Any]], alike: bool = False) -> Iterator[dict[str, torch.Tensor]]:

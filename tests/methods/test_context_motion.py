@@ -2,16 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import motionops
-from motionops.methods.context_motion import ContextMotion, ContextMotionConfig, make_dataset
+from motionops.evaluation.protocols.finetune import SupervisedClassifier
+from motionops.evaluation.protocols.finetune_config import FinetuneConfig
+from motionops.methods.context_motion import PRESETS, ContextMotion, ContextMotionConfig, make_dataset
 from motionops.methods.context_motion.ablations import value_loss
+from motionops.methods.context_motion.regulariser import MotionRegulariser
 from motionops.methods.context_motion.views import cut_clip, cut_key_frame, cut_motion
 from motionops.motion import read_motion_vectors
+from motionops.motion.vector_clips import fill_key_frames, in_steps
 from motionops.training.data.videos import TrainingVideos
-from motionops.video import key_frame_numbers, read_list, read_video
+from motionops.video import class_names, key_frame_numbers, read_list, read_video
 from motionops.video.encoding import write_video
 
 BATCH, DIM, TAU = 3, 8, 0.2
@@ -135,9 +140,8 @@ def dataset(folder, **changes):
 
 def numbers(data, generator=None, frames=24):
     generator = generator or torch.Generator().manual_seed(0)
-    chosen = data.choose_frames(0, frames, generator)
-    c = data.config
-    return chosen[0, : c.frames], chosen[0, c.frames :].unflatten(0, (-1, c.motion_frames))
+    clip, _, motion = data.split(data.choose_frames(0, frames, generator))
+    return clip[0], motion
 
 
 def test_future_motion_is_that_of_the_next_frames(shapes):
@@ -198,8 +202,60 @@ def test_an_item_is_what_the_file_holds_kept_in_memory_or_not(shapes):
                 whole = read_motion_vectors(path, cell=read.cell)
                 assert torch.equal(first["motion"][0], whole[start + 7 : start + 11])
             if "key_frame" in first:
-                key = max(number for number in key_frame_numbers(path).tolist() if number <= start)
-                assert torch.equal(first["key_frame"][0], read_video(path)[key])
+                keys = key_frame_numbers(path).tolist()
+                before = max((number for number in keys if number <= start), default=0)
+                behind = min((number for number in keys if number >= start + 6), default=24)
+                near = [read_video(path)[number] for number in (before, *keys) if before <= number <= behind]
+                assert any(torch.equal(first["key_frame"][0], frame) for frame in near)
+
+
+def test_the_key_frame_is_a_random_one_around_the_clip(tmp_path):
+    """Grey frames whose level is their number, a key frame every 6: of 5 frames from s on, those at s and behind."""
+    frames = np.broadcast_to((8 * np.arange(24, dtype=np.uint8))[:, None, None, None], (24, 32, 32, 3))
+    write_video(tmp_path / "counted.mp4", frames.copy(), options={"g": "6", "sc_threshold": "0"})
+    (tmp_path / "train.txt").write_text("counted.mp4 0\n")
+    assert key_frame_numbers(tmp_path / "counted.mp4").tolist() == [0, 6, 12, 18]
+    for gib in (1.0, 0.0):
+        data, seen = dataset(tmp_path, cache_gib=gib, motion_frames=2), {}
+        for epoch in range(120):
+            item = data[epoch, 0]
+            key = round(float(item["key_frame"].float().mean()) / 8)
+            seen.setdefault(int(item["starts"][0]), set()).add(key)
+        for start, keys in seen.items():
+            before = start // 6 * 6
+            around = {number for number in range(before, 24, 6) if number < start + 6 + 6}
+            assert keys <= around, (start, keys)
+        assert sum(len(keys) > 1 for keys in seen.values()) > len(seen) / 2
+
+
+def test_a_frame_that_stands_still_is_no_key_frame():
+    motion = torch.tensor([3.0, 0.0, 0.0, 0.0, -2.0])[:, None, None, None].expand(5, 2, 1, 1)
+    intra = torch.tensor([False, False, True, False, False])
+    still = torch.tensor([3.0, 0.0, 0.0, 0.0, -2.0])
+    assert torch.equal(fill_key_frames(motion, intra)[:, 0, 0, 0], still)  # the one before it stands still
+    intra = torch.tensor([False, True, False, False, True])
+    assert fill_key_frames(motion, intra)[:, 0, 0, 0].tolist() == [3.0, 3.0, 0.0, 0.0, 0.0]
+    first = torch.tensor([True, False, False, False, False])
+    assert fill_key_frames(motion, first)[0, 0, 0, 0] == 0.0
+
+
+def test_motion_clips_are_resampled_in_time():
+    assert PRESETS["ucf101"].motion_map_shape() == (2, 7, 7)  # with 8 steps one: (x, y, t) had lost its t
+    clips = torch.arange(4.0)[:, None, None].expand(1, 2, 2, 4, 8, 8)
+    assert in_steps(clips, 8)[0, 0, 0, :, 0, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert in_steps(clips, 0) is clips
+
+
+def test_negatives_of_a_group_are_those_of_its_own_step():
+    """Two GPUs of two videos each are a step of four in groups of two, as their gradients are averaged."""
+    torch.manual_seed(0)
+    whole = module(negatives="group", group=2)
+    alone = module(negatives="local")
+    query, key, further = torch.randn(4 * 3, DIM), torch.randn(4 * 3, DIM), torch.randn(4 * 6, DIM)
+    found = whole.pairwise(4, query, key, further)
+    parts = [alone.pairwise(2, query[a * 6 :][:6], key[a * 6 :][:6], further[a * 12 :][:12]) for a in (0, 1)]
+    torch.testing.assert_close(found.loss, (parts[0].loss + parts[1].loss) / 2)
+    assert torch.equal(found.rank, torch.cat([part.rank for part in parts]))
 
 
 def textured_pan(path, step):
@@ -255,30 +311,36 @@ def test_clip_and_motion_share_the_crop_and_the_key_frame_has_its_own(shapes):
     assert torch.equal(image, again)
 
 
-def test_the_total_is_weighted_by_alpha_and_the_regulariser_by_its_own(shapes):
+def test_the_total_is_weighted_by_alpha(shapes):
     batch = context_motion_batch(dataset(shapes), [(0, 0), (0, 1), (0, 2)])
     out = module(alpha=0.3).training_step(batch, 0)
     torch.testing.assert_close(out["loss"], 0.7 * out["loss_context"] + 0.3 * out["loss_motion"])
-    own = config(supervised=True, regularise=0.4, classifier_dropout=0.0)
-    batch["label"] = torch.tensor([2, 0, 1])
+
+
+def test_motion_prediction_regularises_a_classifier(shapes):
+    videos = [replace(video, frames=24) for video in read_list(shapes / "train.txt")]
+    given = {"frames": 4, "size": 32, "batch_size": BATCH, "regularise_motion": 0.4}
+    own = FinetuneConfig(backbone="random", classes=tuple(class_names(videos)), **given)
+    data = MotionRegulariser.make_dataset(own, TrainingVideos(videos))
+    batch = context_motion_batch(data, [(0, 0), (0, 1), (0, 2)])
+    assert batch["extents"].shape == (BATCH, 3, 2)
     torch.manual_seed(0)
-    m = ContextMotion(own, classes=3)
-    out = m.training_step(batch, 0)
-    assert "loss_context" not in out
-    torch.testing.assert_close(out["loss"], out["loss_class"] + 0.4 * out["loss_motion"])
-    features = m.backbone(cut_clip(own, batch)).mean((2, 3, 4)).double()
-    layer = m.classifier[-1]
-    logits = features @ layer.weight.double().T + layer.bias.double()
-    expected = (logits.logsumexp(1) - logits[range(3), [2, 0, 1]]).mean()
-    torch.testing.assert_close(out["loss_class"].double(), expected, rtol=1e-4, atol=1e-4)
+    classifier = SupervisedClassifier(own, MotionRegulariser)
+    out = classifier.training_step(batch, 0)
+    torch.testing.assert_close(out["loss"], out["loss_class"] + 0.4 * out["loss_regulariser"])
+    out["loss"].backward()
+    assert all(parameter.grad is not None for parameter in classifier.parameters())
+    _, labels, motion = classifier.prepare(batch)
+    assert motion.shape == (BATCH, 4, 2, 16, 32, 32)
+    assert labels.tolist() == batch["label"].tolist()
 
 
-@pytest.mark.parametrize("changes", [{"alpha": 0.5}, {"supervised": True}, {"motion_loss": "mse"}])
+@pytest.mark.parametrize("changes", [{"alpha": 0.5}, {"motion_loss": "mse"}])
 def test_any_network_can_be_the_backbone(shapes, changes):
     """One that says nothing of itself: 4 frames of 16 x 16 -> 2 x 4 x 4 cells of 5 channels."""
     batch = context_motion_batch(dataset(shapes, **changes), [(0, 0), (0, 1), (0, 2)])
     bare = torch.nn.Conv3d(3, 5, 3, stride=(2, 4, 4), padding=1)
-    m = ContextMotion(config(**changes), bare, classes=8)
+    m = ContextMotion(config(**changes), bare)
     assert m.backbone is bare
     m.training_step(batch, 0)["loss"].backward()
     assert all(parameter.grad is not None for parameter in m.parameters())

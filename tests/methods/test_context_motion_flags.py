@@ -26,17 +26,16 @@ def test_presets_are_the_papers():
             "transformer",
         )
         assert (preset.encoder_layers, preset.decoder_layers, preset.width) == (2, 4, 512)
-        assert (preset.hidden, preset.dim, preset.regularise) == (2048, 512, 0.2)
+        assert (preset.hidden, preset.dim, preset.group) == (2048, 512, 16)
         assert (preset.backbone, preset.image_backbone, preset.motion_backbone) == ("c3d", "r2d_10", "r3d_10")
         assert preset.window() == 61 + 8
-        assert preset.motion_map_shape() == (1, 7, 7)
+        assert preset.motion_map_shape() == (2, 7, 7)  # Section 4.1: 16 x 2 x 112 x 112 goes in
 
 
 def test_windows():
     assert parsed("--alpha", "0").window() == 15
     assert parsed("--period", "current").window() == 16
-    assert parsed("--supervised", "--regularise", "0").window() == 15
-    assert parsed("--supervised").window() == 15 + parsed().motion_frames
+    assert parsed("--short", "hold").least_frames() == 1
 
 
 def test_help_names_every_flag(capsys):
@@ -44,7 +43,7 @@ def test_help_names_every_flag(capsys):
         run(main, ContextMotionConfig, PRESETS, ["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for flag in ("--alpha", "--period", "--hard-negatives", "--predictor", "--motion-loss", "--supervised", "--cell"):
+    for flag in ("--alpha", "--period", "--hard-negatives", "--predictor", "--motion-loss", "--motion-steps", "--cell"):
         assert flag in text
     assert "--classes" not in text
 
@@ -56,8 +55,9 @@ def test_help_names_every_flag(capsys):
         (["--temperature", "0"], "--temperature: must be positive, got 0.0"),
         (["--width", "30"], "--width: must be even and a multiple of --heads 4, got 30"),
         (["--period", "current", "--frames", "2"], "--period current: the clip spans 3 frames, fewer than"),
-        (["--retrieval", "motion", "--alpha", "0"], "--retrieval motion: there is no M-network without"),
-        (["--retrieval", "motion", "--motion", "tvl1"], "--retrieval motion: measures clips of motion vectors"),
+        (["--motion-steps", "4"], "--motion-steps: 4 are fewer than the 8 --motion-frames"),
+        (["--negatives", "group"], "--negatives group: --group says how many"),
+        (["--alpha", "0", "--cell", "4"], "--cell: says something with --motion vectors alone"),
         (["--period", "past"], "period"),
         (["--init", "/no/such/file.pth"], "there is no file /no/such/file.pth"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
@@ -71,15 +71,3 @@ def test_wrong_flags(capsys, tmp_path, shapes, monkeypatch, flags, message):
     errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
-
-
-def test_a_classifier_needs_labels(capsys, tmp_path, shapes):
-    names = [line.split()[0] for line in (shapes / "train.txt").read_text().splitlines()]
-    listing = tmp_path / "list.txt"
-    listing.write_text("".join(f"{name}\n" for name in names))
-    line = ["--output", str(tmp_path / "run"), "--data", str(shapes), "--list", str(listing), "--supervised"]
-    assert run(main, ContextMotionConfig, PRESETS, line) != 0
-    errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error: ")]
-    assert len(errors) == 1
-    assert "--supervised: " in errors[0]
-    assert "has no label" in errors[0]

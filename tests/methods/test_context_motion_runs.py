@@ -1,6 +1,7 @@
 """Runs of Context-Motion Decoupling: a classifier, the motion network's own scores, codecs, broken and real videos."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 
 from motionops.commandline import run
+from motionops.commands.evaluate.program import main as evaluate
 from motionops.errors import UserError
 from motionops.methods.context_motion import PRESETS, ContextMotion, ContextMotionConfig
 from motionops.models import load_backbone, read_metadata
 from tests.methods.tiny import tiny as tiny_run
-from tests.runs.runs import DATA, logged
+from tests.runs.runs import DATA
 from trainers import context_motion as trainer
 
 
@@ -31,35 +33,19 @@ def test_networks_beside_the_backbone_are_kept(shapes, tmp_path):
     assert load_backbone(config.output / "motion_backbone.safetensors").kwargs == {"inputs": 2}
 
 
-def test_a_classifier_with_and_without_the_regulariser(shapes, tmp_path):
-    for regularise in (0.2, 0.0):
-        config = tiny(
-            shapes,
-            tmp_path / str(regularise),
-            test_list=shapes / "test.txt",
-            supervised=True,
-            regularise=regularise,
-            max_steps=3,
-        )
-        assert trainer.main(config) == 0
-        metrics = json.loads((config.output / "metrics.json").read_text())
-        assert metrics["protocol"] == "finetune"
-        assert 0 <= metrics["top1"] <= metrics["top5"] <= 100
-        assert (config.output / "classes.csv").exists()
-        assert ("loss_motion" in logged(config.output, ("loss_motion",))[0]) == (regularise > 0)
-
-
-def test_a_finished_run_is_measured_by_its_motion_network(shapes, tmp_path):
-    given = {"test_list": shapes / "test.txt", "max_steps": 2, "evaluation_clips": 3}
-    assert trainer.main(tiny(shapes, tmp_path / "run", **given)) == 0
-    visual = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert trainer.main(tiny(shapes, tmp_path / "run", **given, resume=True, retrieval="motion")) == 0
-    motion = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert motion["network"] == "motion"
-    assert motion["protocol"] == visual["protocol"] == "retrieval"
-    assert (motion["n_train"], motion["n_test"]) == (16, 8)
-    assert motion["settings"]["frames"] == 4
-    assert motion["training"]["steps"] == 2
+def test_a_motion_network_is_measured_by_its_vectors(shapes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path / "cache"))
+    assert trainer.main(tiny(shapes, tmp_path / "run", max_steps=1, motion_steps=8)) == 0
+    file = tmp_path / "run" / "motion_backbone.safetensors"
+    assert json.loads(read_metadata(file)["vectors"]) == {"cell": 8, "fill": True, "steps": 8}
+    line = ["--backbone", str(file), "--data", str(shapes), "--clips", "3", "--output", str(tmp_path / "scores")]
+    assert evaluate(["retrieval", *line]) == 0
+    metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert (metrics["n_train"], metrics["n_test"], metrics["settings"]["frames"]) == (16, 8, 4)
+    for command in ("finetune", "pictures"):
+        assert evaluate([command, *line[:-1], str(tmp_path / command)]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith(f"error: --backbone: {file} takes motion vectors"), error
 
 
 def test_training_goes_on_from_given_weights(shapes, tmp_path):
@@ -97,11 +83,13 @@ def test_a_codec_without_vectors_is_one_line_that_names_what_mends_it(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_streams_with_b_frames_train_with_a_warning(tmp_path):
+def test_streams_with_b_frames_train_with_a_warning(tmp_path, capsys):
     encoded(tmp_path / "data", "libx264", 4, {"bf": "2", "b-adapt": "0"})
     config = tiny(None, tmp_path / "run", data=tmp_path / "data", max_steps=1)
-    with pytest.warns(UserWarning, match=r"the stream has .*B-frames.*motionops prepare reencode"):
-        assert trainer.main(config) == 0
+    assert trainer.main(config) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "warning: " in line]
+    assert any(re.search(r"the stream has .*B-frames.*motionops prepare reencode", line) for line in told)
+    assert "motion vectors of 4 files may be wrong" in told[-1]
 
 
 def test_a_broken_video_is_replaced_and_named(shapes, tmp_path, capsys):

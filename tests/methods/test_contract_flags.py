@@ -3,18 +3,25 @@
 The bounds are read out of the sentence that a user is told, and not out of the numbers that are compared.
 """
 
+import csv
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import get_args, get_origin, get_type_hints
 
 import pytest
+import torch
 
+from motionops.commandline import parse
 from motionops.commands.train import exported
 from motionops.errors import UserError
 from motionops.flags import Range
+from motionops.models import build_backbone, save_backbone
 from motionops.training.config import TrainConfig
-from tests.methods.tiny import NAMES, package_of
+from motionops.training.method import Method
+from motionops.video import read_video
+from motionops.video.encoding import write_video
+from tests.methods.tiny import NAMES, package_of, tiny, trained
 
 SENTENCES = {
     r"must be positive": lambda: (0.0, True, math.inf, True),
@@ -95,3 +102,70 @@ def test_a_number_without_a_range_has_a_check_of_its_own(method):
     numbers = {field for field, hint in hints.items() if hint in (int, float)}
     for field in numbers:
         assert said(config, field, -1), f"--{field.replace('_', '-')}: -1 is taken"
+
+
+# (method, flags, the one that says nothing beside the others): each was taken without a word once.
+IDLE = [
+    ("fima", "--losses vv --radius 1.4", "--radius"),
+    ("fima", "--losses vv --mask-source rgb", "--mask-source"),
+    ("fima", "--mask-position none --foreground-ratio 0.3", "--foreground-ratio"),
+    ("fima", "--losses pix --queue 1024", "--queue"),
+    ("fima", "--milestones 10 --schedule epoch", "--schedule"),
+    ("mcl", "--no-motion --motion-file /nonexistent", "--motion-file"),
+    ("mcl", "--no-motion --weight-alignment 2", "--weight-alignment"),
+    ("mcl", "--motion-source on-the-fly --no-temporal-sampling", "--temporal-sampling"),
+    ("mcl", "--alignment-boost 2", "--alignment-boost"),
+    ("mcl", "--weight-alignment 0 --alignment-variant v3", "--alignment-variant"),
+    ("mcl", "--motion-source on-the-fly --no-spatial-crop --weight-alignment 0", "--motion-source"),
+    ("modist", "--flow tvl1 --prepared /nonexistent", "--prepared"),
+    ("modist", "--losses v --gamma 5", "--gamma"),
+    ("modist", "--losses v m --weight-mv 2", "--weight-mv"),
+    ("controllable", "--losses rc td --marginals 4", "--marginals"),
+    ("controllable", "--order-head vcop --shuffles 2", "--shuffles"),
+    ("context_motion", "--levels 5", "--levels"),
+    ("context_motion", "--alpha 0 --hard-negatives 1", "--hard-negatives"),
+    ("context_motion", "--predictor convgru --heads 2", "--heads"),
+]
+
+
+@pytest.mark.parametrize(("method", "flags", "idle"), IDLE, ids=[f"{method} {flags}" for method, flags, _ in IDLE])
+def test_a_flag_that_the_others_leave_without_effect_is_refused(method, flags, idle):
+    package = package_of(method)
+    with pytest.raises(UserError) as error:
+        parse(exported(package, TrainConfig), package.PRESETS, flags.split()).check()
+    assert str(error.value).startswith(f"{idle}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_every_method_starts_from_given_weights_and_holds_short_videos(method, tmp_path):
+    config = default(method)
+    with pytest.raises(UserError, match=r"--init: there is no file .*nothing.pth"):
+        replace(config, init=tmp_path / "nothing.pth").check()
+    backbone = build_backbone("r3d_small")
+    save_backbone(backbone, tmp_path / "start.safetensors")
+    begun = exported(package_of(method), Method)(replace(config, init=tmp_path / "start.safetensors"))
+    assert all(torch.equal(value, backbone.state_dict()[name]) for name, value in begun.backbone.state_dict().items())
+    assert replace(config, short="hold").least_frames() == 1 < config.least_frames() == config.window()
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_a_short_video_holds_its_last_frame(method, shapes, tmp_path):
+    """A run of --short hold on videos of 3 frames, one step of it: none is skipped."""
+    frames = read_video(next(shapes.rglob("*.mp4")))[:3].numpy()
+    for number in range(4):
+        folder = tmp_path / "data" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_video(folder / f"{number}.mp4", frames)
+    flags = {"data": tmp_path / "data", "list": None, "short": "hold", "max_steps": 1, "size": 32}
+    config = tiny(method, shapes, tmp_path / "run", **flags)
+    assert config.window() > 3
+    trained(method, config)
+    assert (config.output / "last.ckpt").exists()
+    with open(config.output / "metrics.csv") as file:
+        assert math.isfinite(float(next(csv.DictReader(file))["loss"]))
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_every_method_has_groups_of_batch_norm(method):
+    assert "group" in {field.name for field in fields(default(method))}

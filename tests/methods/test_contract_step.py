@@ -9,11 +9,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import motionops
 from motionops.commands.train import exported
-from motionops.models.momentum import Shuffle
 from motionops.models.pathway import Pathway, leaves
+from motionops.models.shuffled_batch_norm import Shuffle
 from motionops.training.method import Method
 from tests.methods.steps import ready, steps
 from tests.methods.tiny import CARDS, NAMES, package_of, tiny
+from tests.methods.watched import silent_flags
 
 STEPS_OF_A_FALL = 8
 # A constant that is added to all scores, which the Donsker-Varadhan bound does not see.
@@ -100,7 +101,7 @@ def test_losses_fall(shapes, tmp_path, method):
 
 def two_steps(method, shapes, output, **flags):
     """What the losses of two steps are."""
-    module, _, batches = ready(method, shapes, output, **flags)
+    module, _, batches = ready(method, shapes, output, watch=True, **flags)
     values = []
     for outputs in steps(module, batches):
         assert all(value.dtype == torch.float32 for value in outputs.values() if value.is_floating_point())
@@ -108,6 +109,7 @@ def two_steps(method, shapes, output, **flags):
         values.append({name: value.item() for name, value in outputs.items() if name.startswith("loss")})
     assert all(torch.tensor(list(step.values())).isfinite().all() for step in values)
     assert all(weight.isfinite().all() for weight in module.parameters())
+    assert silent_flags(module.config) == [], "flags without an effect here, of which none is an Only"
     return values
 
 

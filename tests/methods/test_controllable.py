@@ -207,7 +207,7 @@ def test_information_terms_are_their_formulas_and_move_what_they_should(estimato
         [[score(flat[i], view[m]) for m in strangers[i]] for i in rows],
         estimator,
     )
-    assert same_video.item() == pytest.approx(expected, abs=1e-5)
+    assert same_video.item() == pytest.approx(max(expected, 0.0), abs=1e-5)
 
     parameters = list(network.parameters())
     same_level.backward(retain_graph=True)
@@ -218,8 +218,7 @@ def test_information_terms_are_their_formulas_and_move_what_they_should(estimato
     network.zero_grad(set_to_none=True)
     same_video.backward()
     assert all(parameter.grad is None for parameter in parameters)  # and not here
-    assert local.grad.abs().sum() > 0
-    assert view.grad.abs().sum() > 0
+    assert bool(local.grad.abs().sum() > 0) == bool(view.grad.abs().sum() > 0) == (expected > 0)
     leaf = flat.clone().requires_grad_()
     network(leaf[first], leaf[second], leaf[others]).backward()
     torch.testing.assert_close(turned.flatten(0, 1), -leaf.grad)  # the reversal
@@ -355,3 +354,25 @@ def test_however_many_clips_share_a_level(graphs, monkeypatch):
 
     compare(controllable_, prepare, [4, 8, 0, 5, 6])
     assert len(graphs) == 2
+
+
+def test_the_term_of_pairs_is_not_lowered_past_zero():
+    """Information is not negative: where the bound is below 0, nothing moves the network."""
+    controllable_ = module(losses=("rc", "mi"))
+    local = torch.randn(BATCH, CLIPS, 128, requires_grad=True)
+    view = torch.randn(BATCH, 128, requires_grad=True)
+    bounds = []
+    for seed in range(40):
+        torch.manual_seed(seed)
+        for parameter in controllable_.information.parameters():
+            torch.nn.init.normal_(parameter, std=0.02)
+        pairs = drawn(controllable_)
+        _, term = controllable_.information_terms(local, view, pairs)
+        own = view.repeat_interleave(CLIPS, dim=0)
+        raw = controllable_.information(local.flatten(0, 1), own, view[pairs.strangers], frozen=True)
+        assert term.item() == max(raw.item(), 0.0)
+        if raw < 0:
+            gradient, _ = torch.autograd.grad(term, (local, view))
+            assert gradient.abs().max() == 0
+        bounds.append(raw.item())
+    assert min(bounds) < 0 < max(bounds)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from motionops.errors import UserError
 from motionops.methods import fima
 from motionops.methods.fima.views import Clips, DrawViews
 from motionops.models.activation import foreground_mask
@@ -186,6 +187,49 @@ def test_mask_sources():
     assert torch.equal(rgb, foreground_mask(key_map, zero))
     difference = module(mask_source="difference").foreground(key_map, motion_map)
     assert torch.equal(difference, foreground_mask(zero, motion_map))
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])
+def test_the_foreground_ratio_is_the_share_of_the_foreground(ratio):
+    """Section 3.2: "the portion of the foreground"; of 100 cells the 30 most active at 0.3, not 70."""
+    activation = torch.stack([torch.randperm(100).float() for _ in range(3)]).view(3, 1, 1, 10, 10)
+    for source in ("both", "rgb", "difference"):
+        mask = module(mask_source=source, foreground_ratio=ratio).foreground(activation, activation)
+        assert mask.sum(dim=(1, 2)).tolist() == [round(100 * ratio)] * 3
+        assert torch.equal(mask, activation[:, 0, 0] >= 100 - round(100 * ratio))
+
+
+def test_the_negatives_of_a_papers_gpu():
+    """A step of two GPUs' videos in groups is the mean of two steps: 2 x 18 columns of pix each, not 4 x 18."""
+    grouped, alone = module(columns="group", group=2), module(columns="local")
+    pixels, motion = ([unit(4, FRAMES, CELLS, CELLS, DIM) for _ in range(2)] for _ in range(2))
+    extents = torch.tensor([[0.0, 1.0]]).expand(4, 2, 3, 2)
+    masks = [torch.rand(4, CELLS, CELLS) > 0.3 for _ in range(2)]
+    halves = [slice(0, 2), slice(2, 4)]
+
+    def half(tensors, rows):
+        return [tensor[rows] for tensor in tensors]
+
+    found = grouped.pixel_loss(pixels, motion, extents, masks)
+    parts = [
+        alone.pixel_loss(half(pixels, rows), half(motion, rows), extents[rows], half(masks, rows)) for rows in halves
+    ]
+    torch.testing.assert_close(found, torch.stack(parts).mean())
+    assert not torch.isclose(found, alone.pixel_loss(pixels, motion, extents, masks))
+
+    frames, parts_of = [unit(4, FRAMES, DIM) for _ in range(2)], [[unit(4, DIM) for _ in range(2)] for _ in range(2)]
+    alone.queues["fra"].load_state_dict(grouped.queues["fra"].state_dict())
+    found, rank = grouped.frame_loss(frames, parts_of)
+    parts = [alone.frame_loss(half(frames, rows), [half(view, rows) for view in parts_of])[0] for rows in halves]
+    torch.testing.assert_close(found, torch.stack(parts).mean())
+    assert len(rank) == 4 * 4
+
+
+def test_columns_that_cannot_be():
+    with pytest.raises(UserError, match="--columns ranks: --pixel-negatives video takes no other video's pixels"):
+        config(columns="ranks", pixel_negatives="video").check()
+    with pytest.raises(UserError, match="--columns group: --group says how many"):
+        config(columns="group").check()
 
 
 def test_a_head_is_called_once_for_all_clips_of_a_loss():

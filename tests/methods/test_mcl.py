@@ -12,7 +12,7 @@ from motionops.methods.mcl.motion_alignment import motion_alignment
 from motionops.methods.mcl.recording import recorded
 from motionops.methods.mcl.seco import intra_loss
 from motionops.methods.mcl.views import MCLVideos, clip_motion, cut, tubelets
-from motionops.motion.tubelet_motion import tubelet_motion
+from motionops.views.crop_map import crop_map
 
 BATCH, DIM, TAU = 3, 8, 0.1
 
@@ -42,6 +42,7 @@ def batch(views=2, clips=2, size=24):
         "extents": torch.stack(extents),
         "appearance": motionops.Appearance(*(torch.stack(field) for field in zip(*looks, strict=True))),
         "motion": torch.rand(BATCH, 1, 4, 4),
+        "index": torch.arange(BATCH),
         "failed": [],
     }
 
@@ -214,7 +215,7 @@ def test_crops_cover_what_moves_and_the_motion_is_that_of_the_query():
         low, high = item["extents"][:, 1:].sort(dim=2).values.unbind(dim=2)
         inside = (high - low.clamp(min=0.7)).clamp(min=0).prod(dim=1)
         assert (inside / 0.09 >= 0.8 - 1e-4).all()
-        expected = tubelet_motion(Motion().maps[numbers[:1]], item["extents"][:1], (1, 4, 4))[0]
+        expected = crop_map(Motion().maps[numbers[:1]], item["extents"][:1], (1, 4, 4))[0]
         torch.testing.assert_close(item["motion"], expected)
         assert item["motion"].max() > 0.9
     plain = [videos(spatial_crop=False).describe(0, numbers, (40, 40), one)["extents"] for one in generators(20)]
@@ -242,7 +243,7 @@ def test_the_query_comes_before_or_after_the_two_others():
 
 
 def test_motion_on_the_fly_is_that_of_every_frame_and_the_next():
-    from motionops.motion.clip_flow import clip_flow
+    from motionops.flow.clip_flow import clip_flow
 
     strided = config(motion_source="on-the-fly")
     frames = torch.randint(0, 256, (2, 2, 8, 24, 24, 3), dtype=torch.uint8)
@@ -272,3 +273,20 @@ def test_views_on_the_fly_depend_on_the_video_alone():
     alone, own = tubelets(mcl_.config, {key: value[1:2] for key, value in given.items()}, mcl_.grid)
     assert torch.equal(alone[0], extents[1])
     torch.testing.assert_close(own[0], motion[1])
+
+
+def test_keys_of_the_own_video_are_negatives_or_not():
+    """--no-own-negatives: "the other instances" of Eq. 3; the released code has them among the negatives."""
+    for own in (True, False):
+        mcl_ = module(weight_alignment=0.0, own_negatives=own)
+        given = batch()
+        mcl_.queue.enqueue(torch.nn.functional.normalize(torch.randn(12, DIM), dim=1), torch.arange(12) % 6)
+        queue, owners = mcl_.queue.features.clone(), mcl_.queue.ids.tolist()
+        step = mcl_.losses(*mcl_.prepare(given))
+        _, _, q, (k,), *_ = by_hand(mcl_, given)
+        rows = []
+        for b in range(BATCH):
+            kept = [place for place, owner in enumerate(owners) if own or owner != b]
+            rows.append(nce(q[b : b + 1], k[b : b + 1], queue[kept]))
+        torch.testing.assert_close(step.losses["nce"].double(), torch.stack(rows).mean(), rtol=1e-4, atol=1e-4)
+        assert step.enqueue[0][2].tolist() == [0, 1, 2]

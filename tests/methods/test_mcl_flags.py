@@ -29,7 +29,10 @@ from trainers.mcl import main
         (["--group", "1"], "--group: one sample has no BatchNorm statistics"),
         (["--frames", "2", "--backbone", "r2plus1d_50"], "r2plus1d_50 cannot take clips of --frames 2"),
         (["--frames", "1", "--stride", "1", "--motion-source", "on-the-fly"], "a clip of one frame shows no motion"),
-        (["--motion-source", "on-the-fly", "--motion-file", "x.motion"], "--motion-file: --motion-source on-the-fly"),
+        (
+            ["--motion-source", "on-the-fly", "--motion-file", "x.motion"],
+            "--motion-file: says something with motion that is read",
+        ),
         (["--data", "/no/such/folder"], "/no/such/folder"),
         (["--init", "/no/such/file.pth"], "there is no file /no/such/file.pth"),
     ],

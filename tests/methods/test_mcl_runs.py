@@ -69,16 +69,15 @@ def odd_videos(folder):
 
 
 @pytest.mark.parametrize("source", ["prepared", "on-the-fly"])
-def test_videos_without_motion_and_of_four_rows(tmp_path, source, capsys):
+def test_videos_without_motion_and_of_four_rows(tmp_path, source):
     odd_videos(tmp_path / "odd")
     flags = {"data": tmp_path / "odd", "list": tmp_path / "odd" / "good.txt", "epochs": 2, "motion_source": source}
     config = replace(tiny(tmp_path, tmp_path / "run"), batch_size=3, **flags)
     assert main(config) == 0
     rows = logged(config.output, LOSSES)
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
-    with pytest.raises(UserError, match=r"single\.mp4|short\.mp4"):
+    with pytest.raises(UserError, match=r"(single|short)\.mp4: .*frames"):
         main(replace(config, list=tmp_path / "odd" / "all.txt", output=tmp_path / "other"))
-    assert "frames" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["weizmann4", "surv_fight"])

@@ -10,6 +10,7 @@ from motionops.methods.moco import PRESETS, MoCo, MoCoConfig, make_dataset
 from motionops.methods.moco.views import KEY, QUERY, cut
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import collate_videos, read_list
+from tests.methods.tiny import tiny, trained
 
 BATCH, TAU = 4, 0.2
 
@@ -57,3 +58,19 @@ def test_views_are_two_windows_of_one_video(shapes):
 def test_too_short_a_queue_is_refused():
     with pytest.raises(UserError, match="--queue: 31 negatives are fewer than the --batch-size of 32"):
         replace(PRESETS["demo"], queue=31).check()
+
+
+def test_clipped_gradients_are_as_long_as_said(shapes, tmp_path):
+    """The first step of SGD moves all weights together by the rate times the norm of their gradient."""
+    flags = {"optimizer": "sgd", "learning_rate": 0.5, "warmup_epochs": 0.0, "weight_decay": 0.0, "max_steps": 1}
+    after = {}
+    for clip in (0.0, 1e-3, 1e-9):  # the last moves nothing
+        folder = trained("moco", tiny("moco", shapes, tmp_path / str(clip), **flags, clip_gradient=clip))
+        after[clip] = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    learnt = [name for name, weight in module().named_parameters() if weight.requires_grad]
+    moved = [
+        sum(float((after[clip][name] - after[1e-9][name]).square().sum()) for name in learnt) ** 0.5
+        for clip in (0.0, 1e-3)
+    ]
+    assert moved[0] > 10 * 0.5e-3
+    assert moved[1] == pytest.approx(0.5e-3, rel=1e-3)

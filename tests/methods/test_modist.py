@@ -9,7 +9,7 @@ from torch import nn
 import motionops
 from motionops.contrast.feature_queue import FeatureQueue
 from motionops.errors import UserError
-from motionops.methods.modist import MoDist, MoDistConfig, method, moving_clips
+from motionops.methods.modist import PRESETS, MoDist, MoDistConfig, method, moving_clips
 from motionops.methods.modist.views import Clips, Pair
 from motionops.motion import pair_motion as motion_input
 from motionops.motion.pair_motion import tvl1_pairs
@@ -178,7 +178,7 @@ def test_a_set_where_nothing_moves_is_refused(monkeypatch):
     nothing = torch.zeros(BATCH, dtype=torch.bool)
     assert modist_.count_still(nothing) == 4
     modist_.step = 1
-    with pytest.raises(UserError, match=r"--gamma 0.02: of the 8 videos drawn so far none has a clip of"):
+    with pytest.raises(UserError, match=r"--gamma 0.002: of the 8 videos drawn so far none has a clip of"):
         modist_.count_still(nothing)
 
 
@@ -191,7 +191,7 @@ def test_frame_differences_and_flow_inputs():
     flow = motion_input.motion_of_pairs(pairs, "flow", lambda flat: vectors)
     assert torch.equal(flow[1, :2, 2], vectors[5])
     torch.testing.assert_close(
-        motion_input.strength(flow, "flow"), vectors.norm(dim=1).unflatten(0, (2, 3)).mean((1, 2, 3))
+        motion_input.strength(flow, "flow"), vectors.norm(dim=1).unflatten(0, (2, 3)).mean((1, 2, 3)) / 10
     )
     assert motion_input.network_input(flow, "flow").shape == (2, 3, 3, 8, 8)
 
@@ -216,3 +216,16 @@ def test_however_many_videos_move(counts, compiled, graphs, monkeypatch):
 
     compare(modist_, prepare, counts)
     assert len(graphs) == compiled
+
+
+def test_gamma_is_a_share_of_what_each_input_can_reach():
+    """The strongest edge, a flow of ten pixels and white after black are 1; 0.02 is a mean edge of 0.2 of 0 to 10."""
+    edges = torch.full((1, 1, 2, 4, 4), 10.0)
+    flow = torch.tensor([6.0, 8.0, 10.0]).view(1, 3, 1, 1, 1).expand(1, 3, 2, 4, 4)
+    white = torch.ones(1, 3, 2, 4, 4)
+    for kind, motion in (("flow-edges", edges), ("flow", flow), ("frame-difference", -white)):
+        assert motion_input.strength(motion, kind).item() == pytest.approx(1.0)
+        assert motion_input.strength(0.03 * motion, kind).item() == pytest.approx(0.03)
+        assert motion_input.network_input(motion, kind).abs().max().item() == pytest.approx(1.0)
+    assert PRESETS["kinetics400"].gamma == 0.02
+    assert PRESETS["demo"].gamma * 10 == pytest.approx(0.02)  # what the demo's edges of 0 to 10 always had

@@ -17,7 +17,7 @@ def test_by_hand():
     mask = foreground_mask(*maps_of([[1.0, 2.0], [3.0, 4.0]]))
     assert mask.tolist() == [[[False, False], [True, True]]]  # the median is 2.5
     assert mask.dtype == torch.bool
-    mask = foreground_mask(*maps_of([[5.0, 1.0, 2.0], [4.0, 3.0, 6.0], [9.0, 8.0, 7.0]]), ratio=0.75)
+    mask = foreground_mask(*maps_of([[5.0, 1.0, 2.0], [4.0, 3.0, 6.0], [9.0, 8.0, 7.0]]), quantile=0.75)
     assert mask.tolist() == [[[False, False, False], [False, False, False], [True, True, False]]]  # quantile 7
 
 
@@ -73,9 +73,9 @@ def test_wrong_arguments():
         foreground_mask(good[:, :, 0, 0, 0], good)
     with pytest.raises(ValueError, match=r"difference_map must be \[B=2, C, T, H=4, W=4\], got \[2, 3, 2, 4, 3\]"):
         foreground_mask(good, good[..., :3])
-    with pytest.raises(ValueError, match=r"ratio must be in \[0, 1\], got 1.5"):
+    with pytest.raises(ValueError, match=r"quantile must be in \[0, 1\], got 1.5"):
         foreground_mask(good, good, 1.5)
-    with pytest.raises(ValueError, match="ratio"):
+    with pytest.raises(ValueError, match="quantile"):
         foreground_mask(good, good, float("nan"))
     with pytest.raises(
         TypeError, match=r"foreground_mask: difference_map must be a tensor or an array .*, got NoneType"

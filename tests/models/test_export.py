@@ -148,9 +148,9 @@ def test_torchvision_takes_r3d_18():
 
 
 def test_a_network_that_a_library_lacks():
-    with pytest.raises(UserError, match="--to torchvision: has r3d_18 and r2plus1d_18, not r3d_small"):
+    with pytest.raises(UserError, match="torchvision has r3d_18 and r2plus1d_18 of these networks, and no r3d_small"):
         export_state(build_backbone("r3d_small"), "torchvision")
-    with pytest.raises(UserError, match="--to slowfast: has slow_r50, not r3d_small"):
+    with pytest.raises(UserError, match="--to slowfast: slowfast has slow_r50 of these networks, and no r3d_small"):
         export_state(build_backbone("r3d_small"), "slowfast")
     with pytest.raises(ValueError, match="export_state: to must be one of"):
         export_state(build_backbone("r3d_small"), "keras")

@@ -1,5 +1,6 @@
 """The projection head against two 1 x 1 convolutions."""
 
+import pytest
 import torch
 from torch.nn import functional
 
@@ -14,6 +15,11 @@ def test_is_two_convolutions_and_a_norm():
     expected = functional.conv3d(hidden, head.second.weight[:, :, None, None, None], head.second.bias)
     expected = expected / expected.norm(dim=1, keepdim=True)
     torch.testing.assert_close(head(features.permute(0, 2, 3, 4, 1)), expected.permute(0, 2, 3, 4, 1))
+
+
+def test_channels_that_come_first_are_named():
+    with pytest.raises(ValueError, match=r"ProjectionHead: features must be \[..., C=6\], got \[2, 6, 2, 3, 3\]"):
+        ProjectionHead(6)(torch.randn(2, 6, 2, 3, 3))
 
 
 def test_default_sizes_and_pooled_features():

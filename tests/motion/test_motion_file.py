@@ -15,11 +15,11 @@ import torch
 
 import motionops
 from motionops.errors import UserError
+from motionops.flow.clip_flow import clip_flow
 from motionops.motion import MotionFile
-from motionops.motion.clip_flow import clip_flow
 from motionops.motion.find_or_prepare import find_or_prepare
 from motionops.motion.motion_file import MotionWriter
-from motionops.motion.prepare import motion as prepare_motion
+from motionops.motion.prepare import motion as preparing
 from motionops.video import Video, moving_shapes, read_list, read_video
 from motionops.video.checking import UnusableVideos
 from motionops.video.encoding import write_video
@@ -39,8 +39,8 @@ def shapes(tmp_path_factory):
 def prepared(shapes, tmp_path_factory):
     """The motion of the training videos, whole pixels."""
     path = tmp_path_factory.mktemp("motion") / "shapes.sqlite"
-    config = prepare_motion.MotionConfig(output=path, list=shapes / "train.txt", cells=40, workers=2)
-    assert prepare_motion.main(config) == 0
+    config = preparing.MotionConfig(output=path, list=shapes / "train.txt", cells=40, workers=2)
+    assert preparing.main(config) == 0
     return path
 
 
@@ -58,23 +58,23 @@ def test_maps_are_those_of_the_frames(shapes, prepared):
 def test_coarse_maps_are_means_and_long_videos_go_piece_by_piece(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     picture = random.integers(0, 256, (24, 48, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
-    frames = np.stack([np.roll(picture, t % 5, axis=1) for t in range(prepare_motion.FRAMES_AT_ONCE + 1)])
+    frames = np.stack([np.roll(picture, t % 5, axis=1) for t in range(preparing.FRAMES_AT_ONCE + 1)])
     write_video(tmp_path / "long.mp4", frames)
-    whole = prepare_motion.video_motion(str(tmp_path / "long.mp4"), 96, 0)
+    whole = preparing.video_motion(str(tmp_path / "long.mp4"), 96, 0)
     flow = clip_flow(read_video(tmp_path / "long.mp4")[None])
     torch.testing.assert_close(whole, motionops.motion_map(flow)[0])
-    coarse = prepare_motion.video_motion(str(tmp_path / "long.mp4"), 16, 0)
+    coarse = preparing.video_motion(str(tmp_path / "long.mp4"), 16, 0)
     assert coarse.shape == (65, 8, 16)
     torch.testing.assert_close(coarse, torch.nn.functional.avg_pool2d(whole, 6))
-    assert prepare_motion.video_motion(str(tmp_path / "long.mp4"), 32, 48).shape == (65, 16, 32)
+    assert preparing.video_motion(str(tmp_path / "long.mp4"), 32, 48).shape == (65, 16, 32)
     for length in (1, 13, 64, 65, 66):
-        monkeypatch.setattr(prepare_motion, "FRAMES_AT_ONCE", length)
-        assert torch.equal(prepare_motion.video_motion(str(tmp_path / "long.mp4"), 96, 0), whole)
+        monkeypatch.setattr(preparing, "FRAMES_AT_ONCE", length)
+        assert torch.equal(preparing.video_motion(str(tmp_path / "long.mp4"), 96, 0), whole)
 
 
 def test_a_video_of_one_frame_has_no_motion(tmp_path):
     write_video(tmp_path / "one.mp4", np.full((1, 4, 32, 3), 7, dtype=np.uint8))
-    assert not prepare_motion.video_motion(str(tmp_path / "one.mp4"), 32, 96).any()
+    assert not preparing.video_motion(str(tmp_path / "one.mp4"), 32, 96).any()
 
 
 def test_what_is_missing_names_the_command(shapes, prepared, tmp_path):
@@ -139,9 +139,9 @@ def test_a_killed_run_is_continued(shapes, tmp_path):
 
 
 def test_other_settings_are_refused(shapes, prepared, tmp_path):
-    config = prepare_motion.MotionConfig(output=prepared, list=shapes / "train.txt", cells=8)
+    config = preparing.MotionConfig(output=prepared, list=shapes / "train.txt", cells=8)
     with pytest.raises(UserError, match="was made with cells 40"):
-        prepare_motion.main(config)
+        preparing.main(config)
     with sqlite3.connect(tmp_path / "earlier") as connection:
         connection.execute("CREATE TABLE settings (one INTEGER PRIMARY KEY, value TEXT)")
         connection.execute("CREATE TABLE videos (path TEXT PRIMARY KEY, tail TEXT, shape TEXT, scale REAL, maps BLOB)")
@@ -160,8 +160,8 @@ def test_broken_videos_are_skipped_up_to_a_tenth(tmp_path, capsys):
     for number in range(10):
         small_video(tmp_path / f"good{number}.mp4")
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    config = prepare_motion.MotionConfig(output=tmp_path / "motion.sqlite", data=tmp_path, workers=2)
-    assert prepare_motion.main(config) == 0
+    config = preparing.MotionConfig(output=tmp_path / "motion.sqlite", data=tmp_path, workers=2)
+    assert preparing.main(config) == 0
     error = capsys.readouterr().err
     assert "broken.mp4: is not a video" in error
     assert "1 of 11 videos were skipped" in error
@@ -169,7 +169,7 @@ def test_broken_videos_are_skipped_up_to_a_tenth(tmp_path, capsys):
     with pytest.raises(
         UnusableVideos, match=r"2 of 12 videos cannot be used, at most 10%.*broken.*; .*empty"
     ) as raised:
-        prepare_motion.main(config)
+        preparing.main(config)
     assert len(raised.value.skipped) == 2
 
 
@@ -177,14 +177,14 @@ def test_strict_stops_at_the_first_broken_video(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     videos = [Video(str(tmp_path / "broken.mp4"), None)] + [small_video(tmp_path / f"{n}.mp4") for n in range(12)]
     with pytest.raises(UnusableVideos, match=r"broken.mp4 cannot be used.*strict"):
-        prepare_motion.prepare(videos, tmp_path / "motion.sqlite", workers=1, strict=True, progress=False)
+        preparing.prepare_motion(videos, tmp_path / "motion.sqlite", workers=1, strict=True, progress=False)
     assert len(MotionWriter(tmp_path / "motion.sqlite", {"cells": 32, "side": 96}).missing(videos)) > 10
 
 
 def test_a_changed_video_is_computed_again_and_refused_until_then(tmp_path):
     videos = [small_video(tmp_path / f"{n}.mp4") for n in range(2)]
     output = tmp_path / "motion.sqlite"
-    prepare_motion.prepare(videos, output, progress=False)
+    preparing.prepare_motion(videos, output, progress=False)
     changed, other = videos
     os.utime(other.path, ns=(0, 5))  # a copy of the data: the same file for a training
     find_or_prepare(output, videos)
@@ -192,7 +192,7 @@ def test_a_changed_video_is_computed_again_and_refused_until_then(tmp_path):
     with pytest.raises(UserError, match=r"--motion-file: .*0.mp4 has .* bytes and had .*; python -m .* again"):
         find_or_prepare(output, videos)
     assert MotionWriter(output, {"cells": 32, "side": 96}).missing(videos) == videos
-    prepare_motion.prepare(videos, output, progress=False)
+    preparing.prepare_motion(videos, output, progress=False)
     assert MotionWriter(output, {"cells": 32, "side": 96}).missing(videos) == []
     assert len(find_or_prepare(output, videos).read(changed.path)) == 9
     with pytest.raises(UserError, match="has 8 frames and had 9 frames"):
@@ -216,4 +216,50 @@ def test_a_run_without_a_file_makes_one_once(shapes, tmp_path, monkeypatch):
 )
 def test_wrong_flags(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        prepare_motion.main(prepare_motion.MotionConfig(output=tmp_path / "x", **changes))
+        preparing.main(preparing.MotionConfig(output=tmp_path / "x", **changes))
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A motion file of two videos, and what it holds of them."""
+    videos, file = [tmp_path / f"{name}.mp4" for name in "ab"], tmp_path / "small.sqlite"
+    maps = torch.rand(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    writer = MotionWriter(file, {})
+    for video, own in zip(videos, maps, strict=True):
+        video.write_bytes(b"x" * 40)
+        writer.write(video, own)
+    writer.close()
+    return file, videos, [MotionFile(file).read(video) for video in videos]
+
+
+def test_a_damaged_file_is_one_line_or_right(small):
+    """Random bytes, as a disk that fails leaves them: never a traceback, never other maps."""
+    file, videos, expected = small
+    held, random = file.read_bytes(), np.random.default_rng(0)
+    refused = []
+    for _ in range(200):
+        spoiled = bytearray(held)
+        for place in random.integers(0, len(held), random.integers(1, 9)):
+            spoiled[place] = random.integers(256)
+        file.write_bytes(spoiled)
+        for video, maps in zip(videos, expected, strict=True):
+            try:
+                assert torch.equal(MotionFile(file).read(video), maps)
+            except UserError as error:
+                refused.append(str(error))
+    assert len(refused) > 20
+    assert all("python -m motionops prepare motion" in line and "\n" not in line for line in refused)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("scale", 1e30), ("scale", None), ("scale", "x"), ("shape", "[5, 4, 3]"), ("shape", "{}"), ("shape", "[60, 1]"),
+     ("maps", None), ("maps", b"x"), ("check_sum", 7)],
+)  # fmt: skip
+def test_a_value_that_was_not_written_is_not_read(small, column, value):
+    file, (video, other), (_, maps) = small
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"UPDATE videos SET {column} = ? WHERE path = ?", (value, str(video)))
+    with pytest.raises(UserError, match=r"small.sqlite is damaged at .*a.mp4 \(.*\); delete it, python -m motionops"):
+        MotionFile(file).read(video)
+    assert torch.equal(MotionFile(file).read(other), maps)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from motionops.extras import require_av
 from motionops.motion import MotionVectorWarning, read_coded_clip, read_motion_vectors
 from motionops.motion.h264_header import reference_frames
 from motionops.motion.prepare.reencode import reencode_video
 from motionops.video import VideoError, moving_shapes, read_frames, read_video
 from motionops.video.encoding import write_video
-from motionops.video.pyav import require_av
 from tests.video.video_files import encode, numbered_frames, textured_pan
 
 CODECS = ("mpeg4", "h264")

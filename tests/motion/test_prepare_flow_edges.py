@@ -14,7 +14,7 @@ from motionops.motion import EdgesFolder
 from motionops.motion.edges_folder import shard_of
 from motionops.motion.find_or_prepare import find_or_prepare_edges
 from motionops.motion.pair_motion import centre_squares, motion_of_pairs, tvl1_pairs
-from motionops.motion.prepare import flow_edges as prepare_edges
+from motionops.motion.prepare import flow_edges as preparing
 from motionops.motion.prepare.flow_edges import FlowEdgesConfig, main
 from motionops.video import UnusableVideos, Video, find_videos, moving_shapes, read_list, read_video
 from motionops.video.encoding import write_video
@@ -98,11 +98,11 @@ def test_other_settings_and_missing_videos_name_the_command(shapes, tmp_path, pr
 
 def test_long_videos_go_piece_by_piece(shapes, monkeypatch):
     path = read_list(shapes / "train.txt")[2].path
-    whole = prepare_edges.video_edges(path, SIZE, INTERVAL, tvl1_pairs)
+    whole = preparing.video_edges(path, SIZE, INTERVAL, tvl1_pairs)
     assert len(whole.means) == len(whole.maps) + INTERVAL == 24
     for frames in (1, 2, 3, 7, 23, 24, 25):
-        monkeypatch.setattr(prepare_edges, "FRAMES_AT_ONCE", frames)
-        pieces = prepare_edges.video_edges(path, SIZE, INTERVAL, tvl1_pairs)
+        monkeypatch.setattr(preparing, "FRAMES_AT_ONCE", frames)
+        pieces = preparing.video_edges(path, SIZE, INTERVAL, tvl1_pairs)
         assert pieces.maps == whole.maps
         assert np.array_equal(pieces.means, whole.means)
 
@@ -110,7 +110,8 @@ def test_long_videos_go_piece_by_piece(shapes, monkeypatch):
 def test_data_that_moved_are_found_by_folder_and_name(shapes, prepared, tmp_path):
     video = Path(read_list(shapes / "train.txt")[0].path)
     elsewhere = tmp_path / "elsewhere" / video.parent.name / video.name
-    edges = EdgesFolder(prepared, SIZE, INTERVAL)
+    edges = EdgesFolder(prepared)
+    assert (edges.size, edges.interval) == (SIZE, INTERVAL)
     assert torch.equal(edges.means(elsewhere), edges.means(video))
 
 
@@ -123,17 +124,17 @@ def small_video(path, frames=6):
 def test_a_changed_video_is_computed_again_and_refused_until_then(tmp_path):
     videos = [small_video(tmp_path / f"{number}.mp4") for number in range(2)]
     folder, how = tmp_path / "edges", {"size": 16, "interval": 2, "shards": 2, "progress": False}
-    prepare_edges.prepare(videos, folder, **how)
+    preparing.prepare_flow_edges(videos, folder, **how)
     find_or_prepare_edges(folder, videos, 16, 2)
     small_video(tmp_path / "1.mp4", frames=9)
     with pytest.raises(UserError, match=r"--prepared: .*1.mp4 has .* bytes and had .*; python -m .* again"):
         find_or_prepare_edges(folder, videos, 16, 2)
-    prepare_edges.prepare(videos, folder, **how)
+    preparing.prepare_flow_edges(videos, folder, **how)
     edges = find_or_prepare_edges(folder, videos, 16, 2)
     assert len(edges.means(videos[1].path)) == 9
     assert edges.read(videos[1].path, torch.arange(2, 9)).shape == (7, 16, 16)
     small_video(tmp_path / "1.mp4", frames=4)
-    prepare_edges.prepare(videos, folder, **how)
+    preparing.prepare_flow_edges(videos, folder, **how)
     with pytest.raises(UserError, match="has no prepared edges for frame 6"):  # nothing of the earlier state is left
         EdgesFolder(folder, 16, 2).read(videos[1].path, torch.tensor([6]))
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from motionops.errors import UserError
+from motionops.extras import require_av
 from motionops.motion import read_motion_vectors
 from motionops.motion.prepare import reencode
 from motionops.motion.prepare.reencode import ReencodeConfig, main, reencode_video
 from motionops.video import UnusableVideos, VideoError, find_videos, moving_shapes, read_list, read_video
 from motionops.video.encoding import write_video
-from motionops.video.pyav import require_av
 from tests.video.video_files import encode, numbered_frames, numbers_of, textured_pan
 
 ROOT = Path(__file__).parents[2]

@@ -75,12 +75,13 @@ def test_videos_of_several_sizes():
 def test_key_frames_take_the_vectors_of_a_neighbour():
     motion = torch.zeros(2, 6, 2, 1, 2)
     motion[0, 1], motion[0, 4] = 1.0, 2.0
-    motion[1, 0, 1, 0, 1] = 3.0  # one cell that moves is enough to be known
-    filled = fill_key_frames(motion)
-    assert filled[0, :, 0, 0, 0].tolist() == [1, 1, 1, 1, 2, 2]
+    motion[1, 0, 1, 0, 1] = 3.0
+    intra = torch.tensor([[True, False, True, False, False, True], [False, True, True, True, True, True]])
+    filled = fill_key_frames(motion, intra)
+    assert filled[0, :, 0, 0, 0].tolist() == [1, 1, 1, 0, 2, 2]  # the fourth is coded, and stands still
     assert filled[1, :, 1, 0, 1].tolist() == [3] * 6
     assert filled[1, :, 0].abs().max() == 0
-    assert torch.equal(fill_key_frames(torch.zeros(3, 2, 4, 4)), torch.zeros(3, 2, 4, 4))  # nothing moves
+    assert torch.equal(fill_key_frames(motion, torch.zeros(2, 6, dtype=torch.bool)), motion)
 
 
 def test_wrong_shapes():

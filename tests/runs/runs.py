@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from motionops.commandline import EXIT_USER_ERROR, run
+from motionops.flags import idle
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -24,10 +25,10 @@ def logged(folder, names):
 
 
 def command(config, trainer, *more, without_batchnorm=False):
-    """The command line of a configuration: what it has otherwise than the trainer without flags."""
-    usual, line = import_module(f"trainers.{trainer}").PRESETS["demo"], []
+    """The command line of a configuration: what it has otherwise than the trainer without flags, and what counts."""
+    usual, line, silent = import_module(f"trainers.{trainer}").PRESETS["demo"], [], idle(config)
     for name, value in ((each.name, getattr(config, each.name)) for each in fields(config)):
-        if value != getattr(usual, name):
+        if value != getattr(usual, name) and name not in silent:
             no = "no-" if value is False else ""
             values = value if isinstance(value, tuple) else (value,) if not isinstance(value, bool) else ()
             line += [f"--{no}{name.replace('_', '-')}", *map(str, values)]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from motionops.contrast.momentum_encoder import MomentumEncoder
 from motionops.errors import UserError
-from motionops.models.momentum import MomentumEncoder
 from tests.runs.runs import command, interrupted, logged
 from trainers import fima
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -12,7 +13,13 @@ import torch
 from motionops.commandline import user_message
 from motionops.errors import UserError
 from motionops.training import checkpoint
-from motionops.training.checkpoint import AtomicCheckpointIO, BackgroundCheckpointIO, LastCheckpoint, read_checkpoint
+from motionops.training.checkpoint import (
+    AtomicCheckpointIO,
+    BackgroundCheckpointIO,
+    Interrupted,
+    LastCheckpoint,
+    read_checkpoint,
+)
 from tests.several_ranks import on_ranks
 
 # Seconds for which a thread that must wait is watched; one that would not wait is through in a thousandth of it.
@@ -72,6 +79,62 @@ def test_what_is_no_checkpoint(tmp_path):
         read_checkpoint(path)
 
 
+def whole(step):
+    note = {"config": {}, "videos": "3 videos", "step": step}
+    return {"state_dict": {"w": torch.rand(5000)}, "optimizer_states": [{"state": {}}], "motionops": note}
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("damaged", [["last.ckpt"], ["last.ckpt", "previous.ckpt"]], ids=len)
+def test_one_flipped_bit_is_found_and_the_checkpoint_before_is_offered(tmp_path, place, damaged):
+    path, writer = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    for step in (3, 6):
+        writer.save_checkpoint(whole(step), path)
+    assert read_checkpoint(path)["motionops"]["step"] == 6
+    for name in damaged:
+        held = bytearray((tmp_path / name).read_bytes())
+        held[int(place * 20000) + held.index(b"data/0") + 64] ^= 1  # within the 20000 bytes of the weights
+        (tmp_path / name).write_bytes(held)
+    torch.load(path, weights_only=True)  # torch sees nothing
+    with pytest.raises(UserError) as error:
+        read_checkpoint(path)
+    offered = f"; the one before it, of step 3, is whole: mv {tmp_path / 'previous.ckpt'} {path}"
+    offered = offered if len(damaged) == 1 else ""
+    assert str(error.value) == f"--resume: {path} is damaged (the check sum of archive/data/0 is another one){offered}"
+
+
+def test_a_cut_file_or_a_lost_one_is_offered_the_one_before_too(tmp_path):
+    path = tmp_path / "last.ckpt"
+    for step in (3, 6):
+        AtomicCheckpointIO().save_checkpoint(whole(step), path)
+    path.write_bytes(path.read_bytes()[:9000])
+    for why in ("is not a checkpoint", "No such file"):
+        with pytest.raises(UserError, match=f"{why}.*; the one before it, of step 3, is whole: mv "):
+            read_checkpoint(path)
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("state_dict", []), ("optimizer_states", {}), ("motionops", "x"), ("motionops", {"config": [], "step": 3})],
+)
+def test_an_odd_note_is_no_checkpoint(tmp_path, part, value):
+    torch.save({**whole(3), part: value}, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="is not a checkpoint of a motionops trainer"):
+        read_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_where_there_are_no_links_the_former_one_is_kept_by_its_name(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", unsupported)
+    for step in (3, 6):
+        AtomicCheckpointIO().save_checkpoint(whole(step), tmp_path / "last.ckpt")
+    steps = [read_checkpoint(tmp_path / name)["motionops"]["step"] for name in ("previous.ckpt", "last.ckpt")]
+    assert steps == [3, 6]
+
+
 def test_a_checkpoint_is_of_the_moment_at_which_it_was_saved(tmp_path, disk):
     path, weight, queue = tmp_path / "last.ckpt", torch.ones(3), torch.arange(4)
     optimizer = torch.optim.AdamW([weight.requires_grad_()])
@@ -110,7 +173,8 @@ def test_a_save_waits_for_the_former_one_and_the_newer_file_stays(tmp_path, disk
     second.join()
     writer.wait()
     assert torch.load(path, weights_only=True)["value"] == 2
-    assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
+    assert torch.load(path.with_name("previous.ckpt"), weights_only=True)["value"] == 1
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
 @pytest.mark.parametrize("call", ["raise_error", "wait", "save_checkpoint"])
@@ -151,9 +215,8 @@ class Run:
         )
         self.module = SimpleNamespace(step=0, total_steps=100, between_steps=True, require_finite=lambda loss: None)
         self.callback = LastCheckpoint(folder, every, minutes)
-        self.callback.received = 0  # leaves the signals alone
+        monkeypatch.setattr(self.callback, "install", lambda: None)
         self.callback.on_train_start(self.trainer, self.module)
-        self.callback.received = None
 
     def steps(self, count, seconds=30.0):
         for _ in range(count):
@@ -194,3 +257,56 @@ def late_on_one(rank, folder):
 
 def test_all_ranks_go_by_the_first_ones_clock(tmp_path):
     assert on_ranks(late_on_one, tmp_path, tmp_path) == [[[2], []], [[2], []]]
+
+
+@pytest.fixture
+def waiting(monkeypatch, tmp_path):
+    """A run that waits for its next batch, with real signals."""
+    run = Run(monkeypatch, tmp_path, 100, 0.0)
+    monkeypatch.undo()
+    run.writer.wait = run.trainer.strategy.barrier = lambda: None
+    monkeypatch.setattr(checkpoint, "PATIENCE", WATCHED)
+    handlers = [signal.getsignal(number) for number in (*checkpoint.SIGNALS, signal.SIGALRM)]
+    run.callback.install()
+    yield run
+    run.callback.restore()
+    assert [signal.getsignal(number) for number in (*checkpoint.SIGNALS, signal.SIGALRM)] == handlers
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_ends_a_run_that_waits_for_a_batch(waiting, number):
+    waiting.steps(3)
+    with pytest.raises(Interrupted) as stop:
+        signal.raise_signal(number)
+    assert (stop.value.signal, stop.value.step, stop.value.saved) == (number, 3, True)
+    assert waiting.saved == [3]
+
+
+def test_a_batch_that_does_not_come_in_the_middle_of_a_step_is_not_waited_for_long(waiting):
+    waiting.module.between_steps = False
+    waiting.steps(1)
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as stop:
+        time.sleep(60)
+    assert not stop.value.saved
+    assert waiting.saved == []
+
+
+def test_one_that_comes_is_worked_on_to_the_end_of_its_step(waiting):
+    waiting.module.between_steps = False
+    waiting.steps(1)
+    signal.raise_signal(signal.SIGTERM)
+    waiting.callback.on_train_batch_start(waiting.trainer, waiting.module, None, 1)
+    time.sleep(2 * WATCHED)
+    waiting.module.between_steps = True
+    with pytest.raises(Interrupted) as stop:
+        waiting.steps(1)
+    assert (stop.value.step, stop.value.saved) == (2, True)
+    assert waiting.saved == [2]
+
+
+def test_a_signal_from_before_the_first_step_is_not_forgotten(waiting):
+    waiting.callback.received = signal.SIGTERM
+    with pytest.raises(Interrupted):
+        waiting.callback.on_train_start(waiting.trainer, waiting.module)
+    assert waiting.saved == [0]

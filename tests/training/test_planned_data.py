@@ -1,12 +1,16 @@
 """The batches of several processes are shares of one plan: they must have been told and have found the same."""
 
+import time
+
 import pytest
+import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from motionops.errors import UserError
 from motionops.flags import shared_by_all
 from motionops.training.config import TrainConfig
-from motionops.training.data.loading import PlannedData, require_alike
+from motionops.training.data.loading import PlannedData, hanging_reads_named, require_alike
 from tests.several_ranks import on_ranks
 
 
@@ -50,3 +54,39 @@ def test_where_files_are_and_how_they_are_read_may_differ():
     told = shared_by_all(TrainConfig())
     assert not {"--data", "--list", "--output", "--workers", "--cache-gib", "--decoder"} & told.keys()
     assert {"--seed", "--learning-rate", "--batch-size", "--max-steps", "--log-every", "--precision"} <= told.keys()
+
+
+class Hanging(Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(3)
+        return index
+
+
+def test_a_read_that_hangs_ends_in_a_message():
+    named = pytest.raises(UserError, match=r"--read-minutes: no batch was read within 0\.005 minutes")
+    with named, hanging_reads_named(0.005):
+        next(iter(DataLoader(Hanging(), num_workers=1, timeout=0.3)))
+    with pytest.raises(RuntimeError, match="another"), hanging_reads_named(1):
+        raise RuntimeError("another")
+
+
+class Numbers(list):
+    """As much of a data set as a loader asks for before it reads."""
+
+    def without_cache(self):
+        return self
+
+    def item(self, epoch, index):
+        return {"number": torch.tensor(self[index])}
+
+
+def test_the_loader_of_a_run_has_the_time_that_the_flag_says():
+    config = TrainConfig(read_minutes=2, batch_size=2)
+    module = Module()
+    module.total_steps = 1
+    assert PlannedData(config, module, Numbers([0, 1]), "").train_dataloader().timeout == 120
+    alone = TrainConfig(read_minutes=2, batch_size=2, workers=0)
+    assert PlannedData(alone, module, Numbers([0, 1]), "").train_dataloader().timeout == 0

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from motionops import library
 from motionops.contrast.feature_queue import FeatureQueue
+from motionops.contrast.momentum_encoder import MomentumEncoder
 from motionops.models import build_backbone
-from motionops.models.momentum import MomentumEncoder
 from motionops.motion.pair_motion import RAFTPairs
 from motionops.training.watch.profiling import WARM_UP, StepProfile, mean_size
 from motionops.video import Video, VideoDataset, VideoError, collate_videos

@@ -76,6 +76,12 @@ def test_what_is_known_is_not_decoded_again(videos, tmp_path, monkeypatch):
     assert check_videos(videos[:1], progress=False, known=tmp_path) == (usable[:1], [])  # a folder: done without
 
 
+def test_a_video_counts_once_with_its_first_reason():
+    """One that changes while it is read fails in another way each time."""
+    failed = [Skipped("a", "has 5 frames, frame 31 was asked for"), Skipped("b", "x"), Skipped("a", "frame 40")]
+    assert checking.once_each(failed) == failed[:2]
+
+
 def test_how_many_may_be_skipped():
     usable = [Video(str(number)) for number in range(90)]
     skipped = [Skipped(f"bad{number}.mp4", "is empty") for number in range(11)]

@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from motionops.errors import UserError
+from motionops.extras import require_av
 from motionops.training.data.dali_batches import DALIBatches, check_dali, check_reads_frames
-from motionops.training.data.plan import BatchPlan
-from motionops.video import Video, VideoDataset, VideoError, collate_videos, read_frames, read_video
+from motionops.video import Video, VideoBatchSampler, VideoDataset, VideoError, collate_videos, read_frames, read_video
 from motionops.video import dali as module
 from motionops.video.dali import (
     DALIDecoder,
@@ -24,9 +24,8 @@ from motionops.video.dali import (
     misnumbered,
     unsupported,
 )
-from motionops.video.pyav import require_av
 from motionops.video.reading import Coding, read_coding
-from tests.video.video_files import encode, numbered_frames, numbers_of
+from tests.video.video_files import encode, numbered_frames, numbers_of, turn_header
 
 cv2 = pytest.importorskip("cv2")
 
@@ -113,6 +112,18 @@ def test_every_frame_alone_and_all_at_once(tmp_path):
     reader, decoder = EncodedReader(gpu=False), DALIDecoder(60, threads=2)
     alone = decoder([reader(str(path), torch.tensor([[number]]), 60) for number in range(60)])
     assert numbers_of(torch.cat(alone)[:, 0]) == list(range(60))
+
+
+@needs_dali
+@pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, 1, 1, 0)], ids=str)
+def test_turned_videos_are_upright(tmp_path, matrix):
+    """DALI gives pictures as they are stored; the frames that show their numbers would show others, or none."""
+    path = encode(tmp_path / "v.mp4", numbered_frames(20), "libvpx-vp9", FAST)
+    turn_header(path, matrix)
+    numbers = torch.tensor([[3, 17, 0]])
+    frames, expected = decode(path, numbers, 20), read_frames(path, numbers)
+    assert frames.shape == expected.shape
+    assert (frames.int() - expected.int()).abs().max() < 12
 
 
 @needs_dali
@@ -286,7 +297,7 @@ def videos_of(folder: Path) -> list[Video]:
     return [Video(str(path), path.stem[-1], FRAMES) for path in sorted(folder.glob("*.webm"))]
 
 
-def batches_of(dataset: VideoDataset, plan: BatchPlan, dali: bool, workers: int = 0) -> list[dict]:
+def batches_of(dataset: VideoDataset, plan: VideoBatchSampler, dali: bool, workers: int = 0) -> list[dict]:
     if not dali:
         return list(DataLoader(dataset, batch_sampler=plan, collate_fn=collate_videos))
     read = dataset.with_reader(EncodedReader(gpu=False))
@@ -315,7 +326,7 @@ def assert_same(batches: list[dict], others: list[dict]) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_those_of_pyav(folder, workers):
     dataset = VideoDataset(videos_of(folder), sample, seed=5, draw=draw)
-    plan = BatchPlan(9, 4, 5, 5)
+    plan = VideoBatchSampler(dataset, 4, seed=5, steps=5)
     batches = batches_of(dataset, plan, dali=True, workers=workers)
     assert any(isinstance(batch["frames"], list) for batch in batches)  # videos of two sizes in one batch
     assert_same(batches, batches_of(dataset, plan, dali=False))
@@ -326,8 +337,9 @@ def test_batches_are_those_of_pyav(folder, workers):
 def test_ranks_share_the_videos_and_a_run_can_be_continued(folder, ranks):
     dataset = VideoDataset(videos_of(folder), sample, seed=2, draw=draw)
     batch_size = 4 if ranks == 2 else 3
-    whole = batches_of(dataset, BatchPlan(9, batch_size, 4, 2), dali=True)
-    parts = [batches_of(dataset, BatchPlan(9, batch_size, 4, 2, rank, ranks), dali=True) for rank in range(ranks)]
+    whole = batches_of(dataset, VideoBatchSampler(9, batch_size, seed=2, steps=4), dali=True)
+    shares = [VideoBatchSampler(9, batch_size, seed=2, steps=4, rank=rank, world=ranks) for rank in range(ranks)]
+    parts = [batches_of(dataset, share, dali=True) for share in shares]
     for step in range(4):
         assert torch.cat([part[step]["index"] for part in parts]).tolist() == whole[step]["index"].tolist()
         assert torch.cat([part[step]["starts"] for part in parts]).tolist() == whole[step]["starts"].tolist()
@@ -335,7 +347,8 @@ def test_ranks_share_the_videos_and_a_run_can_be_continued(folder, ranks):
         assert all(torch.equal(one, other) for one, other in zip(frames, whole[step]["frames"], strict=True))
     epoch = torch.cat([batch["index"] for batch in whole[: 9 // batch_size]])
     assert len(set(epoch.tolist())) == 9 // batch_size * batch_size
-    continued = batches_of(dataset, BatchPlan(9, batch_size, 4, 2, first_step=2), dali=True)
+    rest = VideoBatchSampler(9, batch_size, seed=2, steps=4, first_step=2)
+    continued = batches_of(dataset, rest, dali=True)
     assert_same(continued, whole[2:])
 
 
@@ -354,7 +367,7 @@ def test_broken_videos_are_replaced_and_named(folder, tmp_path):
     videos = videos_of(folder)
     videos = [Video(str(copy / Path(video.path).name), video.label, FRAMES) for video in videos]
     late = VideoDataset(videos, lambda count, generator: torch.arange(count - 4, count)[None], seed=1, draw=draw)
-    plan = BatchPlan(9, 9, 1, 1)
+    plan = VideoBatchSampler(9, 9, seed=1, steps=1)
     with_dali, with_pyav = (batches_of(late, plan, dali) for dali in (True, False))
     assert_same(with_dali, with_pyav)
     named = {Path(video.path).name for video in with_dali[0]["failed"]}
@@ -367,7 +380,7 @@ def test_videos_that_are_not_for_dali_are_named_once(folder, tmp_path, capsys):
         encode(tmp_path / f"{number}.avi", numbered_frames(FRAMES, 64, 64), "mpeg4", {"bf": "2"})
     others = [Video(str(path), "0", FRAMES) for path in sorted(tmp_path.glob("*.avi"))]
     dataset = VideoDataset([*videos_of(folder)[1:3], *others], sample, classes=list("0123456789"))
-    plan = BatchPlan(6, 6, 2, 0)
+    plan = VideoBatchSampler(6, 6, steps=2)
     assert_same(batches_of(dataset, plan, dali=True), batches_of(dataset, plan, dali=False))
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
@@ -378,7 +391,7 @@ def test_videos_that_are_not_for_dali_are_named_once(folder, tmp_path, capsys):
 def test_memory_and_open_files_stay_where_they_were(folder):
     dataset = VideoDataset(videos_of(folder), sample, draw=draw)
     read = dataset.with_reader(EncodedReader(gpu=False))
-    loader = DataLoader(read, batch_sampler=BatchPlan(9, 9, 112, 0), collate_fn=list, num_workers=1)
+    loader = DataLoader(read, batch_sampler=VideoBatchSampler(9, 9, steps=112), collate_fn=list, num_workers=1)
     used = []
     for step, _ in enumerate(DALIBatches(loader, read, DALIDecoder(9))):
         if step in (22, 111):  # after 207 and 1008 videos

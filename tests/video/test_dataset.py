@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from motionops.errors import UserError
-from motionops.video import Video, VideoDataset, collate_videos, read_video
+from motionops.video import Video, VideoBatchSampler, VideoDataset, collate_videos, read_video
 from motionops.video.dataset import start_worker
 from motionops.video.encoding import write_video
 from motionops.views import Appearance, sample_extents
@@ -71,6 +72,34 @@ def test_items_depend_on_seed_epoch_and_index_alone(videos, cache_bytes):
     assert equal(whole[2], whole[0, 2])
     different = [VideoDataset(videos, sample, seed=4, draw=draw)[0, 1], whole[1, 1], whole[0, 3]]
     assert all(not torch.equal(one["extents"], whole[0, 1]["extents"]) for one in different)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_second_pass_without_epochs_is_warned_of(videos, workers, capfd):
+    dataset = VideoDataset(videos, sample)
+    plain = DataLoader(dataset, batch_size=3, collate_fn=collate_videos, num_workers=workers)
+    sampler = VideoBatchSampler(dataset, 3)
+    planned = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_videos, num_workers=workers)
+
+    def said(loader):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            # on stderr, where a worker's are as well as this process's
+            warnings.showwarning = lambda message, *where: os.write(2, f"{message}\n".encode())
+            starts = torch.cat([batch["starts"] for batch in loader])
+        return capfd.readouterr().err.splitlines(), starts
+
+    nothing, first = said(plain)
+    warned, second = said(plain)
+    assert nothing == []
+    assert torch.equal(first, second)
+    assert [text[:65] for text in warned] == ["VideoDataset: video 0 is asked for a second time without an epoch"]
+    assert said(plain)[0] == []  # once
+    _, first = said(planned)
+    sampler.set_epoch(1)
+    nothing, second = said(planned)
+    assert nothing == []
+    assert not torch.equal(first, second)
 
 
 def test_uncounted_videos_are_counted(videos):

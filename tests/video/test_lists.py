@@ -27,6 +27,8 @@ from motionops.video.list_lines import split_line
         ("deep folder/no suffix/video", "deep folder/no suffix/video", None),
         ("/absolute path/a.mp4 1", "/absolute path/a.mp4", "1"),
         ("a.mp4 ,", "a.mp4", None),
+        ("drinking (31).mp4 1", "drinking (31).mp4", "1"),
+        ("a.MTS 1", "a.MTS", "1"),
         ("video", "video", None),
     ],
 )
@@ -86,6 +88,27 @@ def test_class_folders(tmp_path):
         path.touch()
     found = [(os.path.relpath(video.path, tmp_path), video.label) for video in find_videos(tmp_path)]
     assert found == [("0.mkv", None), ("a/deep/3.webm", "a"), ("b/1.AVI", "b"), ("b/2.mp4", "b")]
+
+
+def test_each_real_folder_counts_once(tmp_path, capsys):
+    """Whatever links lead to it; and of a link to a folder above, the folder itself is a part, not the other way."""
+    for name in ("set/left/1.mp4", "set/up/2.mp4", "elsewhere/3.mp4", "beside.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for link, target in (("left/all", ".."), ("left/top", "../.."), ("a_link", "up"), ("far", "../elsewhere")):
+        (tmp_path / "set" / link).symlink_to(target)
+    (tmp_path / "elsewhere" / "back").symlink_to("../set")
+    found = [(os.path.relpath(video.path, tmp_path / "set"), video.label) for video in find_videos(tmp_path / "set")]
+    assert found == [("far/3.mp4", "far"), ("left/1.mp4", "left"), ("up/2.mp4", "up")]
+    assert capsys.readouterr().err == ""
+
+
+def test_camcorders_suffixes_are_known_and_other_files_are_counted(tmp_path, capsys):
+    names = ("1.MTS", "2.m2ts", "3.vob", "4.asf", "5.divx", "6.gif", "7.jpg", "8.jpg", "9.wav", "list.txt", "readme.md")
+    for name in names:
+        (tmp_path / name).touch()
+    assert len(find_videos(tmp_path)) == 6
+    assert "3 files of other kinds are left out (2 .jpg, 1 .wav)" in capsys.readouterr().err
 
 
 def test_what_is_no_folder_of_videos(tmp_path):

@@ -262,3 +262,44 @@ def test_whether_a_video_fits_memory_is_decided_by_its_frames(tmp_path):
     assert fits_memory(tmp_path / "v.mp4", 10, frames.nbytes)
     assert not fits_memory(tmp_path / "v.mp4", 10, frames.nbytes - 1)
     assert not fits_memory(tmp_path / "v.mp4", 11, frames.nbytes)
+
+
+def test_a_stream_that_begins_in_the_middle(tmp_path):
+    """As a broadcast that was switched on: from somewhere in the middle, all frames to the last, in order."""
+    whole = encode(
+        tmp_path / "whole.ts", numbered_frames(60), "mpeg2video", {"qmin": "2", "qmax": "2", "bf": "0"}, gop=12
+    )
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(data[len(data) // 2 // 188 * 188 :])  # at a packet
+    numbers = numbers_of(read_video(cut))
+    assert numbers == list(range(numbers[0], 60))
+    assert 12 < len(numbers) <= 36
+
+
+def test_metadata_that_are_no_text(tmp_path):
+    """HMDB51's files hold such."""
+    with av.open(str(tmp_path / "v.avi"), "w") as container:
+        container.metadata["title"] = "caf@"
+        stream = container.add_stream("mpeg4", rate=25, options={"qmin": "2", "qmax": "2"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for frame in numbered_frames(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    data = (tmp_path / "v.avi").read_bytes()
+    assert data.count(b"caf@") == 1
+    (tmp_path / "v.avi").write_bytes(data.replace(b"caf@", b"caf\x8c"))
+    assert numbers_of(read_video(tmp_path / "v.avi")) == list(range(12))
+
+
+def test_a_stream_whose_size_changes_keeps_the_first_one(tmp_path):
+    small, large = (
+        encode(tmp_path / f"{side}.m2v", numbered_frames(12, side, 2 * side), "mpeg2video", {"qmin": "2", "qmax": "2"})
+        for side in (32, 64)
+    )
+    (tmp_path / "both.m2v").write_bytes(small.read_bytes() + large.read_bytes())
+    video = read_video(tmp_path / "both.m2v")
+    assert video.shape[1:] == (32, 64, 3)
+    numbers = numbers_of(video)
+    assert numbers[:11] == list(range(11))
+    assert numbers[-11:] == list(range(1, 12))

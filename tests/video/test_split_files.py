@@ -55,6 +55,11 @@ def test_hmdb51(tmp_path):
     ]
     assert pairs(read_list(tmp_path / "*_test_split1.txt:test", root), root) == [("brush_hair/b_2.avi", "brush_hair")]
     assert len(read_list(tmp_path / "brush_hair_test_split1.txt", root)) == 2
+    (tmp_path / "clap_test_split1.txt").write_text("#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi 1\n#4_clap.avi 2\n")
+    assert pairs(read_list(tmp_path / "clap_test_split1.txt", root), root) == [
+        ("clap/#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi", "clap"),
+        ("clap/#4_clap.avi", "clap"),
+    ]
     with pytest.raises(UserError, match="names no video of the part 'test'"):
         read_list(tmp_path / "cartwheel_test_split1.txt:test", root)
     (tmp_path / "x_test_split1.txt").write_text("a.avi 5\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motionops.video.pyav import require_av
+from motionops.extras import require_av
 
 
 def numbered_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -51,6 +51,18 @@ def plain_decode(path: Path) -> np.ndarray:
     av = require_av()
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def turn_header(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Write a display matrix (a, b, c, d) into the track header of an MP4 file that says nothing of one."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40  # ISO/IEC 14496-12, 8.3.2: the matrix follows 40 bytes of a version 0 box
+    one, unit = 1 << 16, 1 << 30
+    a, b, c, d = matrix
+    rows = (a * one, b * one, 0, c * one, d * one, 0, 0, 0, unit)
+    assert data[place : place + 36] == b"".join(n.to_bytes(4, "big") for n in (one, 0, 0, 0, one, 0, 0, 0, unit))
+    data[place : place + 36] = b"".join(number.to_bytes(4, "big", signed=True) for number in rows)
+    path.write_bytes(data)
 
 
 def textured_pan(count: int, height: int, width: int, u: float, v: float, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,6 @@ import torchvision.transforms.functional as tv
 import motionops
 from motionops.views import Appearance, augment_clips_reference, sample_extents
 from motionops.views.checks import default_blur_kernel
-from tests.simd import NARROWER, run_tests
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 STEP = 1 / 255
@@ -131,6 +130,7 @@ def test_crop_by_hand():
     assert crop(0.0, 1.0, 4) == pytest.approx([10, 20, 60, 100])
 
 
+@pytest.mark.every_simd_target
 def test_crop(batch):
     frames, extents = batch
     assert (run(frames, extents, SIZE) - expected(frames, extents, SIZE)).abs().max() < 0.01 * STEP
@@ -162,6 +162,7 @@ def test_difference_wraps_round(batch):
     ).abs().max() < (0.01 * STEP)
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("difference", [False, True])
 @pytest.mark.parametrize(
     ("name", "values"),
@@ -263,6 +264,7 @@ def test_size_may_be_an_integer_of_numpy(batch):
         assert torch.equal(got, augment_clips(frames, extents, size, mean=0.0, std=1.0))
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_dtypes(batch, dtype):
     frames, extents = batch
@@ -336,6 +338,7 @@ def test_the_raw_operator_checks_shapes(backend, place, value, error, text):
         backend.ops.augment_clips(*operands)
 
 
+@pytest.mark.every_simd_target
 @pytest.mark.parametrize("kernel", [None, 1, 35, 63, 127])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_definition(dtype, kernel):
@@ -349,13 +352,6 @@ def test_the_definition(dtype, kernel):
     expected = augment_clips_reference(frames, extents, 67, look, **options)
     got = augment_clips(frames, extents, 67, look, **options)
     torch.testing.assert_close(got, expected, atol=2e-4 if dtype == torch.float32 else 1e-9, rtol=0)
-
-
-@pytest.mark.parametrize("simd", NARROWER)
-def test_narrower_simd_targets(backend, simd):
-    if backend.name != "cpu":
-        pytest.skip("about the CPU's vector instructions")
-    run_tests(__file__, "test_crop or test_each_adjustment_alone or test_the_definition or test_dtypes", simd)
 
 
 def test_empty_appearances_and_numbers_of_all_kinds(batch):

@@ -6,15 +6,24 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
 from motionops.commandline import TRAINER_PARTS
 from motionops.commands.evaluate.flags import Measurement, TrainingFlags
-from motionops.commands.evaluate.inputs import CLIPS, Inputs, chosen_precision, measurement_inputs, with_own_folder
+from motionops.commands.evaluate.inputs import (
+    Inputs,
+    chosen_precision,
+    default_clips,
+    measurement_inputs,
+    require_frames,
+    with_own_folder,
+)
 from motionops.commands.evaluate.outcome import publish
 from motionops.errors import UserError
 from motionops.extras import require
+from motionops.flags import AtLeast
 from motionops.video import Video, class_names
 from motionops.views.even_clips import CENTRE_CROP
 
@@ -25,8 +34,11 @@ class Finetune(TrainingFlags, Measurement):
 
     output: Path = Path("runs/finetune")
     """Folder for last.ckpt, backbone.safetensors, classifier.pt, metrics.json, metrics.csv and the confusion matrix."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, AtLeast(2)] = None
     """Videos a step, over all devices; by default 16."""
+    regularise_motion: float = 0.0
+    """Weight of motion prediction beside the classifier's loss (Context-Motion Decoupling, Table 6); 0: none. The
+    training videos' codec must have motion vectors."""
 
 
 def measure_finetune(config: Finetune) -> int:
@@ -45,6 +57,7 @@ def run_training(
     *,
     protocol: str,
     freeze: bool = False,
+    pooling: str = "mean",
     train: Sequence[Video] | None = None,
     output: Path | None = None,
     more: dict | None = None,
@@ -60,6 +73,7 @@ def run_training(
 
     if getattr(config, "device", "auto") != "auto":
         raise UserError("--device: a training runs on the GPU where there is one; CUDA_VISIBLE_DEVICES= hides it")
+    require_frames(inputs, config.backbone)
     stated = inputs.settings
     fields = {field.name for field in dataclasses.fields(FinetuneConfig)}
     given = {name: value for name in fields if (value := getattr(config, name, None)) is not None}
@@ -71,12 +85,18 @@ def run_training(
         "data": config.data,
         "output": config.output if output is None else output,
         "freeze": freeze,
-        "evaluation_clips": stated.get("clips", CLIPS),
+        "pooling": pooling,
+        "evaluation_clips": stated.get("clips", default_clips(stated)),
         "evaluation_crop": stated.get("crop", CENTRE_CROP),
-        "precision": {"32": "32", "bf16": "bf16-mixed"}[precision],
+        "precision": precision,
         "classes": tuple(class_names(train)),
         "weights": inputs.fingerprint,
     }
     # Clips are the flags' over the protocol's over the backbone's, as they were merged.
-    settings |= {name: stated[name] for name in ("frames", "stride", "size", "crops", "short") if name in stated}
-    return finetune(FinetuneConfig(**settings), train, inputs.test, protocol=protocol, more=more)
+    sampled = ("frames", "stride", "size", "crops", "short", "sampling")
+    settings |= {name: stated[name] for name in sampled if name in stated}
+    regulariser = None
+    if settings.get("regularise_motion"):
+        from motionops.methods.context_motion.regulariser import MotionRegulariser as regulariser
+    tuned = FinetuneConfig(**settings)
+    return finetune(tuned, train, inputs.test, protocol=protocol, more=more, regulariser=regulariser)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from motionops.commands.evaluate.flags import FrozenMeasurement, TrainingFlags
+from motionops.commands.evaluate.flags import OF_A_TRAINING, OF_FEATURES, FrozenMeasurement, TrainingFlags, refuse_given
 from motionops.commands.evaluate.inputs import Inputs, frozen_settings, measurement_inputs, with_own_folder
 from motionops.commands.evaluate.outcome import publish
-from motionops.errors import UserError
 from motionops.evaluation.protocols.linear import Kind
 from motionops.evaluation.protocols.measure import evaluate_linear
+from motionops.evaluation.protocols.papers import protocol_settings
 from motionops.extras import require
+from motionops.flags import POSITIVE
 
 
 @dataclass
@@ -21,7 +22,7 @@ class SVM(FrozenMeasurement):
 
     output: Path = Path("runs/svm")
     """Folder for metrics.json, predictions.csv, classes.csv and the confusion matrix."""
-    strength: float | None = None
+    C: Annotated[float | None, POSITIVE] = None
     """C of the fit; by default the best of 0.001 to 10 by cross-validation on the training videos."""
 
 
@@ -31,9 +32,10 @@ class Linear(TrainingFlags, FrozenMeasurement):
 
     output: Path = Path("runs/linear")
     """Folder for metrics.json, predictions.csv, classes.csv and the confusion matrix."""
-    fit: Literal["features", "sgd"] | None = None
-    """features: logistic regression on each video's mean feature (default). sgd: a layer trained on augmented clips."""
-    strength: float | None = None
+    fit: Literal["features", "sgd", "attentive"] | None = None
+    """features: logistic regression on each video's mean feature (default). sgd: a layer trained on augmented clips.
+    attentive: the same behind a learnt query that gathers the map's cells, as V-JEPA is probed."""
+    C: Annotated[float | None, POSITIVE] = None
     """C of the logistic regression; by default the best of 0.001 to 10 by cross-validation on the training videos."""
 
 
@@ -44,32 +46,36 @@ def measure_svm(config: SVM) -> None:
 
 
 def measure_linear(config: Linear) -> int:
+    fit = config.fit or protocol_settings(config.protocol, "linear").get("fit", "features")
+    if fit == "features":
+        refuse_given(config, OF_A_TRAINING, "of a layer that is trained; --fit features fits one to mean features")
+    else:
+        refuse_given(config, OF_FEATURES, f"of --fit features; --fit {fit} trains on clips, on the GPU if there is one")
+        refuse_given(config, ("C",), f"is of --fit features; --fit {fit} has --weight-decay")
     inputs = measurement_inputs(config, "linear")
-    if (config.fit or inputs.settings.get("fit", "features")) == "features":
+    if fit == "features":
         publish(config, inputs, fit_to_features(config, inputs, "logistic"))
         return 0
     from motionops.commands.evaluate.finetune import run_training  # which needs lightning
 
-    if config.strength is not None:
-        raise UserError("--strength: is of --fit features; --fit sgd has --weight-decay")
     config = with_own_folder(config)
-    status, metrics = run_training(config, inputs, protocol="linear", freeze=True)
+    status, metrics = run_training(
+        config, inputs, protocol="linear", freeze=True, pooling="attentive" if fit == "attentive" else "mean"
+    )
     if metrics is not None:
         publish(config, inputs, metrics)
     return status
 
 
 def fit_to_features(config: SVM | Linear, inputs: Inputs, kind: Kind) -> dict:
-    if config.strength is not None and not 0 < config.strength < float("inf"):
-        raise UserError(f"--strength: must be positive, got {config.strength}")
     return evaluate_linear(
         inputs.backbone,
         inputs.train,
         inputs.test,
         kind=kind,
-        strength=config.strength,
+        C=config.C,
         output=config.output,
         strict=config.strict,
         fit_seed=config.seed,
-        **frozen_settings(config, inputs),
+        **frozen_settings(config, inputs.backbone, inputs.settings),
     )

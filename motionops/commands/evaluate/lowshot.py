@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from motionops.commandline import TRAINER_PARTS
 from motionops.commands.evaluate.finetune import run_training
-from motionops.commands.evaluate.flags import FrozenMeasurement, TrainingFlags
+from motionops.commands.evaluate.flags import OF_A_TRAINING, OF_FEATURES, FrozenMeasurement, TrainingFlags, refuse_given
 from motionops.commands.evaluate.inputs import (
     Inputs,
     frozen_settings,
@@ -22,11 +22,11 @@ from motionops.commands.evaluate.inputs import (
     with_own_folder,
 )
 from motionops.commands.evaluate.outcome import publish
-from motionops.errors import UserError
 from motionops.evaluation.protocols.measure import evaluate_linear
 from motionops.evaluation.written.metrics_file import write_metrics
 from motionops.extras import require
 from motionops.files import replace_text
+from motionops.flags import Above
 from motionops.training.output_folder import CONFIG, MARK
 from motionops.video import Video
 
@@ -39,7 +39,7 @@ class LowShot(TrainingFlags, FrozenMeasurement):
 
     output: Path = Path("runs/lowshot")
     """Folder for metrics.json, the curve, and a folder a share."""
-    shares: tuple[float, ...] | None = None
+    shares: Annotated[tuple[float, ...] | None, Above(0, 100)] = None
     """Per cent of each class's training videos, at least one; by default 1 5 20 40 60 80 100."""
     fit: Literal["finetune", "features"] = "finetune"
     """finetune: end to end, as MoDist does. features: logistic regression on frozen features."""
@@ -48,12 +48,13 @@ class LowShot(TrainingFlags, FrozenMeasurement):
 def measure_lowshot(config: LowShot) -> int:
     if config.fit == "finetune":
         require("fine-tuning", *TRAINER_PARTS)
+        refuse_given(config, OF_FEATURES, "of --fit features; a fine-tuning runs on the GPU where there is one")
+    else:
+        trained = [name for name in OF_A_TRAINING if name not in ("resume", "overwrite")]
+        refuse_given(config, trained, "of a fine-tuning; --fit features fits a layer to mean features")
     config = with_own_folder(config)
     inputs = measurement_inputs(config, "lowshot")
     shares = tuple(sorted(set(config.shares or inputs.settings.get("shares", SHARES))))
-    for share in shares:
-        if not 0 < share <= 100:
-            raise UserError(f"--shares: must be per cents in (0, 100], got {share}")
     replace_text(config.output / CONFIG, f"{MARK}\n")  # the shares' folders in it are runs
     found: dict[float, dict] = {}
     for share in shares:
@@ -111,7 +112,7 @@ def _fit_features(config: LowShot, inputs: Inputs, part: list[Video], folder: Pa
         strict=config.strict,
         output=folder,
         fit_seed=config.seed,
-        **frozen_settings(config, inputs),
+        **frozen_settings(config, inputs.backbone, inputs.settings),
     )
     metrics = {"protocol": "lowshot", "share": share} | {k: v for k, v in metrics.items() if k != "protocol"}
     write_metrics(metrics, folder)

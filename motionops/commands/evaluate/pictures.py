@@ -7,18 +7,21 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Annotated
 
 import torch
 
-from motionops.commandline import existing_folder
+from motionops.commandline import existing_folder, warn
 from motionops.commands.evaluate.flags import FrozenMeasurement
-from motionops.commands.evaluate.inputs import frozen_settings, measurement_inputs
-from motionops.errors import UserError
+from motionops.commands.evaluate.inputs import frozen_settings, measurement_inputs, require_frames
+from motionops.evaluation.features.collapse import collapse_warnings
 from motionops.evaluation.pictures.page import write_page
 from motionops.evaluation.pictures.picture_book import chapters
 from motionops.evaluation.pictures.picture_subject import PictureSubject, RunParts
 from motionops.evaluation.protocols.class_titles import class_titles, titled
 from motionops.extras import require
+from motionops.files import damage
+from motionops.flags import AtLeast
 
 
 @dataclass
@@ -29,23 +32,22 @@ class Pictures(FrozenMeasurement):
     """Folder for report.html and the PNGs."""
     run: Path | None = None
     """Folder of the training's run, for its curves, its own pictures and FIMA's decoder; by default the backbone's."""
-    shown: int = 6
+    shown: Annotated[int, AtLeast(1)] = 6
     """Test videos whose frames are drawn."""
 
 
 def draw_pictures(config: Pictures) -> None:
     require("pictures", "matplotlib", "sklearn")
-    if config.shown < 1:
-        raise UserError(f"--shown: must be at least 1, got {config.shown}")
     run = existing_folder(config.run, "--run") if config.run is not None else _folder_of(config.backbone)
-    inputs = measurement_inputs(config, "retrieval")
+    inputs = measurement_inputs(config, "pictures")
+    require_frames(inputs, config.backbone)
     # Both lists by name or both by number: their classes are compared.
     named = titled([*inputs.train, *inputs.test], _titles(config))
     subject = PictureSubject(
         inputs.backbone,
         named[: len(inputs.train)],
         named[len(inputs.train) :],
-        frozen_settings(config, inputs),
+        frozen_settings(config, inputs.backbone, inputs.settings),
         name=config.backbone,
         run=run,
         parts=None if run is None else _parts_of(run),
@@ -53,6 +55,8 @@ def draw_pictures(config: Pictures) -> None:
         seed=config.seed,
         strict=config.strict,
     )
+    for line in collapse_warnings(subject.train.features, subject.test.features):
+        warn(line)
     sections = chapters(subject, config.output)
     name = "/".join(Path(config.backbone).parts[-2:])
     page = write_page(f"What {name} sees", sections, config.output / "report.html")
@@ -75,12 +79,15 @@ def _folder_of(backbone: str) -> Path | None:
 
 def _parts_of(run: Path) -> RunParts | None:
     """What the method of a run adds to the pictures; None where it adds nothing, or has left no checkpoint."""
+    if (run / "last.ckpt").is_file() and (wrong := damage(run / "last.ckpt")):
+        warn(f"{run / 'last.ckpt'} is damaged ({wrong}): the pictures go without what its method adds")
+        return None
     try:
         checkpoint = torch.load(run / "last.ckpt", map_location="cpu", weights_only=True)
         method = checkpoint["motionops"]["method"].rpartition(".")[0]
         chapters = f"{method}.chapters"
         found = find_spec(chapters) is not None
-    except (OSError, KeyError, AttributeError, ImportError, RuntimeError, UnpicklingError):
+    except (OSError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, UnpicklingError):
         return None
     run_parts = getattr(import_module(chapters), "run_parts", None) if found else None
     return None if run_parts is None else run_parts(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from motionops.commandline import run_commands
 from motionops.commands.evaluate.compare import Compare, compare
+from motionops.commands.evaluate.features import Features, write_features
 from motionops.commands.evaluate.finetune import Finetune, measure_finetune
 from motionops.commands.evaluate.linear import SVM, Linear, measure_linear, measure_svm
 from motionops.commands.evaluate.lowshot import LowShot, measure_lowshot
@@ -17,6 +18,7 @@ COMMANDS = {
     "finetune": (measure_finetune, Finetune),
     "lowshot": (measure_lowshot, LowShot),
     "pictures": (draw_pictures, Pictures),
+    "features": (write_features, Features),
     "compare": (compare, Compare),
 }
 

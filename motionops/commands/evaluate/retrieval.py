@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from motionops.commandline import writable_folder
-from motionops.commands.evaluate.flags import FrozenMeasurement
+from motionops.commands.evaluate.flags import FrozenMeasurement, refuse_given
 from motionops.commands.evaluate.inputs import frozen_settings, measurement_inputs
 from motionops.commands.evaluate.outcome import publish
 from motionops.evaluation.protocols.measure import evaluate_retrieval
 from motionops.extras import require
+from motionops.flags import AtLeast
 
 
 @dataclass
@@ -19,7 +21,7 @@ class Retrieval(FrozenMeasurement):
 
     output: Path = Path("runs/retrieval")
     """Folder for metrics.json and predictions.csv."""
-    ks: tuple[int, ...] = (1, 5, 10, 20)
+    ks: Annotated[tuple[int, ...], AtLeast(1)] = (1, 5, 10, 20)
     """Neighbours that count."""
     probe: bool = False
     """Also fit a linear classifier to the same features."""
@@ -32,6 +34,8 @@ class Retrieval(FrozenMeasurement):
 
 
 def measure_retrieval(config: Retrieval) -> None:
+    if config.still:
+        refuse_given(config, ("shuffle_frames",), "the frames of --still are all one")
     # What comes after the features is checked before them: they may take hours.
     if config.picture is not None:
         writable_folder(config.picture.parent, "--picture")
@@ -39,6 +43,8 @@ def measure_retrieval(config: Retrieval) -> None:
     if config.probe:
         require("--probe", "sklearn")
     inputs = measurement_inputs(config, "retrieval")
+    if "vectors" in inputs.settings:
+        refuse_given(config, ("still", "shuffle_frames"), f"{config.backbone} takes motion vectors, no frames")
     metrics = evaluate_retrieval(
         inputs.backbone,
         inputs.train,
@@ -48,7 +54,7 @@ def measure_retrieval(config: Retrieval) -> None:
         strict=config.strict,
         probe=config.probe,
         picture=config.picture,
-        **frozen_settings(config, inputs),
+        **frozen_settings(config, inputs.backbone, inputs.settings),
         still=config.still,
         shuffle_frames=config.shuffle_frames,
         seed=config.seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from torch import Tensor, nn
 
 from motionops.commandline import warn
 from motionops.errors import UserError
-from motionops.evaluation.features.clip_recipe import read_header
-from motionops.models import BACKBONES, build_backbone, load_backbone, load_weights, read_metadata
-from motionops.models.backbones import read_weights
+from motionops.models import BACKBONES, build_backbone, load_backbone, load_image_weights, load_weights, read_metadata
+from motionops.models.backbones import build_from_header, read_weights
+from motionops.views.clip_settings import checked_clip, read_header
+from motionops.views.colour import IMAGENET_MEAN, IMAGENET_STD
 
 # Frames, stride and size of a clip for a network that does not say (papers' inputs; r3d_small: the demo's).
 CLIPS = {
@@ -24,6 +24,8 @@ CLIPS = {
     **{name: {"frames": 16, "stride": 2, "size": 112} for name in ("r3d_18", "r3d_18_pool", "r3d_34_pool")},
     **{name: {"frames": 16, "stride": 4, "size": 112} for name in ("c3d", "r3d_26", "r2plus1d_26")},
 }
+CLIPS |= {name: {"frames": 1, "stride": 1, "size": 224} for name in ("r2d_50", "i2d")}
+CLIPS |= {name: {"frames": 1, "stride": 1, "size": 112} for name in ("r2d_10", "r2d_small")}
 OTHER_CLIP = {"frames": 16, "stride": 2, "size": 224}
 DEFAULT = "r3d_small"
 
@@ -40,7 +42,8 @@ def named_backbone(name: str, seed: int = 0) -> tuple[nn.Module, dict]:
             * ``NAME:FILE``, a network of this library with the weights of any file: a ``.safetensors``, or a ``.pth``,
               ``.pt`` or ``.ckpt`` that holds a state dict, alone or as ``state_dict``. A prefix that all of its keys
               have (``module.``, ``backbone.``, ``encoder_q.``) is found and taken off, and classifiers and heads are
-              passed over;
+              passed over. Weights of a network over images are taken as ``--init`` takes them
+              (:func:`~motionops.models.load_image_weights`), with ImageNet's normalisation;
             * ``torchvision:NAME``, a video network of torchvision with its standard weights;
             * ``random``, an untrained network of the demo's shape; ``random:NAME``, ``random:FILE`` or
               ``random:torchvision:NAME``, an untrained network of that name or of that file's shape.
@@ -64,15 +67,17 @@ def named_backbone(name: str, seed: int = 0) -> tuple[nn.Module, dict]:
     if kind in BACKBONES and rest:
         backbone = build_backbone(kind)
         state, metadata = read_weights(rest)
+        if any(value.ndim == 4 for value in state.values()):  # kernels of a network over images
+            load_image_weights(backbone, rest)
+            return backbone, {**_usual_clip(kind), "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
         load_weights(backbone, matching_part(backbone, state, rest), rest)
-        return backbone, {**_usual_clip(kind), **read_header(metadata)}
+        return backbone, {**_usual_clip(kind), **read_header(metadata, rest)}
     if Path(name).suffix == ".ckpt":
         return _from_checkpoint(name)
     if not Path(name).is_file() and name in BACKBONES:
         raise UserError(f"--backbone: {name} alone has no weights; {name}:FILE loads some, random:{name} is untrained")
     backbone = load_backbone(name)
-    metadata = read_metadata(name) if name.endswith(".safetensors") else {}
-    return backbone, {**_usual_clip(backbone.name), **read_header(metadata)}
+    return backbone, {**_usual_clip(backbone.name), **backbone.clip_settings}
 
 
 def matching_part(backbone: nn.Module, state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
@@ -110,34 +115,32 @@ def _untrained(name: str) -> tuple[nn.Module, dict]:
     metadata = read_metadata(name)
     if metadata.get("backbone") not in BACKBONES:
         raise UserError(f"--backbone: {name} does not say which network it is")
-    shape, arguments = metadata["backbone"], json.loads(metadata["kwargs"])
-    return build_backbone(shape, **arguments), {**_usual_clip(shape), **read_header(metadata)}
+    return build_from_header(name, metadata), {**_usual_clip(metadata["backbone"]), **read_header(metadata, name)}
 
 
 def _from_checkpoint(file: str) -> tuple[nn.Module, dict]:
     """A trainer's last.ckpt: its config names the network and the clips."""
     state, note = read_weights(file)[0], _note_of(file)
-    config = note.get("config", {})
+    config, own = note.get("config"), note.get("backbone", "backbone")
+    config = config if isinstance(config, Mapping) else {}
     name = config.get("backbone")
-    if name not in BACKBONES:
+    if not isinstance(name, str) or name not in BACKBONES or not isinstance(own, str):
         raise UserError(
             f"--backbone: {file} does not say which network it is; name it: NAME:{file}, NAME one of "
             f"{', '.join(BACKBONES)}"
         )
     backbone = build_backbone(name)
-    prefix = f"{note.get('backbone', 'backbone')}."
+    prefix = f"{own}."
     part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     load_weights(backbone, part, file)
-    clip = {key: config[key] for key in ("frames", "stride", "size") if key in config}
-    if "evaluation_crop" in config:
-        clip["crop"] = config["evaluation_crop"]
-    return backbone, {**_usual_clip(name), **clip} | {k: tuple(config[k]) for k in ("mean", "std") if k in config}
+    clip = {**config, "crop": config["evaluation_crop"]} if "evaluation_crop" in config else config
+    return backbone, {**_usual_clip(name), **checked_clip(clip, file)}
 
 
 def _note_of(file: str) -> dict:
     """What a checkpoint of a trainer holds beside its weights; empty for others."""
     checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    note = checkpoint.get("motionops", {})
+    note = checkpoint.get("motionops") if isinstance(checkpoint, Mapping) else None
     return note if isinstance(note, Mapping) else {}
 
 

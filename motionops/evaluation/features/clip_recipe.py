@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from motionops.views.colour import MEAN, STD
+from motionops.views.clip_settings import KEPT
+from motionops.views.colour import KINETICS_MEAN, KINETICS_STD
 from motionops.views.even_clips import CENTRE_CROP
 
 if TYPE_CHECKING:  # its module needs torchvision, which features of any network do without
     from motionops.training.config import TrainConfig
 
 SHORT = ("skip", "hold")
-KEPT = ("frames", "stride", "size", "crop", "mean", "std")  # in the header of a backbone's file
+SAMPLING = ("clips", "segments")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class ClipRecipe:
         mean, std: of the colour channels, in 0..1.
         still: repeat the middle frame of each clip.
         short: what becomes of a video that is shorter than a clip: "skip", or "hold" its last frame.
+        sampling: "clips" of frames with a stride, or one frame of each of as many "segments" of the whole video.
     """
 
     clips: int = 10
@@ -37,10 +38,11 @@ class ClipRecipe:
     stride: int = 2
     size: int = 112
     crop: float = CENTRE_CROP
-    mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
+    mean: tuple[float, float, float] = KINETICS_MEAN
+    std: tuple[float, float, float] = KINETICS_STD
     still: bool = False
     short: str = "skip"
+    sampling: str = "clips"
 
     @classmethod
     def of_run(cls, config: TrainConfig, **changed: Any) -> ClipRecipe:
@@ -50,8 +52,8 @@ class ClipRecipe:
 
     @property
     def span(self) -> int:
-        """Source frames from a clip's first to its last."""
-        return (self.frames - 1) * self.stride + 1
+        """Source frames that a clip needs, from its first to its last."""
+        return 1 if self.sampling == "segments" else (self.frames - 1) * self.stride + 1
 
     def settings(self, *names: str) -> dict[str, Any]:
         """The fields by name, all or those that are named: arguments of ``extract_features``."""
@@ -71,9 +73,7 @@ class ClipRecipe:
             raise ValueError(f"{caller}: crop must be in (0, 1], got {self.crop}")
         if self.short not in SHORT:
             raise ValueError(f"{caller}: short must be one of {', '.join(SHORT)}, got {self.short!r}")
-
-
-def read_header(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What a file's header says of its clips, by the fields of a recipe."""
-    said = {name: json.loads(metadata[name]) for name in KEPT if name in metadata}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+        if self.sampling not in SAMPLING:
+            raise ValueError(f"{caller}: sampling must be one of {', '.join(SAMPLING)}, got {self.sampling!r}")
+        if self.sampling == "segments" and self.clips > 1:
+            raise ValueError(f"{caller}: clips must be 1 with sampling segments: all would be one, got {self.clips}")

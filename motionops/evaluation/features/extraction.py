@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.evaluation.features.clip_recipe import ClipRecipe
 from motionops.evaluation.features.feature_cache import FeatureCache
@@ -17,13 +18,12 @@ from motionops.evaluation.features.video_clips import VideoClips
 from motionops.video import Skipped, Video
 from motionops.video.dataset import start_worker
 from motionops.video.progress import with_progress
-from motionops.views.colour import MEAN, STD
-from motionops.views.even_clips import CENTRE_CROP
+from motionops.video.readers.shared_memory import listed, shortage
 
 # Seconds from one write of the cache to the next: what a killed extraction may lose.
 _WRITE_EVERY = 2.0
 
-PRECISIONS = ("32", "bf16")
+PRECISIONS = ("32", "bf16-mixed")
 
 
 def extract_features(
@@ -31,17 +31,18 @@ def extract_features(
     videos: Sequence[Video],
     *,
     clips: int = 10,
-    frames: int = 16,
-    stride: int = 2,
-    size: int = 112,
-    crop: float = CENTRE_CROP,
+    frames: int | None = None,
+    stride: int | None = None,
+    size: int | None = None,
+    crop: float | None = None,
     crops: int = 1,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     still: bool = False,
     shuffle_frames: bool = False,
     seed: int = 0,
     short: str = "skip",
+    sampling: str = "clips",
     batch_size: int = 32,
     workers: int = 0,
     device: torch.device | str | None = None,
@@ -63,15 +64,20 @@ def extract_features(
         crops: squares a clip: 1, the centre; or more, spread evenly along the long side, centred on the short one (3
             with ``crop`` 1: the left, middle and right of a wide picture, as SlowFast tests).
         mean, std: per-channel normalisation of values in 0..1; those of the training.
+            Of frames, stride, size, crop, mean and std, those that are not given are what the backbone's file said
+            (``backbone.clip_settings``, of :func:`motionops.models.load_backbone`), else 16, 2, 112, 0.875, and
+            Kinetics' mean and std.
         still: repeat the middle frame of each clip, so that nothing moves.
         shuffle_frames: put the frames of each clip in a random order, which depends on ``seed`` and the place of
             the video in ``videos`` alone.
         short: what becomes of a video that is shorter than a clip: "skip", it cannot be used; "hold", its last frame
             is repeated.
+        sampling: "clips" of frames with the stride; "segments" takes one frame of each of ``frames`` equal segments of
+            the whole video, as is usual on Something-Something, and looks at no stride. ``clips`` is then 1.
         batch_size: clips in one forward pass.
         workers: processes that decode; 0 decodes in this one.
         device: where the backbone runs; by default where its parameters are.
-        precision: "32", or "bf16" for autocast to bfloat16.
+        precision: "32", or "bf16-mixed" for autocast to bfloat16.
         cache: folder in which the features are kept by backbone, sampling and content of the video, and found again
             (:mod:`motionops.evaluation.features.feature_cache`). None keeps nothing, and so does ``shuffle_frames``:
             there a feature also depends on the place of the video.
@@ -86,8 +92,14 @@ def extract_features(
         ValueError: a setting out of range.
         UserError: a video that is missing, unreadable or shorter than a clip, where ``skipped`` is not given.
     """
-    mean, std = (tuple(float(value) for value in values) for values in (mean, std))
-    recipe = ClipRecipe(clips, crops, frames, stride, size, float(crop), mean, std, still, short)
+    given = {"frames": frames, "stride": stride, "size": size, "crop": crop, "mean": mean, "std": std}
+    of_file = {name: value for name, value in getattr(backbone, "clip_settings", {}).items() if name in given}
+    said = {**of_file, **{name: value for name, value in given.items() if value is not None}}
+    if "crop" in said:
+        said["crop"] = float(said["crop"])
+    for name in {"mean", "std"} & said.keys():
+        said[name] = tuple(float(value) for value in said[name])
+    recipe = ClipRecipe(clips=clips, crops=crops, still=still, short=short, sampling=sampling, **said)
     recipe.check("extract_features")
     _check_settings(batch_size, workers, precision)
     store, known = None, {}
@@ -97,12 +109,15 @@ def extract_features(
     rows: list[Tensor | str | None] = [known.get(video.path) for video in videos]
     missing = [place for place, row in enumerate(rows) if row is None]
     source = VideoClips([videos[place] for place in missing], recipe, shuffle_frames, seed)
+    together, readers = max(1, batch_size // (clips * crops)), min(workers, len(missing))
+    if line := shortage(together * clips * crops * 3 * recipe.frames * recipe.size**2 * 4, readers):  # float32
+        warn(line)
     loader = DataLoader(
         source,
-        batch_size=max(1, batch_size // (clips * crops)),
-        num_workers=min(workers, len(missing)),
+        batch_size=together,
+        num_workers=readers,
         worker_init_fn=start_worker,
-        collate_fn=list,
+        collate_fn=listed,
     )
     if device is None:
         parameter = next(backbone.parameters(), None)
@@ -151,7 +166,7 @@ def _video_features(
         usable = [item for item in batch if isinstance(item, Tensor)]
         features: Iterator[Tensor] = iter(())
         if usable:
-            autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+            autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
             with torch.inference_mode(), autocast:
                 maps = [backbone(part.to(device)) for part in torch.cat(usable).split(batch_size)]
                 pooled = torch.cat([m.float().flatten(2).mean(dim=2) if m.ndim > 2 else m.float() for m in maps])

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from motionops.commandline import warn
+from motionops.extras import require_av
 from motionops.video.cache import cache_folder
-from motionops.video.pyav import require_av
 
 FORMAT = 1  # raised whenever the same settings come to mean other features
 _WAIT = 30.0  # seconds for another process that writes to the same file

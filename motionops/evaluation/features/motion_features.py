@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from motionops.errors import UserError
 from motionops.evaluation.features.labelled_features import LabelledFeatures
-from motionops.motion import read_motion_vectors
-from motionops.motion.vector_clips import fill_key_frames, vector_clips
+from motionops.motion.motion_vectors import whole_motion
+from motionops.motion.vector_clips import fill_key_frames, in_steps, vector_clips
 from motionops.video import Skipped, Video, VideoError, read_frames, require_usable
 from motionops.video.progress import with_progress
 from motionops.views.even_clips import CENTRE_CROP, centre_extent, clip_starts
@@ -26,6 +27,8 @@ def motion_features(
     crop: float = CENTRE_CROP,
     cell: int = 8,
     fill: bool = True,
+    steps: int = 0,
+    strict: bool = False,
     progress: bool = False,
 ) -> LabelledFeatures:
     """One feature a video: maps of motion clips averaged over time and space, then over evenly spread clips.
@@ -36,8 +39,9 @@ def motion_features(
         videos: labelled, of codecs with motion vectors.
         clips, frames, size, crop: clips a video, consecutive frames a clip, S, and the centre square's share of the
             short side.
-        cell, fill: as the network was trained: cells of the maps in pixels; whether key frames take their neighbours'
-            vectors.
+        cell, fill, steps: as the network was trained: cells of the maps in pixels; whether I-frames take their
+            neighbours' vectors; time steps of its input (0: as many as frames).
+        strict: stop at a video that cannot be used.
         progress: show a bar.
 
     Raises:
@@ -50,18 +54,21 @@ def motion_features(
     try:
         for video in with_progress(videos, len(videos), "motion features", progress):
             try:
-                motion = read_motion_vectors(video.path, cell=cell)
+                motion, intra = whole_motion(video.path, cell=cell)
                 picture = read_frames(video.path, [0]).shape[1:3]
                 if len(motion) < frames:
                     raise VideoError(video.path, f"has {len(motion)} frames, {frames} are needed")
             except VideoError as error:
+                if strict:
+                    raise UserError(f"{error.path}: {error.reason}") from error
                 skipped.append(Skipped(error.path, error.reason))
                 continue
             starts = clip_starts(len(motion), clips, frames, 1)
-            chosen = motion[starts[:, None] + torch.arange(frames)]
-            chosen = (fill_key_frames(chosen) if fill else chosen).to(device)
+            numbers = starts[:, None] + torch.arange(frames)
+            chosen = motion[numbers]
+            chosen = (fill_key_frames(chosen, intra[numbers]) if fill else chosen).to(device)
             extents = centre_extent(*picture, crop).expand(clips, 3, 2).to(device)
-            cut = vector_clips(chosen, extents, size, torch.tensor([picture] * clips), cell=cell)
+            cut = in_steps(vector_clips(chosen, extents, size, torch.tensor([picture] * clips), cell=cell), steps)
             rows.append(network(cut).float().mean(dim=(0, 2, 3, 4)).cpu())
             used.append(video)
     finally:

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from motionops.evaluation.features.clip_recipe import ClipRecipe
+from motionops.library import NAMESPACE, can_call
 from motionops.video import Video, VideoError, count_frames, read_frames
 from motionops.video.reading import read_video_if_small
-from motionops.views import augment_clips
-from motionops.views.even_clips import clip_starts, hold_last, square_extents
+from motionops.views import augment_clips, augment_clips_reference
+from motionops.views.even_clips import clip_starts, hold_last, segment_frames, square_extents
 
 # Decoded videos up to this size are decoded once; larger ones a second time, after their frames were counted.
 _SMALL_VIDEO_BYTES = 128 << 20
@@ -45,16 +46,20 @@ class VideoClips(Dataset):
         extents = square_extents(*pixels.shape[2:4], recipe.crop, recipe.crops).repeat(recipe.clips, 1, 1)
         if recipe.crops > 1:
             pixels = [clip for clip in pixels for _ in range(recipe.crops)]
-        return augment_clips(pixels, extents, recipe.size, mean=recipe.mean, std=recipe.std)
+        cut = augment_clips if can_call(NAMESPACE) else augment_clips_reference
+        return cut(pixels, extents, recipe.size, mean=recipe.mean, std=recipe.std)
 
     def _frame_numbers(self, index: int, length: int) -> Tensor:
         """Frame numbers ``[clips, T]``."""
         recipe = self.recipe
-        offsets = torch.arange(recipe.frames) * recipe.stride
+        if recipe.sampling == "segments":
+            numbers = segment_frames(length, recipe.frames)[None]
+        else:
+            starts = clip_starts(max(length, recipe.span), recipe.clips, recipe.frames, recipe.stride)
+            numbers = hold_last(starts[:, None] + torch.arange(recipe.frames) * recipe.stride, length)
         if recipe.still:
-            offsets = offsets[recipe.frames // 2].expand(recipe.frames)
-        starts = clip_starts(max(length, recipe.span), recipe.clips, recipe.frames, recipe.stride)
-        numbers = hold_last(starts[:, None] + offsets, length)
+            middle = recipe.frames // 2
+            numbers = numbers[:, middle : middle + 1].expand(-1, recipe.frames)
         if self.shuffle_frames:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
             order = torch.rand(numbers.shape, generator=generator).argsort(dim=1)

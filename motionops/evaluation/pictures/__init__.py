@@ -5,11 +5,15 @@ imported where it draws, and always without a display.
 """
 
 from motionops.evaluation.pictures.activation import activation_overlay, foreground_overlay, scaled_activation
-from motionops.evaluation.pictures.affinity import affinity_matrix, affinity_picture
+from motionops.evaluation.pictures.affinity import (
+    affinity_matrix,
+    affinity_picture,
+    clip_similarities,
+    similarity_picture,
+)
 from motionops.evaluation.pictures.attention import point_attention
 from motionops.evaluation.pictures.confusion import confusion_picture
 from motionops.evaluation.pictures.curves import training_curves
-from motionops.evaluation.pictures.drawing import figure as _figure  # noqa: F401  under its name from before
 from motionops.evaluation.pictures.motion import flow_colours, motion_panels
 from motionops.evaluation.pictures.scores import score_bars, score_curve
 from motionops.evaluation.pictures.strips import retrieval_strips
@@ -19,6 +23,7 @@ __all__ = [
     "activation_overlay",
     "affinity_matrix",
     "affinity_picture",
+    "clip_similarities",
     "confusion_picture",
     "flow_colours",
     "foreground_overlay",
@@ -28,6 +33,7 @@ __all__ = [
     "scaled_activation",
     "score_bars",
     "score_curve",
+    "similarity_picture",
     "training_curves",
     "tsne",
     "tsne_picture",

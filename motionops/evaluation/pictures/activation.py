@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from motionops.evaluation.pictures.drawing import check_frames, figure, save, show
+from motionops.evaluation.pictures.drawing import check_frames, figure, save, show, written
 
 
 def scaled_activation(features: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def activation_overlay(
             show(covered, frames[video, t])
             covered.imshow(large[video, t * maps.shape[1] // length].numpy(), cmap="jet", alpha=0.45, vmin=0, vmax=1)
         if titles is not None:
-            axes[2 * video * length].set_title(titles[video], fontsize=8, loc="left")
+            axes[2 * video * length].set_title(written(titles[video]), fontsize=8, loc="left")
     return save(fig, file)
 
 
@@ -84,5 +84,5 @@ def foreground_overlay(
         show(axes[n], frames[n])
         show(axes[count + n], (frames[n].cpu() * large[n, :, :, None]).to(torch.uint8))
         if titles is not None:
-            axes[n].set_title(titles[n], fontsize=8)
+            axes[n].set_title(written(titles[n]), fontsize=8)
     return save(fig, file)

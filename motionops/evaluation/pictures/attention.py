@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from motionops.evaluation.pictures.drawing import check_frames, figure, save, show
+from motionops.evaluation.pictures.drawing import check_frames, figure, save, show, written
 
 _POINT = "#ff2020"
 
@@ -55,7 +55,7 @@ def point_attention(
         show(third, target[n])
         third.imshow(large[n].numpy(), cmap="jet", alpha=0.5, vmin=0, vmax=1)
         if titles:
-            first.set_title(titles[n], fontsize=8)
+            first.set_title(written(titles[n]), fontsize=8)
     for axis, title in zip(axes[1:3], ("other clip", "attention"), strict=True):
         axis.set_title(title, fontsize=8)
     return save(fig, file)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from motionops.evaluation.pictures.drawing import figure, save
+from motionops.evaluation.pictures.drawing import figure, save, written
 
 _NAMED = 60  # classes up to which each gets its name, and
 _COUNTED = 20  # its counts are written
@@ -32,6 +32,7 @@ def confusion_picture(confusion: Tensor, classes: Sequence[str], file: str | os.
     axis.set_xlabel("predicted", fontsize=8)
     axis.set_ylabel("true", fontsize=8)
     if count <= _NAMED:
+        classes = [written(name) for name in classes]
         size = 8 if count <= _COUNTED else 6
         axis.set_xticks(range(count), classes, rotation=90, fontsize=size)
         axis.set_yticks(range(count), classes, fontsize=size)

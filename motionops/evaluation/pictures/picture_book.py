@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import motionops
+from motionops.evaluation.features.collapse import all_same, collapse_warnings
 from motionops.evaluation.pictures import (
     activation_overlay,
     affinity_matrix,
@@ -26,13 +28,14 @@ from motionops.evaluation.pictures.page import Picture, Section
 from motionops.evaluation.pictures.picture_subject import PictureSubject
 from motionops.evaluation.pictures.shown_clips import shown_clips
 from motionops.evaluation.protocols.measure import draw_strips
-from motionops.evaluation.protocols.retrieval import bootstrap_interval, chance, first_hits
+from motionops.evaluation.protocols.retrieval import bootstrap_interval, chance_recall, first_hits
 from motionops.evaluation.protocols.splits import class_warnings, split_warnings
+from motionops.flow.clip_flow import clip_flow
 from motionops.models.activation import above_quantile, activation_map
-from motionops.motion.clip_flow import clip_flow
 from motionops.video import class_names
 
 _POINTS = 2000  # of a gallery that t-SNE places
+_CLASSES = 20  # of the test set that t-SNE shows: more colours cannot be told apart
 _AFFINITY_CLIPS = 50  # FIMA, section 4.4
 _CHART, _STRIPS = 900, 640  # pixels: the least widths at which their text can be read
 
@@ -46,7 +49,7 @@ def chapters(of: PictureSubject, folder: str | os.PathLike) -> list[Section]:
 
 def _scores(of: PictureSubject, folder: Path) -> Section:
     hits = first_hits(of.test.features, of.test.labels, of.train.features, of.train.labels) < 1
-    rate = chance(of.test.labels, of.train.labels, (1,))["R@1"]
+    rate = chance_recall(of.test.labels, of.train.labels, (1,))["R@1"]
     rows = [["score", "per cent", "95 % interval", "chance"]]
     values = [("nearest training video is right (R@1)", 100 * float(hits.double().mean()), bootstrap_interval(hits))]
     rates = [rate]
@@ -60,6 +63,7 @@ def _scores(of: PictureSubject, folder: Path) -> Section:
     clip = ", ".join(f"{key} {of.clip_settings[key]}" for key in keys if key in of.clip_settings)
     notes = split_warnings(of.train_list, of.test_list)
     notes += class_warnings(of.train.videos, of.test.videos, of.train_list, of.test_list)
+    notes += collapse_warnings(of.train.features, of.test.features)
     text = (
         f"Backbone {of.name}; {len(of.train.videos)} training and {len(of.test.videos)} test videos of "
         f"{len(class_names(of.train.videos))} classes; {clip}."
@@ -85,14 +89,28 @@ def _neighbours(of: PictureSubject, folder: Path) -> Section:
 
 def _gallery(of: PictureSubject, folder: Path) -> Section | None:
     count = len(of.train.videos)
-    if count < 3:
+    if count < 3 or all_same(of.train.features):
         return None
     chosen = torch.linspace(0, count - 1, min(count, _POINTS)).long()
     points = tsne(of.train.features[chosen], of.seed)
     labels = [of.train.labels[place] for place in chosen.tolist()]
     file = tsne_picture(points, labels, folder / "tsne.png", class_names(of.train.videos))
-    text = "t-SNE of the training videos' features: near points are alike, distances between groups mean little."
-    return Section("Gallery", text, (), [Picture(file, f"{len(chosen)} training videos by class.", _CHART)])
+    text = "t-SNE of the videos' features: near points are alike, distances between groups mean little."
+    pictures = [Picture(file, f"{len(chosen)} training videos by class.", _CHART), *_test_classes(of, folder)]
+    return Section("Gallery", text, (), pictures)
+
+
+def _test_classes(of: PictureSubject, folder: Path) -> list[Picture]:
+    """The test videos of some classes, chosen by the seed where there are more (FIMA, figures 10 and 11)."""
+    names = class_names(of.test.videos)
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(of.seed))[:_CLASSES]
+    names = [names[place] for place in sorted(order.tolist())]
+    rows = [place for place, label in enumerate(of.test.labels) if label in set(names)][:_POINTS]
+    if len(rows) < 3:
+        return []
+    labels = [of.test.labels[row] for row in rows]
+    file = tsne_picture(tsne(of.test.features[rows], of.seed), labels, folder / "tsne_test.png", names)
+    return [Picture(file, f"{len(rows)} test videos of {len(names)} classes.", _CHART)]
 
 
 def _confusion(of: PictureSubject, folder: Path) -> Section | None:
@@ -158,11 +176,18 @@ def _foreground(of: PictureSubject, folder: Path) -> Section | None:
     return foreground_section(of, mask, text, folder)
 
 
-def foreground_section(of: PictureSubject, mask: Tensor, text: str, folder: Path) -> Section:
-    """The middle frames of the shown clips with and without what a mask `[N, h, w]` calls background."""
-    labels = [video.label for video in of.clips.videos]
-    file = foreground_overlay(of.clips.pictures[:, of.clips.middle], mask, folder / "foreground.png", labels)
-    return Section("Foreground", text, (), [Picture(file, "Frame, and the same without its background cells.")])
+def foreground_section(
+    of: PictureSubject, mask: Tensor, text: str, folder: Path, others: Mapping[str, Tensor] | None = None
+) -> Section:
+    """The middle frames of the shown clips with and without what a mask `[N, h, w]` calls background, and by the masks
+    of `others`, by their names."""
+    labels, pictures = [video.label for video in of.clips.videos], []
+    for name, each in {"": mask, **(others or {})}.items():
+        file = folder / (f"foreground_{name.replace(' ', '_')}.png" if name else "foreground.png")
+        foreground_overlay(of.clips.pictures[:, of.clips.middle], each, file, labels)
+        said = f", by the activation of {name} alone" if name else ""
+        pictures.append(Picture(file, f"Frame, and the same without its background cells{said}."))
+    return Section("Foreground", text, (), pictures)
 
 
 def _affinity(of: PictureSubject, folder: Path) -> Section | None:

@@ -16,11 +16,11 @@ from motionops.errors import UserError
 from motionops.evaluation.features.labelled_features import LabelledFeatures, labelled_features
 from motionops.evaluation.pictures.page import Section
 from motionops.evaluation.pictures.shown_clips import ShownClips, shown_clips
-from motionops.evaluation.protocols.classification import Classification, classified
+from motionops.evaluation.protocols.classification import Classification, classification_metrics
 from motionops.evaluation.protocols.linear import LinearClassifier, fit_linear
 from motionops.evaluation.protocols.splits import recording
 from motionops.video import Video, class_names
-from motionops.views.colour import MEAN, STD
+from motionops.views.colour import KINETICS_MEAN, KINETICS_STD
 from motionops.views.even_clips import CENTRE_CROP
 
 _FRAMES = 4  # of a clip that are drawn
@@ -71,7 +71,7 @@ class PictureSubject:
         self.train_list, self.test_list = list(train), list(test)
         self.name, self.run, self.shown, self.seed, self.strict = name, run, shown, seed, strict
         self.parts = parts
-        self.clip_settings = {"crop": CENTRE_CROP, "mean": MEAN, "std": STD, **settings}
+        self.clip_settings = {"crop": CENTRE_CROP, "mean": KINETICS_MEAN, "std": KINETICS_STD, **settings}
 
     @cached_property
     def train(self) -> LabelledFeatures:
@@ -96,7 +96,7 @@ class PictureSubject:
     def result(self) -> Classification | None:
         if self.classifier is None:
             return None
-        return classified(self.classifier.scores(self.test.features), self.test.videos, self.train.videos)
+        return classification_metrics(self.classifier.scores(self.test.features), self.test.videos, self.train.videos)
 
     @cached_property
     def clips(self) -> ShownClips:

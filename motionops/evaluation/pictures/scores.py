@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from motionops.evaluation.pictures.drawing import figure, save
+from motionops.evaluation.pictures.drawing import figure, save, written
 
 _LINE, _CHANCE = "#1f4e79", "#c0392b"
 
@@ -67,7 +67,7 @@ def score_bars(
             axis.text(min(high + 1, 101), place, f"{score:.1f}", va="center", fontsize=8)
         if chances and name in chances:
             axis.axvline(chances[name], color=_CHANCE, linewidth=1, linestyle="--")
-        axis.set_yticks(range(len(runs)), runs, fontsize=8)
+        axis.set_yticks(range(len(runs)), [written(run) for run in runs], fontsize=8)
         axis.invert_yaxis()
         axis.set_xlim(0, 108)
         axis.tick_params(axis="x", labelsize=7)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from motionops.video import Video, VideoError, count_frames, read_frames
 from motionops.views import augment_clips
-from motionops.views.colour import MEAN, STD
-from motionops.views.even_clips import CENTRE_CROP, centre_extent, clip_starts, hold_last
+from motionops.views.colour import KINETICS_MEAN, KINETICS_STD
+from motionops.views.even_clips import CENTRE_CROP, centre_extent, clip_starts, hold_last, segment_frames
 
 _EYES = 160  # pixels: the least side of a picture
 
@@ -47,14 +47,17 @@ def shown_clips(videos: Sequence[Video], settings: Mapping[str, Any], place: flo
         place: where in the video: 0 its first possible clip, 1 its last.
     """
     frames, stride, size = (settings[name] for name in ("frames", "stride", "size"))
-    mean, std = (settings.get(name, default) for name, default in (("mean", MEAN), ("std", STD)))
+    mean, std = (settings.get(name, default) for name, default in (("mean", KINETICS_MEAN), ("std", KINETICS_STD)))
     used, clips, plain, pictures, following = [], [], [], [], []
     for video in videos:
         try:
             length = count_frames(video.path) if video.frames is None else video.frames
-            span = (frames - 1) * stride + 1
-            starts = clip_starts(max(length, span), 101, frames, stride)
-            numbers = hold_last(starts[round(100 * place)] + stride * torch.arange(frames), length)
+            if settings.get("sampling") == "segments":
+                numbers = segment_frames(length, frames)
+            else:
+                span = (frames - 1) * stride + 1
+                starts = clip_starts(max(length, span), 101, frames, stride)
+                numbers = hold_last(starts[round(100 * place)] + stride * torch.arange(frames), length)
             after = hold_last(numbers[frames // 2] + 1, length)
             pixels = read_frames(video.path, torch.cat([numbers, after[None]]))
         except VideoError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from motionops.evaluation.pictures.drawing import check_frames, figure, save, show
+from motionops.evaluation.pictures.drawing import check_frames, figure, save, show, written
 
 _RIGHT, _WRONG, _NEUTRAL = "#1a7f37", "#c0392b", "#444444"
 
@@ -44,7 +44,7 @@ def retrieval_strips(
             color = _NEUTRAL if column == 0 else _RIGHT if right else _WRONG
             # A mark beside the colour: red and green look alike to one man in twelve.
             mark = "query: " if column == 0 else "✓ " if right else "✗ "
-            axis.set_title(f"{mark}{label}", fontsize=8, color=color)
+            axis.set_title(f"{mark}{written(label)}", fontsize=8, color=color)
             for spine in axis.spines.values():
                 spine.set(visible=True, color=color, linewidth=2.5)
     return save(fig, file)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from motionops.evaluation.pictures.drawing import figure, save
+from motionops.evaluation.pictures.drawing import figure, save, written
 from motionops.extras import require
 
 _NAMED = 20  # classes up to which a legend names them
@@ -29,7 +30,8 @@ def tsne(features: Tensor, seed: int = 0) -> Tensor:
         raise ValueError(f"tsne: features must be [N >= 3, C], got {list(features.shape)}")
     perplexity = min(30.0, (len(features) - 1) / 3)
     values = torch.nn.functional.normalize(features.detach().cpu().double(), dim=1).numpy()
-    start = "pca" if min(values.shape) >= 2 else "random"
+    # Of equal features the first component has no length to scale by, and scikit-learn crashes on what is not a number.
+    start = "pca" if min(values.shape) >= 2 and np.ptp(values, axis=0).any() else "random"
     machine = TSNE(perplexity=perplexity, init=start, random_state=seed)
     return torch.from_numpy(machine.fit_transform(values)).float()
 
@@ -52,7 +54,9 @@ def tsne_picture(
     for number, name in enumerate(names):
         own = points[[place for place, label in enumerate(labels) if label == name]]
         marker = _MARKERS[number // 10 % len(_MARKERS)] if len(names) > 10 else _MARKERS[number % len(_MARKERS)]
-        axis.scatter(own[:, 0], own[:, 1], s=14, color=f"C{number % 10}", marker=marker, label=name, linewidths=0)
+        axis.scatter(
+            own[:, 0], own[:, 1], s=14, color=f"C{number % 10}", marker=marker, label=written(name), linewidths=0
+        )
     axis.set_xticks([])
     axis.set_yticks([])
     if len(names) <= _NAMED:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from motionops.errors import UserError
 from motionops.video import Video
-from motionops.video.list_lines import read_lines
+from motionops.video.lists.text import read_lines
 
 
 def class_titles(folder: str | os.PathLike) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from motionops.evaluation.protocols.retrieval import bootstrap_interval, majority
+from motionops.evaluation.protocols.retrieval import bootstrap_interval, majority_accuracy
 from motionops.video.list_lines import Video, class_names
 
 TOP = (1, 5)
@@ -56,7 +56,7 @@ class ClipProbabilities(nn.Module):
         return self.network(clips).float().softmax(dim=1)
 
 
-def classified(scores: Tensor, test: Sequence[Video], train: Sequence[Video]) -> Classification:
+def classification_metrics(scores: Tensor, test: Sequence[Video], train: Sequence[Video]) -> Classification:
     """Judge scores.
 
     Args:
@@ -71,11 +71,11 @@ def classified(scores: Tensor, test: Sequence[Video], train: Sequence[Video]) ->
     known, names = class_names(train), class_names(train, test)
     if scores.shape != (len(test), len(known)) or not len(test):
         raise ValueError(
-            f"classified: scores must be [videos={len(test)}, classes={len(known)}] of at least one video, "
+            f"classification_metrics: scores must be [videos={len(test)}, classes={len(known)}] of at least one video, "
             f"got {list(scores.shape)}"
         )
     if not bool(torch.isfinite(scores).all()):
-        raise ValueError("classified: scores must be finite")
+        raise ValueError("classification_metrics: scores must be finite")
     number = {name: place for place, name in enumerate(names)}
     column = torch.tensor([number[name] for name in known])
     truth = torch.tensor([number[video.label] for video in test])
@@ -101,7 +101,7 @@ def classified(scores: Tensor, test: Sequence[Video], train: Sequence[Video]) ->
         "classes": len(known),
         "chance": chances["top1"],
         "chance_at": {**chances, "mean_class": chances["top1"]},
-        "majority": majority(*labels),
+        "majority": majority_accuracy(*labels),
     }
     predictions = [
         {

@@ -98,7 +98,7 @@ def format_comparison(runs: Sequence[Run]) -> str:
 def _right(file: Path) -> dict[str, dict[str, bool]]:
     """score -> video -> right, from a predictions.csv; empty where there is none or it is no such table."""
     try:
-        with open(file, newline="") as stream:
+        with open(file, newline="", encoding="utf-8", errors="surrogateescape") as stream:
             rows = list(csv.DictReader(stream))
     except OSError:
         return {}

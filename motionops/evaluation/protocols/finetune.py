@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,39 +14,59 @@ from motionops.commandline import say, warn
 from motionops.errors import UserError
 from motionops.evaluation.features.backbones import named_backbone
 from motionops.evaluation.features.clip_recipe import ClipRecipe
+from motionops.evaluation.features.collapse import collapse_warnings
 from motionops.evaluation.features.labelled_features import labelled_features
+from motionops.evaluation.protocols.attentive import AttentivePool
 from motionops.evaluation.protocols.classification import (
     Classification,
     ClipProbabilities,
+    classification_metrics,
     classification_warnings,
-    classified,
 )
 from motionops.evaluation.protocols.finetune_config import FinetuneConfig
+from motionops.evaluation.protocols.rand_augment import rand_augment
 from motionops.evaluation.protocols.splits import class_warnings, split_warnings
 from motionops.evaluation.written.metrics_file import notes, write_metrics
 from motionops.evaluation.written.report_files import write_classification
 from motionops.models import save_backbone
-from motionops.training.data.videos import TrainingVideos
+from motionops.training.data.videos import TrainingVideos, checked
 from motionops.training.method import Method, Step
 from motionops.training.run import train
-from motionops.video import Video, VideoDataset, check_videos, require_usable
-from motionops.video.known_counts import default_file
+from motionops.video import Video, VideoDataset
 from motionops.video.lists import check_lists
 from motionops.views.even_clips import hold_last
 from motionops.views.frames import of_each
 
 
+class Regulariser(Protocol):
+    """A further loss of a supervised training, of the backbone's feature maps: a method's module hands it over.
+
+    Made of the configuration and the backbone; ``prepare(batch)`` makes what ``forward(maps, prepared)`` needs of a
+    batch. Its data set's items hold what :func:`make_dataset`'s do, and more; ``window`` are the frames it needs.
+    """
+
+    def __init__(self, config: FinetuneConfig, backbone: nn.Module) -> None: ...
+    def prepare(self, batch: dict[str, Any]) -> Any: ...
+    def __call__(self, maps: Tensor, prepared: Any) -> Tensor: ...
+    @staticmethod
+    def window(config: FinetuneConfig) -> int: ...
+    @staticmethod
+    def make_dataset(config: FinetuneConfig, videos: TrainingVideos) -> VideoDataset: ...
+
+
 class SupervisedClassifier(Method):
     """Backbone, mean over time and space, dropout, a linear layer; cross-entropy."""
 
-    def __init__(self, config: FinetuneConfig) -> None:
+    def __init__(self, config: FinetuneConfig, regulariser: type[Regulariser] | None = None) -> None:
         super().__init__(config)
         self.backbone, _ = named_backbone(config.backbone, config.seed)
         self.backbone.requires_grad_(not config.freeze)
+        self.pool = AttentivePool(self.backbone.channels) if config.pooling == "attentive" else None
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(self.backbone.channels, len(config.classes))
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
+        self.regulariser = None if regulariser is None else regulariser(config, self.backbone)
         self.clips_per_step = config.batch_size
         self.train()  # which Lightning does not call: it keeps each part's mode as it finds it
 
@@ -63,31 +83,62 @@ class SupervisedClassifier(Method):
             return c.warmup_start + (c.learning_rate - c.warmup_start) * self.step / warmup
         return super().learning_rate()
 
-    def prepare(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """The batch's frames as augmented clips ``[B, 3, T, S, S]``, and their labels."""
+    def prepare(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Any]:
+        """The batch's frames as augmented clips ``[B, 3, T, S, S]``, their labels, and what the regulariser needs."""
         c = self.config
-        look = {"mean": c.mean, "std": c.std}
+        colours = {"mean": 0.0, "std": 1.0} if c.rand_augment[0] else {"mean": c.mean, "std": c.std}
         clips = motionops.augment_clips(
-            of_each(batch["frames"], 0), batch["extents"], c.size, batch["appearance"], **look
+            of_each(batch["frames"], 0), batch["extents"], c.size, batch["appearance"], **colours
         )
-        return clips, batch["label"]
+        if c.rand_augment[0]:
+            mean, std = (clips.new_tensor(values).view(3, 1, 1, 1) for values in (c.mean, c.std))
+            clips = (rand_augment(clips, *c.rand_augment) - mean) / std
+        return clips, batch["label"], None if self.regulariser is None else self.regulariser.prepare(batch)
 
-    def losses(self, clips: Tensor, labels: Tensor) -> Step:
-        logits = self(clips)
-        loss = nn.functional.cross_entropy(logits.float(), labels)
-        return Step({"class": loss}, {"accuracy": (logits.argmax(dim=1) == labels).float().mean()})
+    def losses(self, clips: Tensor, labels: Tensor, further: Any = None) -> Step:
+        maps = self.backbone(clips)
+        logits = self.logits(maps)
+        losses = {"class": nn.functional.cross_entropy(logits.float(), labels)}
+        if self.regulariser is not None:
+            losses["regulariser"] = self.regulariser(maps, further)
+        return Step(losses, {"accuracy": (logits.argmax(dim=1) == labels).float().mean()})
+
+    def weight(self, name: str) -> float:
+        return self.config.regularise_motion if name == "regulariser" else 1.0
 
     def forward(self, clips: Tensor) -> Tensor:
         """``[B, 3, T, S, S]`` -> logits ``[B, K]``."""
-        maps = self.backbone(clips)
-        return self.classifier(self.dropout(maps.flatten(2).mean(dim=2) if maps.ndim > 2 else maps))
+        return self.logits(self.backbone(clips))
+
+    def logits(self, maps: Tensor) -> Tensor:
+        """The backbone's maps ``[B, C, T', H', W']`` (or features) -> logits."""
+        if self.pool is not None:
+            features = self.pool(maps)
+        else:
+            features = maps.flatten(2).mean(dim=2) if maps.ndim > 2 else maps
+        if self.config.normalise:
+            features = nn.functional.normalize(features, dim=1)
+        return self.classifier(self.dropout(features))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = super().configure_optimizers()
+        for group in optimizer.param_groups:
+            group |= {"nesterov": True} if self.config.nesterov else {}
+        return optimizer
 
 
 class DrawClip:
-    """Where a training clip is cut out of its frames, and how it looks."""
+    """A training clip: its frames, where it is cut out of them, and how it looks."""
 
     def __init__(self, config: FinetuneConfig) -> None:
         self.config = config
+
+    def frames(self, length: int, generator: torch.Generator) -> Tensor:
+        """``[1, T]`` at a random place; the last frame is held where the video is too short."""
+        c = self.config
+        span = (c.frames - 1) * c.stride + 1
+        start = int(torch.randint(max(length - span, 0) + 1, (), generator=generator))
+        return hold_last(start + c.stride * torch.arange(c.frames), length)[None]
 
     def __call__(self, numbers: Tensor, picture: tuple[int, int], generator: torch.Generator) -> dict[str, Any]:
         c, (height, width) = self.config, picture
@@ -106,17 +157,12 @@ class DrawClip:
 
 def make_dataset(config: FinetuneConfig, videos: TrainingVideos) -> VideoDataset:
     """One clip of each video at a random place; the last frame is held where the video is too short."""
-
-    def sample(length: int, generator: torch.Generator) -> Tensor:
-        span = (config.frames - 1) * config.stride + 1
-        start = int(torch.randint(max(length - span, 0) + 1, (), generator=generator))
-        return hold_last(start + config.stride * torch.arange(config.frames), length)[None]
-
+    draw = DrawClip(config)
     return VideoDataset(
         videos.usable,
-        sample,
+        draw.frames,
         seed=config.seed,
-        draw=DrawClip(config),
+        draw=draw,
         cache_bytes=int(config.cache_gib * 2**30),
         classes=config.classes,
     )
@@ -129,6 +175,7 @@ def finetune(
     *,
     protocol: str = "finetune",
     more: dict[str, Any] | None = None,
+    regulariser: type[Regulariser] | None = None,
 ) -> tuple[int, dict | None]:
     """Train a classifier on labelled videos and classify the test videos, each by the mean over its clips' softmax.
 
@@ -140,6 +187,7 @@ def finetune(
         train_list, test_list: labelled videos. Those that cannot be used are skipped, up to a tenth of them.
         protocol: its name in metrics.json.
         more: goes into metrics.json, behind the protocol.
+        regulariser: adds its loss, weighted by ``config.regularise_motion``.
 
     Returns:
         Exit status as of :func:`motionops.training.run.train`, and what metrics.json holds (None where the run was
@@ -156,21 +204,22 @@ def finetune(
     split = split_warnings(train_list, test_list)
     found: list[dict] = []
 
+    window = config.window() if regulariser is None else regulariser.window(config)
+    least = 1 if config.short == "hold" else window
+
     def find(_: FinetuneConfig, progress: bool) -> TrainingVideos:
-        usable, skipped = check_videos(train_list, config.window(), progress=progress, known=default_file())
+        usable, skipped = checked(config, train_list, None, progress, least)
         if progress:
             for line in split:
                 warn(line)
-            for video in skipped:
-                warn(f"skipped {video.path}: {video.reason}")
-        require_usable(usable, skipped, strict=config.strict)
         return TrainingVideos(usable, skipped, list(test_list))
 
     def conclude(config: FinetuneConfig, module: SupervisedClassifier, videos: TrainingVideos, _: VideoDataset) -> None:
         result, test, settings = classify(config, module, videos)
         warnings = class_warnings(videos.usable, test.videos, train_list, test_list)
         warnings += classification_warnings(len({video.label for video in videos.usable}))
-        skipped = dict.fromkeys([*videos.skipped, *module.failed, *test.skipped])
+        warnings += collapse_warnings(test.features, what="scores")
+        skipped = [*videos.skipped, *module.failed, *test.skipped]
         metrics = {
             "protocol": protocol,
             **(more or {}),
@@ -185,7 +234,17 @@ def finetune(
         write_classification(result, config.output)
         found.append(metrics)
 
-    status = train(config, SupervisedClassifier.for_videos, make_dataset, conclude, find)
+    def build(config: FinetuneConfig, _: TrainingVideos) -> SupervisedClassifier:
+        return SupervisedClassifier(config, regulariser)
+
+    def dataset(config: FinetuneConfig, videos: TrainingVideos) -> VideoDataset:
+        if regulariser is None:
+            return make_dataset(config, videos)
+        made = regulariser.make_dataset(config, videos)
+        made.least_frames = window if config.short == "hold" else 0
+        return made
+
+    status = train(config, build, dataset, conclude, find)
     return status, found[0] if found else None
 
 
@@ -194,14 +253,15 @@ def classify(
 ) -> tuple[Classification, Any, dict[str, Any]]:
     """The test videos' scores, judged; the videos that they are of; the settings of their clips."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = ClipRecipe.of_run(config, crops=config.crops, short=config.short).settings()
+    own = {"crops": config.crops, "short": config.short, "sampling": config.sampling}
+    settings = ClipRecipe.of_run(config, size=config.test_size or config.size, **own).settings()
     settings["workers"] = config.workers
     test = labelled_features(
         ClipProbabilities(module.to(device)),
         videos.test,
         strict=config.strict,
         **settings,
-        precision="bf16" if config.precision == "bf16-mixed" else "32",
+        precision=config.precision,
         device=device,
         progress=True,
     )
@@ -209,17 +269,21 @@ def classify(
     present = {video.label for video in videos.usable}
     kept = [place for place, name in enumerate(config.classes) if name in present]
     trained = ("epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "warmup_epochs", "dropout")
-    trained += ("crop_area", "grayscale", "jitter", "blur", "mirror", "freeze", "seed")
+    trained += ("crop_area", "grayscale", "jitter", "blur", "mirror", "freeze", "pooling", "seed", "accumulate")
+    trained += ("normalise", "nesterov", "clip_gradient", "rand_augment", "warmup_start", "regularise_motion")
     settings |= {name: getattr(config, name) for name in trained} | {"milestones": list(config.milestones)}
-    return classified(test.features[:, kept], test.videos, videos.usable), test, settings
+    settings["trained_size"] = config.size
+    return classification_metrics(test.features[:, kept], test.videos, videos.usable), test, settings
 
 
 def save_network(config: FinetuneConfig, module: SupervisedClassifier) -> None:
     """Write the trained parts where others find them: the backbone as a method's run does, the layer beside it."""
     if hasattr(module.backbone, "name"):
         header = ClipRecipe.of_run(config).header()
-        save_backbone(module.backbone, config.output / "backbone.safetensors", **header)
+        save_backbone(module.backbone, config.output / "backbone.safetensors", **header, **module.made_by())
     layer = {name: value.detach().cpu() for name, value in module.classifier.state_dict().items()}
+    if module.pool is not None:
+        layer |= {f"pool.{name}": value.detach().cpu() for name, value in module.pool.state_dict().items()}
     torch.save({**layer, "classes": list(config.classes)}, config.output / "classifier.pt")
     say(f"written: {config.output}/ (last.ckpt, classifier.pt, metrics.json, metrics.csv, confusion.png, ...)")
 

@@ -1,6 +1,6 @@
 """Linear classifiers on frozen features: multinomial logistic regression, and the linear support vector machine.
 
-Each channel is standardised by the training videos. The strength C of the fit (the weight of the videos' losses against
+Each channel is standardised by the training videos. C of the fit (the weight of the videos' losses against
 ½‖W‖², as scikit-learn writes it) is given, or the best of STRENGTHS by 3-fold cross-validation on the training videos
 alone, clips of one recording always in one fold. None of the five papers states its C. Nothing depends on the order of
 the videos.
@@ -35,7 +35,7 @@ class LinearClassifier(NamedTuple):
         classes: K labels, the columns of the scores.
         mean, scale: ``[C]``, of the training features; a channel that is constant has scale 1.
         weight, bias: ``[K, C]`` and ``[K]``.
-        strength: C of the fit.
+        C: of the fit.
         chosen: whether cross-validation chose it.
     """
 
@@ -44,7 +44,7 @@ class LinearClassifier(NamedTuple):
     scale: Tensor
     weight: Tensor
     bias: Tensor
-    strength: float
+    C: float
     chosen: bool
 
     def scores(self, features: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def fit_linear(
     classes: Sequence[str],
     *,
     kind: Kind = "logistic",
-    strength: float | None = None,
+    C: float | None = None,
     groups: Sequence[str | None] | None = None,
     seed: int = 0,
 ) -> LinearClassifier:
@@ -69,12 +69,12 @@ def fit_linear(
         labels: N of the ``classes``.
         classes: K of them, the columns of the scores; one without a video is allowed.
         kind: "logistic" or "svm" (scikit-learn's LinearSVC: squared hinge, one against the rest).
-        strength: C; None chooses it.
+        C: as scikit-learn's: the larger, the weaker the regularisation; None chooses it.
         groups: N names of recordings, None for a video that is one by itself.
         seed: of the folds.
 
     Raises:
-        ValueError: sizes that do not fit, a feature that is not finite, a strength that is not positive.
+        ValueError: sizes that do not fit, a feature that is not finite, a C that is not positive.
         UserError: fewer than two classes have a video.
         ImportError: "svm" without scikit-learn.
     """
@@ -87,8 +87,8 @@ def fit_linear(
         )
     if not bool(torch.isfinite(features).all()):
         raise ValueError("fit_linear: features must be finite")
-    if strength is not None and not 0 < strength < float("inf"):
-        raise ValueError(f"fit_linear: strength must be positive, got {strength}")
+    if C is not None and not 0 < C < float("inf"):
+        raise ValueError(f"fit_linear: C must be positive, got {C}")
     if len(set(labels)) < 2:
         raise UserError(f"a classifier needs two classes with training videos, got {len(set(labels))}")
     numbers = {name: place for place, name in enumerate(classes)}
@@ -98,15 +98,15 @@ def fit_linear(
     values, truth = values[order], np.array([numbers[labels[n]] for n in order])
     names = [(groups[n] if groups else None) or f"{place}" for place, n in enumerate(order)]
 
-    chosen = strength is None
+    chosen = C is None
     if chosen:
-        strength = _choose_strength(values, truth, names, len(classes), kind, seed)
-        chosen = strength is not None
+        C = _choose_c(values, truth, names, len(classes), kind, seed)
+        chosen = C is not None
     mean, scale = _standard(values)
-    strength = NO_CHOICE if strength is None else float(strength)
-    weight, bias = _FITS[kind]((values - mean) / scale, truth, len(classes), strength)
+    C = NO_CHOICE if C is None else float(C)
+    weight, bias = _FITS[kind]((values - mean) / scale, truth, len(classes), C)
     arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in (mean, scale, weight, bias))
-    return LinearClassifier(list(classes), *arrays, strength, chosen)
+    return LinearClassifier(list(classes), *arrays, C, chosen)
 
 
 def _standard(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +119,7 @@ def _content(row: np.ndarray) -> bytes:
     return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
-def _choose_strength(
+def _choose_c(
     values: np.ndarray, truth: np.ndarray, groups: Sequence[str], classes: int, kind: Kind, seed: int
 ) -> float | None:
     """The strength with the most right answers on held-out folds, the smaller one of two; None where none can tell."""

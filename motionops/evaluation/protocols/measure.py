@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from motionops.commandline import warn as print_warning
+from motionops.evaluation.features.collapse import collapse_warnings
 from motionops.evaluation.features.labelled_features import LabelledFeatures, labelled_features
+from motionops.evaluation.features.motion_features import motion_features
 from motionops.evaluation.pictures import retrieval_strips
-from motionops.evaluation.protocols.classification import classification_warnings, classified
+from motionops.evaluation.protocols.classification import classification_metrics, classification_warnings
 from motionops.evaluation.protocols.linear import Kind, fit_linear
 from motionops.evaluation.protocols.probe import linear_probe
 from motionops.evaluation.protocols.retrieval import (
     RECALL_AT,
     bootstrap_interval,
-    chance,
+    chance_recall,
     checked_ks,
     first_hits,
-    majority,
-    nearest,
+    majority_accuracy,
+    nearest_neighbours,
 )
 from motionops.evaluation.protocols.splits import class_warnings, recording, split_warnings
 from motionops.evaluation.written.metrics_file import PREDICTIONS, notes, write_metrics, write_rows
@@ -81,10 +84,11 @@ def evaluate_retrieval(
     check_lists(train, test)
     warnings = split_warnings(train, test)
 
-    train_set, test_set = (labelled_features(backbone, videos, strict=strict, **settings) for videos in (train, test))
+    train_set, test_set = (features_of(backbone, videos, strict=strict, **settings) for videos in (train, test))
     if max(ks) > len(train_set.videos):
         warnings.append(f"k above {len(train_set.videos)}, the number of training videos, means all of them")
     warnings += class_warnings(train_set.videos, test_set.videos, train, test)
+    warnings += collapse_warnings(train_set.features, test_set.features)
 
     metrics, positions = retrieval_metrics(train_set, test_set, ks)
     if probe:
@@ -94,7 +98,7 @@ def evaluate_retrieval(
         warn(line)
     if output is not None:
         write_metrics(metrics, output)
-        first = nearest(test_set.features, train_set.features, 1)[:, 0].tolist()
+        first = nearest_neighbours(test_set.features, train_set.features, 1)[:, 0].tolist()
         rows = [
             {"path": video.path, "label": video.label, "predicted": train_set.labels[neighbour]}
             | {f"R@{k}": int(position < k) for k in ks}
@@ -106,12 +110,27 @@ def evaluate_retrieval(
     return metrics
 
 
+def features_of(
+    backbone: nn.Module,
+    videos: Sequence[Video],
+    *,
+    strict: bool = False,
+    vectors: Mapping[str, Any] | None = None,
+    **settings,
+) -> LabelledFeatures:
+    """Frozen features of labelled videos; with ``vectors`` of a network over motion vectors, as its file says."""
+    if vectors is None:
+        return labelled_features(backbone, videos, strict=strict, **settings)
+    known = {name: settings[name] for name in ("clips", "frames", "size", "crop", "progress") if name in settings}
+    return motion_features(backbone, videos, strict=strict, **vectors, **known)
+
+
 def retrieval_metrics(
     train_set: LabelledFeatures, test_set: LabelledFeatures, ks: Sequence[int] = RECALL_AT
 ) -> tuple[dict, Tensor]:
     """The scores of :func:`evaluate_retrieval`, of any features; and of each query the place of its first hit."""
     positions = first_hits(test_set.features, test_set.labels, train_set.features, train_set.labels)
-    expected = chance(test_set.labels, train_set.labels, (1, *ks))
+    expected = chance_recall(test_set.labels, train_set.labels, (1, *ks))
     scores = {
         "protocol": "retrieval",
         **{f"R@{k}": 100.0 * float((positions < k).double().mean()) for k in ks},
@@ -121,7 +140,7 @@ def retrieval_metrics(
         "classes": len(set(train_set.labels)),
         "chance": expected["R@1"],
         "chance_at": {f"R@{k}": expected[f"R@{k}"] for k in ks},
-        "majority": majority(test_set.labels, train_set.labels),
+        "majority": majority_accuracy(test_set.labels, train_set.labels),
     }
     return scores, positions
 
@@ -132,7 +151,7 @@ def evaluate_linear(
     test: Sequence[Video],
     *,
     kind: Kind = "logistic",
-    strength: float | None = None,
+    C: float | None = None,
     output: str | os.PathLike | None = None,
     strict: bool = False,
     fit_seed: int = 0,
@@ -145,7 +164,7 @@ def evaluate_linear(
         backbone, train, test, strict, warn, settings: as of :func:`evaluate_retrieval`.
         kind: "logistic", multinomial logistic regression (protocol "linear"); or "svm", the linear support vector
             machine (protocol "svm"; MCL, section 4.2, on the mean feature of 20 clips).
-        strength: C of the fit; None chooses it by cross-validation on the training videos
+        C: of the fit, as scikit-learn's; None chooses it by cross-validation on the training videos
             (:mod:`motionops.evaluation.protocols.linear`).
         output: folder for ``metrics.json``, ``predictions.csv``, ``classes.csv``, ``confusion.csv`` and
             ``confusion.png``; None writes nothing.
@@ -164,21 +183,20 @@ def evaluate_linear(
     warnings = split_warnings(train, test)
     for line in warnings:
         warn(line)  # now: who sees that recordings leak need not wait for the features
-    train_set, test_set = (labelled_features(backbone, videos, strict=strict, **settings) for videos in (train, test))
+    train_set, test_set = (features_of(backbone, videos, strict=strict, **settings) for videos in (train, test))
     classes = class_names(train_set.videos)
     groups = [recording(video.path) for video in train_set.videos]
-    machine = fit_linear(
-        train_set.features, train_set.labels, classes, kind=kind, strength=strength, groups=groups, seed=fit_seed
-    )
-    result = classified(machine.scores(test_set.features), test_set.videos, train_set.videos)
+    machine = fit_linear(train_set.features, train_set.labels, classes, kind=kind, C=C, groups=groups, seed=fit_seed)
+    result = classification_metrics(machine.scores(test_set.features), test_set.videos, train_set.videos)
     later = class_warnings(train_set.videos, test_set.videos, train, test) + classification_warnings(len(classes))
+    later += collapse_warnings(train_set.features, test_set.features)
     for line in later:
         warn(line)
     metrics = {
         "protocol": "linear" if kind == "logistic" else "svm",
         **result.metrics,
-        "C": machine.strength,
-        "C_from": "given" if strength else "cross-validation" if machine.chosen else "default: nothing to choose by",
+        "C": machine.C,
+        "C_from": "given" if C else "cross-validation" if machine.chosen else "default: nothing to choose by",
         **notes([*train_set.skipped, *test_set.skipped], [*warnings, *later], settings),
     }
     if output is not None:
@@ -207,7 +225,7 @@ def draw_strips(train: LabelledFeatures, test: LabelledFeatures, picture: str | 
 
     # Spread over the list: lists are often sorted by class.
     chosen = torch.linspace(0, len(test.videos) - 1, min(_STRIP_QUERIES, len(test.videos))).long()
-    order = nearest(test.features[chosen], train.features, _STRIP_NEIGHBOURS)
+    order = nearest_neighbours(test.features[chosen], train.features, _STRIP_NEIGHBOURS)
 
     def shown(video: Video) -> tuple[Tensor, str]:
         return read_frames(video.path, [0])[0], video.label

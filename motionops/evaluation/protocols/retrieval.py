@@ -20,10 +20,10 @@ RECALL_AT = (1, 5, 10, 20)
 NEVER = torch.iinfo(torch.int64).max
 
 # Similarities that are held at once: 2^22 float64 values are 32 MiB, whatever the sizes of query and gallery.
-_CHUNK_ELEMENTS = 1 << 22
+CHUNK_ELEMENTS = 1 << 22
 
 
-def retrieval(
+def retrieval_recall(
     query: Tensor,
     query_labels: Tensor | Sequence,
     gallery: Tensor,
@@ -57,12 +57,12 @@ def first_hits(
 ) -> Tensor:
     """How many gallery videos are nearer to each query than its first neighbour of the same class.
 
-    Arguments and errors as in :func:`retrieval`.
+    Arguments and errors as in :func:`retrieval_recall`.
 
     Returns:
         ``[N]`` int64 on the CPU; 0: the nearest video is right; NEVER: the gallery has no video of this class.
     """
-    query, gallery = _checked_features(query, gallery)
+    query, gallery = checked_features(query, gallery)
     query_classes, gallery_classes = _class_numbers(
         query_labels, gallery_labels, query.shape[0], gallery.shape[0], query.device
     )
@@ -72,7 +72,7 @@ def first_hits(
     size = gallery.shape[0]
     order = torch.arange(size, device=gallery.device)
     positions = []
-    rows = max(1, _CHUNK_ELEMENTS // size)
+    rows = max(1, CHUNK_ELEMENTS // size)
     for features, classes in zip(query.split(rows), query_classes.split(rows), strict=True):
         similarity = features @ gallery.T
         right = classes[:, None] == gallery_classes[None, :]
@@ -84,25 +84,44 @@ def first_hits(
     return torch.cat(positions).cpu()
 
 
-def nearest(query: Tensor, gallery: Tensor, k: int) -> Tensor:
-    """The k nearest gallery videos of each query, nearest first, int64 ``[N, min(k, M)]``; arguments as above."""
+def nearest_neighbours(query: Tensor, gallery: Tensor, k: int) -> Tensor:
+    """The k nearest gallery videos of each query.
+
+    Args:
+        query: features ``[N, C]``, any floating type; need not be normalised.
+        gallery: features ``[M, C]``.
+        k: at least 1; above M all are neighbours.
+
+    Returns:
+        int64 ``[N, min(k, M)]`` on the CPU, nearest first; equally near ones in the order of the gallery.
+
+    Raises:
+        ValueError: as :func:`retrieval_recall`.
+    """
     (k,) = checked_ks((k,))
-    query, gallery = _checked_features(query, gallery)
+    query, gallery = checked_features(query, gallery)
     query = torch.nn.functional.normalize(query.double(), dim=1)
     gallery = torch.nn.functional.normalize(gallery.double(), dim=1)
-    rows = max(1, _CHUNK_ELEMENTS // gallery.shape[0])
+    rows = max(1, CHUNK_ELEMENTS // gallery.shape[0])
     found = [
         (part @ gallery.T).sort(dim=1, descending=True, stable=True).indices[:, :k].cpu() for part in query.split(rows)
     ]
     return torch.cat(found)
 
 
-def chance(
+def chance_recall(
     query_labels: Tensor | Sequence, gallery_labels: Tensor | Sequence, ks: Sequence[int] = RECALL_AT
 ) -> dict[str, float]:
     """What random neighbours would score: the expected recall at k in per cent, from the class counts alone.
 
     A query whose class has c of the M gallery videos hits at k with probability 1 - C(M - c, k) / C(M, k).
+
+    Args:
+        query_labels, gallery_labels: N and M classes of one kind, integers or strings.
+        ks: the values of k, each at least 1.
+
+    Returns:
+        ``{"R@1": ..., ...}``, one entry for each k.
     """
     ks = checked_ks(ks)
     query_classes, gallery_classes = _class_numbers(query_labels, gallery_labels, None, None, torch.device("cpu"))
@@ -116,7 +135,7 @@ def chance(
     return scores
 
 
-def majority(query_labels: Tensor | Sequence, gallery_labels: Tensor | Sequence) -> float:
+def majority_accuracy(query_labels: Tensor | Sequence, gallery_labels: Tensor | Sequence) -> float:
     """What always answering the gallery's most frequent class would score on the queries, in per cent."""
     query_classes, gallery_classes = _class_numbers(query_labels, gallery_labels, None, None, torch.device("cpu"))
     return 100.0 * float((query_classes == torch.bincount(gallery_classes).argmax()).double().mean())
@@ -154,7 +173,7 @@ def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(k) for k in ks)
 
 
-def _checked_features(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+def checked_features(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     query, gallery = torch.as_tensor(query).detach(), torch.as_tensor(gallery).detach()
     for name, features in (("query", query), ("gallery", gallery)):
         if features.ndim != 2:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from motionops.files import replace_text
-from motionops.video import Skipped
+from motionops.video.checking import Skipped, once_each
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
@@ -41,7 +41,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 def notes(skipped: Iterable[Skipped], warnings: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The end of every metrics.json: what was skipped, what was warned of, how it was measured."""
-    named = [{"path": video.path, "reason": video.reason} for video in skipped]
+    named = [video._asdict() for video in once_each(skipped)]
     left_out = ("progress", "cache", "device")  # where and how it ran changes no score
     return {
         "skipped": len(named),

@@ -48,7 +48,9 @@ def append_result(row: Mapping[str, Any], file: str | os.PathLike, *, twice: boo
         else:
             line = _lines(columns, [row], header=False)
             with open(file, "ab", buffering=0) as stream:
-                stream.write(line.encode())  # one call: a cut leaves no half of it behind a sound line
+                stream.write(
+                    line.encode(errors="surrogateescape")
+                )  # one call: a cut leaves no half of it behind a sound line
     finally:
         os.close(folder)
 
@@ -60,7 +62,7 @@ def read_results(file: str | os.PathLike) -> tuple[list[str], list[dict[str, str
         UserError: it cannot be read, or is no such table.
     """
     try:
-        with open(file, newline="", encoding="utf-8") as stream:
+        with open(file, newline="", encoding="utf-8", errors="surrogateescape") as stream:
             reader = csv.DictReader(stream)
             columns = list(reader.fieldnames or [])
             rows = [row for row in reader if None not in row and None not in row.values()]

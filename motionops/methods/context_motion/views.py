@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 import motionops
+from motionops.flow.clip_flow import clip_flow
 from motionops.methods.context_motion.flags import ContextMotionConfig
-from motionops.motion.clip_flow import clip_flow
 from motionops.motion.coded_videos import CodedVideos
-from motionops.motion.vector_clips import fill_key_frames, vector_clips
+from motionops.motion.vector_clips import fill_key_frames, in_steps, vector_clips
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import VideoDataset
 from motionops.views.frames import Frames, changed, of_each
@@ -32,28 +32,33 @@ class ContextMotionVideos(CodedVideos):
     motion is that of frames: each motion clip has one frame more, before its first.
     """
 
-    def __init__(self, config: ContextMotionConfig, videos: TrainingVideos) -> None:
-        self.config = config
+    def __init__(self, config: ContextMotionConfig, videos: TrainingVideos, **arguments: Any) -> None:
+        self.config, self.mirror = config, 0.5
         super().__init__(
             videos.usable,
             cell=config.cell,
             key_frame=config.uses_context(),
             seed=config.seed,
             cache_bytes=int(config.cache_gib * 2**30),
+            **arguments,
         )
 
     @property
     def reads_motion(self) -> bool:
         return self.config.uses_motion() and self.config.motion == "vectors"
 
-    def split(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        c = self.config
+    def split(self, numbers: Tensor) -> tuple[Tensor, int, Tensor]:
+        c, (*_, lot) = self.config, numbers[0].tolist()
+        row = numbers[:, :-1]
         if not self.reads_motion:
-            return numbers, numbers.new_empty((0, c.motion_frames))
-        return numbers[:, : c.frames], numbers[0, c.frames :].unflatten(0, (c.motion_clips(), c.motion_frames))
+            return row, lot, row.new_empty((0, c.motion_frames))
+        return row[:, : c.frames], lot, row[0, c.frames :].unflatten(0, (c.motion_clips(), c.motion_frames))
+
+    def of_clip(self, frames: Tensor) -> Tensor:
+        return frames[:, : self.config.frames]
 
     def choose_frames(self, index: int, frame_count: int, generator: torch.Generator) -> Tensor:
-        """Numbers `[1, N]`: the clip's frames, then those of each motion clip, the predicted one first."""
+        """Numbers `[1, N]`: the clip's frames, each motion clip's, the predicted one first, and the key frame's lot."""
         c = self.config
         first = 1 if c.motion == "tvl1" and c.uses_motion() else 0  # frames before a motion clip
         # From the clip's first frame to that of the motion which it predicts.
@@ -67,6 +72,7 @@ class ContextMotionVideos(CodedVideos):
             if c.motion_clips() > 1:
                 starts = torch.cat([starts, self.other_starts(start + ahead, first, frame_count, generator)])
             numbers.append((starts[:, None] + torch.arange(-first, c.motion_frames)).flatten())
+        numbers.append(torch.randint(frame_count, (1,), generator=generator))
         return torch.cat(numbers)[None]
 
     def other_starts(self, own: int, first: int, frame_count: int, generator: torch.Generator) -> Tensor:
@@ -91,6 +97,7 @@ class ContextMotionVideos(CodedVideos):
             height=height,
             width=width,
             scale=c.crop_area,
+            mirror=self.mirror,
             generator=generator,
         )
         return {"extents": extents, "appearance": c.look(2, generator), "picture": torch.tensor(picture)}
@@ -120,12 +127,17 @@ def cut_motion(config: ContextMotionConfig, batch: dict[str, Any]) -> Tensor:
         cut = (255 * cut).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1)
         pairs = cut.unflatten(1, (clips, c.motion_frames + 1)).flatten(0, 1)
         flow = clip_flow(pairs.contiguous())[:, :-1]  # the last frame has no following one
-        return flow.unflatten(0, (-1, clips)).transpose(2, 3)
+        return in_steps(flow.unflatten(0, (-1, clips)).transpose(2, 3), c.motion_steps)
     one_after_another = changed(known_motion(c, batch), lambda motion: motion.flatten(-5, -4))  # [B, K T, 2, h, w]
     cut = vector_clips(one_after_another, extents, c.size, batch["picture"], cell=c.cell)
-    return cut.unflatten(2, (clips, c.motion_frames)).transpose(1, 2)
+    return in_steps(cut.unflatten(2, (clips, c.motion_frames)).transpose(1, 2), c.motion_steps)
 
 
 def known_motion(config: ContextMotionConfig, batch: dict[str, Any]) -> Frames:
     """Motion vectors of the whole pictures, `[B, K, T, 2, h, w]`, as --fill-key-frames says."""
-    return changed(batch["motion"], fill_key_frames) if config.fill_key_frames else batch["motion"]
+    if not config.fill_key_frames:
+        return batch["motion"]
+    motion, intra = batch["motion"], batch["intra"]
+    if isinstance(motion, Tensor):
+        return fill_key_frames(motion, intra)
+    return [fill_key_frames(*each) for each in zip(motion, intra, strict=True)]

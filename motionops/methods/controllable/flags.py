@@ -9,15 +9,20 @@ from typing import Annotated, Literal
 import torch
 
 from motionops.errors import UserError
-from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, AtLeast, Below, Within
+from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, AtLeast, Below, Only, Within
 from motionops.models import build_backbone
 from motionops.models.temporal_detail import temporal_halvings
-from motionops.training.shared_flags import Contrast
+from motionops.training.shared_flags import Contrast, Groups
 from motionops.views import IntensityLevels
 
 
+def in_losses(*names: str) -> Only:
+    """Of one of these losses."""
+    return Only(f"--losses {' or '.join(names)}", lambda c: bool(set(names) & set(c.losses)))
+
+
 @dataclass(frozen=True)
-class ControllableConfig(Contrast):
+class ControllableConfig(Contrast, Groups):
     """Learn video features from unlabelled videos with Controllable Augmentations (local clips in a global view)."""
 
     output: Annotated[Path, FREE, LOCAL] = Path("runs/controllable")
@@ -30,32 +35,34 @@ class ControllableConfig(Contrast):
     losses: tuple[Literal["rc", "mi", "td", "nce"], ...] = ("rc", "mi", "td")
     """rc: region contrast (Eq. 3); mi: low-level information, removed (Eq. 6); td: temporal order (Eq. 7); nce: plain
     contrast of whole clips (Table 7)."""
-    weight_rc: Annotated[float, NOT_NEGATIVE] = 1.0
+    weight_rc: Annotated[float, NOT_NEGATIVE, in_losses("rc")] = 1.0
     """Weight of rc."""
-    weight_mi: Annotated[float, NOT_NEGATIVE] = 0.1
+    weight_mi: Annotated[float, NOT_NEGATIVE, in_losses("mi")] = 0.1
     """Weight of mi; the estimator itself learns as fast with any."""
-    weight_td: Annotated[float, NOT_NEGATIVE] = 0.1
+    weight_td: Annotated[float, NOT_NEGATIVE, in_losses("td")] = 0.1
     """Weight of td."""
-    weight_nce: Annotated[float, NOT_NEGATIVE] = 1.0
+    weight_nce: Annotated[float, NOT_NEGATIVE, in_losses("nce")] = 1.0
     """Weight of nce."""
-    temperature: Annotated[float, POSITIVE] = 0.1
+    temperature: Annotated[float, POSITIVE, in_losses("rc", "nce")] = 0.1
     """Temperature of rc and nce."""
-    head: Literal["mlp", "none"] = "mlp"
+    head: Annotated[Literal["mlp", "none"], in_losses("rc", "nce")] = "mlp"
     """What rc and nce compare: a projection of every cell, or the cells themselves."""
-    dim: Annotated[int, AtLeast(1)] = 128
+    dim: Annotated[
+        int, AtLeast(1), Only("--head mlp", lambda c: c.head == "mlp" and bool({"rc", "nce"} & set(c.losses)))
+    ] = 128
     """Size of the projection."""
-    hidden: Annotated[int, AtLeast(1)] = 256
+    hidden: Annotated[int, AtLeast(1), Only("a head or estimator with hidden units", lambda c: c.uses_hidden())] = 256
     """Hidden units of the projection head, the mutual information's network and the order head's MLP."""
 
     clips: Annotated[int, AtLeast(1)] = 2
     """Local clips of a video (K)."""
-    global_cells: Annotated[int, AtLeast(1)] = 4
+    global_cells: Annotated[int, AtLeast(1), Only("a loss of the global view", lambda c: c.uses_global())] = 4
     """Temporal cells of the global feature map (T_v): strides over time are left out until there are so many."""
     global_crop_area: tuple[float, float] = (0.8, 1.0)
     """Smallest and largest share of the frame that the global view covers; --crop-area is of the local ones in it."""
     mirror: Annotated[float, Within(0, 1)] = 0.5
     """Probability of a mirrored view, of each by itself."""
-    nce_pairs: Literal["clips", "global"] = "clips"
+    nce_pairs: Annotated[Literal["clips", "global"], in_losses("nce")] = "clips"
     """Positives of nce: a local clip and the next one of its video, or a local clip and the global view."""
 
     colour_levels: Annotated[int, AtLeast(1)] = 4
@@ -71,27 +78,45 @@ class ControllableConfig(Contrast):
     blur_sigma: tuple[float, float] = (0.1, 0.6)
     """Range of the blur's deviation in pixels of a clip."""
 
-    estimator: Literal["mine", "infonce", "nwj"] = "mine"
+    estimator: Annotated[Literal["mine", "infonce", "nwj"], in_losses("mi")] = "mine"
     """Bound of the mutual information in mi."""
-    decay: Annotated[float, Below(0, 1)] = 0.99
+    decay: Annotated[
+        float,
+        Below(0, 1),
+        Only("--losses mi and --estimator mine", lambda c: "mi" in c.losses and c.estimator == "mine"),
+    ] = 0.99
     """Of the moving average of MINE's partition; 0: none."""
-    marginals: Annotated[int, AtLeast(1)] = 8
+    marginals: Annotated[int, AtLeast(1), in_losses("mi")] = 8
     """Values that each clip's feature is paired with for the marginal of mi."""
 
-    order_head: Literal["gru", "mlp", "gru-mlp", "vcop"] = "gru"
+    order_head: Annotated[Literal["gru", "mlp", "gru-mlp", "vcop"], in_losses("td")] = "gru"
     """Head of td (Table 6); vcop classifies the order without the global view."""
-    order_input: Literal["mean", "map"] = "mean"
+    order_input: Annotated[Literal["mean", "map"], in_losses("td")] = "mean"
     """What the head reads of each local clip: the mean of its feature map, or a linear layer over the whole map."""
-    order_estimator: Literal["mine", "infonce", "nwj"] = "mine"
+    order_estimator: Annotated[
+        Literal["mine", "infonce", "nwj"],
+        Only("--losses td and another --order-head than vcop", lambda c: "td" in c.losses and c.order_head != "vcop"),
+    ] = "mine"
     """Bound of the mutual information in td. Its partition is that of the step."""
-    order_temperature: Annotated[float, POSITIVE] = 0.1
+    order_temperature: Annotated[
+        float, POSITIVE, Only("--losses td and --order-head gru", lambda c: "td" in c.losses and c.order_head == "gru")
+    ] = 0.1
     """What the cosine of --order-head gru is divided by."""
-    shuffles: Annotated[int, AtLeast(1)] = 1
+    shuffles: Annotated[
+        int,
+        AtLeast(1),
+        Only("--losses td and another --order-head than vcop", lambda c: "td" in c.losses and c.order_head != "vcop"),
+    ] = 1
     """Wrong orders of each video's clips."""
 
     def levels(self) -> IntensityLevels:
         """The intensity levels that are told apart."""
         return IntensityLevels(self.colour_levels, self.hue_levels, self.blur_levels, self.jitter, self.blur_sigma)
+
+    def uses_hidden(self) -> bool:
+        """Whether anything has hidden units."""
+        projects = self.head == "mlp" and bool({"rc", "nce"} & set(self.losses))
+        return projects or "mi" in self.losses or ("td" in self.losses and self.order_head != "gru")
 
     def uses_global(self) -> bool:
         """Whether the global view takes part in any loss."""

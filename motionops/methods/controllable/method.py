@@ -16,8 +16,9 @@ from motionops.methods.controllable.mutual_information import GradientReversal, 
 from motionops.methods.controllable.order_heads import make_order_head, reordered
 from motionops.methods.controllable.pictures import report
 from motionops.methods.controllable.views import GLOBAL, LOCAL, cut
-from motionops.models import ProjectionHead, build_backbone, finer_in_time
+from motionops.models import ProjectionHead, finer_in_time, starting_backbone
 from motionops.models.shapes import feature_shape
+from motionops.models.shuffled_batch_norm import forward_in_groups
 from motionops.models.temporal_detail import temporal_halvings
 from motionops.ranks import gather_with_gradient
 from motionops.training.method import Method, Step
@@ -36,7 +37,7 @@ class Controllable(Method):
         super().__init__(config)
         c = config
         self.clips_per_step = c.batch_size * (c.clips + c.uses_global())
-        self.backbone = build_backbone(c.backbone) if backbone is None else backbone
+        self.backbone = starting_backbone(c.backbone, c.init, backbone)
         channels, *grid = feature_shape(self.backbone, c.frames, c.size)
         name = getattr(self.backbone, "name", type(self.backbone).__name__)
         c.require_cells(name, grid[0], len(temporal_halvings(self.backbone)))
@@ -88,12 +89,13 @@ class Controllable(Method):
 
     def local_maps(self, local: Tensor) -> Tensor:
         """f: feature maps of the local clips, `[B K, 3, T, S, S] -> [B, K, t, h, w, C]`."""
-        return channels_last(self.backbone(local)).unflatten(0, (-1, self.config.clips))
+        maps = forward_in_groups(self.backbone, local, self.config.clips * self.config.group)
+        return channels_last(maps).unflatten(0, (-1, self.config.clips))
 
     def view_map(self, view: Tensor) -> Tensor:
         """f', which is f with finer time (Section 3.1): `[B, 3, T, S, S] -> [B, t', h', w', C]`."""
         with finer_in_time(self.backbone, self.factor):
-            return channels_last(self.backbone(view))
+            return channels_last(forward_in_groups(self.backbone, view, self.config.group))
 
     def project(self, features: Tensor) -> Tensor:
         """`[..., C]` -> what rc and nce compare, of unit length."""
@@ -138,16 +140,14 @@ class Controllable(Method):
         """The two estimates of L_mi, in nats: of clips of one level, and of local clips and their global view.
 
         The first is to be maximised: that trains the estimator, and through the reversal lowers it for the network.
-        The second is to be minimised and moves the network alone.
+        The second is to be minimised and moves the network alone, down to 0: a bound below says nothing.
         """
         features, own = local.flatten(0, 1), view.repeat_interleave(local.shape[1], dim=0)
-        unused = sum(parameter.sum() for parameter in self.information.parameters()) * 0
-        same_level = unused  # where no two clips share a level
+        same_level = sum(p.sum() for p in self.information.parameters()) * 0  # where no two clips share a level
         if len(drawn.first):
             turned = self.reverse(features)
             same_level = self.information(*(turned[rows] for rows in (drawn.first, drawn.second, drawn.others)))
-        same_video = self.information(features, own, view[drawn.strangers], frozen=True)
-        return same_level, same_video
+        return same_level, self.information(features, own, view[drawn.strangers], frozen=True).clamp(min=0)
 
 
 def channels_last(features: Tensor) -> Tensor:

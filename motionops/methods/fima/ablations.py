@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from motionops.contrast.pixel_contrast import pixel_contrast, positive_pairs
+from motionops.contrast.pixel_contrast import pixel_contrast
 from motionops.contrast.queue_infonce import queue_infonce
-from motionops.ranks import sum_over_ranks, world
 
 
 def pixel_contrast_per_video(
@@ -35,26 +34,6 @@ def pixel_contrast_per_video(
     # A video without a positive pair gives exactly 0, and one with a pair more: there are other columns.
     stacked = torch.stack(losses)
     return stacked.sum() / (stacked != 0).sum().clamp(min=1)
-
-
-def rank_weight(
-    query_extent: Tensor,
-    key_extent: Tensor,
-    height: int,
-    width: int,
-    radius: float,
-    query_mask: Tensor | None,
-    key_mask: Tensor | None,
-) -> Tensor:
-    """What a rank's `pixel_contrast` is multiplied by, so that the mean over ranks is that over all their samples.
-
-    The operator's mean is over the samples that have a positive pair, and ranks may have more or fewer of them.
-    Arguments as in `positive_pairs`; scalar, 1 in a single process.
-    """
-    pairs = positive_pairs(query_extent, key_extent, height, width, radius, query_mask, key_mask)
-    samples = pairs.flatten(1).any(dim=1).sum().float()
-    _, ranks = world()
-    return samples * ranks / sum_over_ranks(samples).clamp(min=1) if ranks > 1 else torch.ones_like(samples)
 
 
 def frame_term(

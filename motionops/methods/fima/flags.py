@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from motionops.errors import UserError
-from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, AtLeast, Below, Within
+from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, AtLeast, Below, Only, Within
 from motionops.training.shared_flags import Contrast, Look, Momentum
+
+
+def in_losses(*names: str) -> Only:
+    """Of one of these losses."""
+    return Only(f"--losses {' or '.join(names)}", lambda c: bool(set(names) & set(c.losses)))
+
+
+DECODER = Only("a motion decoder", lambda c: bool({"pix", "fra"} & set(c.losses)) and c.motion_decoder != "none")
+MASK = Only("--losses pix and a --mask-position", lambda c: "pix" in c.losses and c.mask_position != "none")
 
 
 @dataclass(frozen=True)
@@ -20,47 +29,49 @@ class FIMAConfig(Contrast, Momentum, Look):
 
     losses: tuple[Literal["vv", "pix", "fra", "vd"], ...] = ("vv", "pix", "fra")
     """vv: clip and clip (Eq. 1); pix: motion of pixels (Eq. 8); fra: motion of frames (Eq. 10); vd: clip and motion."""
-    weight_vv: Annotated[float, NOT_NEGATIVE] = 0.2
+    weight_vv: Annotated[float, NOT_NEGATIVE, in_losses("vv")] = 0.2
     """Weight of vv."""
-    weight_pix: Annotated[float, NOT_NEGATIVE] = 1.0
+    weight_pix: Annotated[float, NOT_NEGATIVE, in_losses("pix")] = 1.0
     """Weight of pix."""
-    weight_fra: Annotated[float, NOT_NEGATIVE] = 1.0
+    weight_fra: Annotated[float, NOT_NEGATIVE, in_losses("fra")] = 1.0
     """Weight of fra."""
-    weight_vd: Annotated[float, NOT_NEGATIVE] = 1.0
+    weight_vd: Annotated[float, NOT_NEGATIVE, in_losses("vd")] = 1.0
     """Weight of vd."""
 
-    enqueue: Literal["after", "between"] = "after"
+    queue: Annotated[int, in_losses("vv", "vd", "fra")] = 512
+    """Negatives in a queue."""
+    enqueue: Annotated[Literal["after", "between"], in_losses("vv", "vd")] = "after"
     """When keys of vv enter the queue: after both directions, or between them (as released)."""
 
-    radius: Annotated[float, POSITIVE] = 0.7
+    radius: Annotated[float, POSITIVE, in_losses("pix")] = 0.7
     """Positives of pix lie nearer than this, in diagonals of a cell."""
-    pixel_negatives: Literal["video", "batch"] = "batch"
+    pixel_negatives: Annotated[Literal["video", "batch"], in_losses("pix")] = "batch"
     """Whether pixels of the other videos of the batch are negatives of pix."""
-    pixel_queue: Annotated[int, AtLeast(0)] = 0
+    pixel_queue: Annotated[int, AtLeast(0), in_losses("pix")] = 0
     """Motion pixels of earlier batches that are negatives of pix as well; 0: none."""
-    columns: Literal["local", "ranks"] = "local"
-    """Whether the batch, as negatives of pix and fra, is that of one process or that of all."""
-    frame_loss: Literal["infonce", "triplet", "mse"] = "infonce"
+    columns: Annotated[Literal["local", "ranks", "group"], in_losses("pix", "fra")] = "local"
+    """Whose samples are negatives of pix and fra: the process's, those of all, or a --group's, as of a paper's GPU."""
+    frame_loss: Annotated[Literal["infonce", "triplet", "mse"], in_losses("fra")] = "infonce"
     """Form of fra."""
 
-    motion_decoder: Literal["shared", "different", "none"] = "shared"
+    motion_decoder: Annotated[Literal["shared", "different", "none"], in_losses("pix", "fra")] = "shared"
     """One motion decoder for pix and fra, one for each, or none (pix then compares the RGB pixels themselves)."""
-    decoder_depth: Annotated[int, AtLeast(1)] = 2
+    decoder_depth: Annotated[int, AtLeast(1), DECODER] = 2
     """Layers of the decoder."""
-    decoder_width: int = 128
+    decoder_width: Annotated[int, DECODER] = 128
     """Size of its tokens."""
-    decoder_heads: int = 4
+    decoder_heads: Annotated[int, DECODER] = 4
     """Its attention heads."""
-    decoder_feedforward: Annotated[int, AtLeast(1)] = 128
+    decoder_feedforward: Annotated[int, AtLeast(1), DECODER] = 128
     """Hidden size of its feed-forward parts."""
-    decoder_dropout: Annotated[float, Below(0, 1)] = 0.1
+    decoder_dropout: Annotated[float, Below(0, 1), DECODER] = 0.1
     """Its dropout."""
 
-    foreground_ratio: Annotated[float, Within(0, 1)] = 0.5
-    """Quantile beta that a foreground cell's activation must exceed."""
-    mask_source: Literal["rgb", "difference", "both"] = "both"
+    foreground_ratio: Annotated[float, Within(0, 1), MASK] = 0.5
+    """Share beta of a view's cells that are foreground: those with the highest activation."""
+    mask_source: Annotated[Literal["rgb", "difference", "both"], MASK] = "both"
     """Activation maps that say what is foreground."""
-    mask_position: Literal["none", "prediction", "target", "both"] = "both"
+    mask_position: Annotated[Literal["none", "prediction", "target", "both"], in_losses("pix")] = "both"
     """Sides of pix on which the background is left out."""
 
     jitter: Annotated[float, Within(0, 1)] = 0.2
@@ -78,6 +89,10 @@ class FIMAConfig(Contrast, Momentum, Look):
             self.require_negatives(self.batch_size, f"the --batch-size of {self.batch_size}")
         if "pix" in self.losses and 0 < self.pixel_queue < self.batch_size:
             raise UserError(f"--pixel-queue: {self.pixel_queue} is less than the --batch-size {self.batch_size}")
+        if self.columns == "ranks" and self.pixel_negatives == "video" and "pix" in self.losses:
+            raise UserError("--columns ranks: --pixel-negatives video takes no other video's pixels")
+        if self.columns == "group" and not self.group:
+            raise UserError("--columns group: --group says how many samples there are on a paper's GPU")
         width, heads = self.decoder_width, self.decoder_heads
         if heads < 1 or width < 2 or width % 2 or width % heads:
             raise UserError(f"--decoder-width: must be even and a multiple of --decoder-heads {heads}, got {width}")
@@ -95,7 +110,7 @@ class FIMAConfig(Contrast, Momentum, Look):
         if "fra" in self.losses and frames != self.stride:
             raise UserError(
                 f"--losses fra: the feature map has {frames} frames for the {self.stride} parts of a window; "
-                f"--stride {frames} makes them equal"
+                f"--frames {self.frames * self.stride // frames or 1} or --stride {frames} makes them equal"
             )
 
 
@@ -118,6 +133,7 @@ _UCF101 = FIMAConfig(
     hidden=1024,
     queue=2048,
     group=8,
+    columns="group",
     decoder_width=512,
     decoder_feedforward=512,
 )

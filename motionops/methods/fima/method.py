@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 
 import motionops
-from motionops.methods.fima.ablations import frame_term, pixel_contrast_per_video, rank_weight
+from motionops.methods.fima.columns import frame_columns, pixel_columns
 from motionops.methods.fima.flags import FIMAConfig
 from motionops.methods.fima.motion_decoder import MotionDecoder
 from motionops.methods.fima.pictures import report
 from motionops.methods.fima.views import VIEWS, Clips, cut
-from motionops.models import ProjectionHead, build_backbone
+from motionops.models import ProjectionHead, starting_backbone
 from motionops.models.activation import above_quantile, activation_map, foreground_mask
 from motionops.models.pathway import Pathway
 from motionops.models.shapes import feature_shape
-from motionops.ranks import gather_others
 from motionops.training.method import Method, Step
 
 
@@ -32,7 +31,7 @@ class FIMA(Method):
     def __init__(self, config: FIMAConfig, backbone: nn.Module | None = None) -> None:
         super().__init__(config)
         c = config
-        backbone = build_backbone(c.backbone) if backbone is None else backbone
+        backbone = starting_backbone(c.backbone, c.init, backbone)
         channels, frames, *self.grid = feature_shape(backbone, c.frames, c.size)
         c.require_frames(frames)
         self.path = Pathway(backbone, ProjectionHead(channels, c.hidden, c.dim), c.momentum, c.group)
@@ -112,30 +111,26 @@ class FIMA(Method):
         return pixels, None if frames is None else list(head(frames.transpose(1, 2)).chunk(VIEWS))
 
     def foreground(self, key_map: Tensor, motion_map: Tensor) -> Tensor:
-        """Cells [B, H, W] of a view that are foreground (Eq. 6), from the maps that --mask-source names."""
+        """Cells [B, H, W] of a view that are foreground, from the maps that --mask-source names.
+
+        Beta is their share (Section 3.2, Appendix D.2), so the quantile of Eq. 6, which they exceed, is 1 - beta.
+        """
+        quantile = 1 - self.config.foreground_ratio
         if self.config.mask_source == "both":
-            return foreground_mask(key_map, motion_map, self.config.foreground_ratio)
+            return foreground_mask(key_map, motion_map, quantile)
         activation = activation_map(key_map if self.config.mask_source == "rgb" else motion_map)
-        return above_quantile(activation, self.config.foreground_ratio)
+        return above_quantile(activation, quantile)
 
     def pixel_loss(self, pixels: list[Tensor], motion: list[Tensor], extents: Tensor, masks: list[Tensor]) -> Tensor:
         """L_Pix (Eq. 8): the prediction at a foreground pixel of v against the motion near it in the other view o."""
         c, losses = self.config, []
         queue = self.queues["pix"].features if "pix" in self.queues else None
-        contrast = motionops.pixel_contrast if c.pixel_negatives == "batch" else pixel_contrast_per_video
         for v, o in ((0, 1), (1, 0)):
-            where = extents[:, v], extents[:, o]
-            sides = {
+            masked = {
                 "query_mask": masks[v] if c.mask_position in ("prediction", "both") else None,
                 "key_mask": masks[o] if c.mask_position in ("target", "both") else None,
             }
-            negatives, weight = queue, 1.0
-            if c.columns == "ranks":
-                others = gather_others(motion[o]).flatten(0, 3)
-                negatives = others if queue is None else torch.cat([others, queue])
-                weight = rank_weight(*where, *motion[o].shape[2:4], c.radius, **sides)
-            options = {"radius": c.radius, "temperature": c.temperature, "negatives": negatives}
-            losses.append(weight * contrast(pixels[v], motion[o], *where, **options, **sides))
+            losses.append(pixel_columns(c, pixels[v], motion[o], (extents[:, v], extents[:, o]), masked, queue))
         return torch.stack(losses).mean()
 
     def frame_loss(self, frames: list[Tensor], parts: list[list[Tensor]]) -> tuple[Tensor, Tensor]:
@@ -146,10 +141,7 @@ class FIMA(Method):
         c, terms = self.config, []
         for v, o in ((0, 1), (1, 0)):
             for i, key in enumerate(parts[o]):
-                negatives = torch.cat([*(part for j, part in enumerate(parts[o]) if j != i), *parts[v]])
-                if c.columns == "ranks":
-                    negatives = torch.cat([negatives, gather_others(negatives)])
-                queue = self.queues["fra"].features
-                terms.append(frame_term(c.frame_loss, frames[v][:, i], key, negatives, queue, c.temperature))
+                others = [*(part for j, part in enumerate(parts[o]) if j != i), *parts[v]]
+                terms.append(frame_columns(c, frames[v][:, i], key, others, self.queues["fra"].features))
         losses, ranks = zip(*terms, strict=True)
         return torch.stack(losses).mean(), torch.cat(ranks)

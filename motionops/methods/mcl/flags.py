@@ -6,10 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from motionops.commandline import existing_file, flag
+from motionops.commandline import flag
 from motionops.errors import UserError
-from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, AtLeast, Below, Within
+from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, AtLeast, Below, Only, Within
 from motionops.training.shared_flags import Contrast, Look, Momentum
+from motionops.views.colour import IMAGENET_MEAN, IMAGENET_STD
+
+WHOLE_VIDEOS = Only("--motion-source prepared", lambda c: c.motion and c.motion_source == "prepared")
+CROPS = Only("crops by motion", lambda c: c.crops())
+ALIGNS = Only("the motion alignment loss", lambda c: c.aligns())
 
 
 @dataclass(frozen=True)
@@ -18,45 +23,56 @@ class MCLConfig(Contrast, Momentum, Look):
 
     output: Annotated[Path, FREE, LOCAL] = Path("runs/mcl")
     """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
-    init: Path | None = None
-    """Weights to start from: of a network over images (MoCo's ResNet-50, GoogLeNet) or of the backbone itself."""
+    own_negatives: bool = True
+    """Whether former keys of the query's own video are negatives, as in the released code; the paper speaks of other
+    instances."""
 
     motion: bool = True
     """--no-motion looks at motion nowhere: no temporal sampling, no spatial crop, no alignment. The baseline."""
-    motion_source: Literal["prepared", "on-the-fly"] = "prepared"
+    motion_source: Annotated[
+        Literal["prepared", "on-the-fly"], Only("a crop or an alignment by motion", lambda c: c.aligns() or c.crops())
+    ] = "prepared"
     """Motion maps of whole videos, computed once (TV-L1), or of each clip's frames in every step. Temporal sampling
     needs whole videos; on the fly, clips start anywhere."""
-    motion_file: Annotated[Path | None, FREE, LOCAL] = None
+    motion_file: Annotated[
+        Path | None, FREE, LOCAL, Only("motion that is read from a file", lambda c: c.prepared())
+    ] = None
     """File of "motionops prepare motion". Without it one is made in the cache folder, once."""
 
-    temporal_sampling: bool = True
+    temporal_sampling: Annotated[bool, WHOLE_VIDEOS] = True
     """Clips with more motion than the video's median (Section 3.2)."""
-    temporal_probability: Annotated[float, Within(0, 1)] = 1.0
+    temporal_probability: Annotated[
+        float, Within(0, 1), Only("temporal sampling", lambda c: c.prepared() and c.temporal_sampling)
+    ] = 1.0
     """With which a video's clips are sampled so; else they start anywhere."""
-    spatial_crop: bool = True
+    spatial_crop: Annotated[bool, Only("--motion", lambda c: c.motion)] = True
     """Crops that cover what moves (Section 3.2)."""
-    crop_form: Literal["paper", "released"] = "paper"
+    crop_form: Annotated[Literal["paper", "released"], CROPS] = "paper"
     """How such a crop is found: as the paper has it, or its released code."""
-    crop_probability: Annotated[float, Within(0, 1)] = 1.0
+    crop_probability: Annotated[float, Within(0, 1), CROPS] = 1.0
     """With which a view is cropped so; else anywhere."""
-    crop_threshold: Annotated[float, Below(0, 1)] = 0.9
+    crop_threshold: Annotated[float, Below(0, 1), CROPS] = 0.9
     """Quantile of the clip's S-motion above which a place moves."""
-    crop_coverage: Annotated[float, Within(0, 1)] = 0.8
+    crop_coverage: Annotated[float, Within(0, 1), CROPS] = 0.8
     """Share of what moves that a crop covers."""
 
     weight_nce: Annotated[float, NOT_NEGATIVE] = 1.0
     """Weight of instance discrimination (Eq. 3)."""
-    weight_alignment: Annotated[float, NOT_NEGATIVE] = 1.0
+    weight_alignment: Annotated[float, NOT_NEGATIVE, Only("--motion", lambda c: c.motion)] = 1.0
     """Weight of the motion alignment loss (Eq. 7); 0: none."""
-    alignment: tuple[Literal["st", "s", "t"], ...] = ("st", "s", "t")
+    alignment: Annotated[tuple[Literal["st", "s", "t"], ...], ALIGNS] = ("st", "s", "t")
     """Its parts: in space and time, in space, in time."""
-    alignment_variant: Literal["v1", "v2", "v3"] = "v3"
+    alignment_variant: Annotated[Literal["v1", "v2", "v3"], ALIGNS] = "v3"
     """What is aligned: feature map (Eq. 4), weighted feature map (Eq. 5), weighted gradient map (Eq. 6)."""
-    alignment_form: Literal["paper", "released"] = "paper"
+    alignment_form: Annotated[Literal["paper", "released"], ALIGNS] = "paper"
     """Form of the alignment loss."""
-    alignment_boost: Annotated[float, NOT_NEGATIVE] = 1.0
+    alignment_boost: Annotated[
+        float, NOT_NEGATIVE, Only("--alignment-boost-epochs", lambda c: c.aligns() and c.alignment_boost_epochs > 0)
+    ] = 1.0
     """Factor of weight_alignment in the first epochs."""
-    alignment_boost_epochs: Annotated[int, AtLeast(0)] = 0
+    alignment_boost_epochs: Annotated[
+        int, AtLeast(0), Only("an --alignment-boost other than 1", lambda c: c.aligns() and c.alignment_boost != 1)
+    ] = 0
     """How many epochs that are."""
     seco: tuple[Literal["intra", "order"], ...] = ()
     """Losses of SeCo that the released code adds: the clip against others of its video, and their order, whose weight
@@ -85,8 +101,6 @@ class MCLConfig(Contrast, Momentum, Look):
 
     def check(self) -> None:
         super().check()
-        if self.init is not None:
-            existing_file(self.init, "--init")
         keys = (len(self.views()) - 1) * self.batch_size
         self.require_negatives(keys, f"the {keys} keys of a step")
         for name in ("alignment", "seco"):
@@ -97,6 +111,11 @@ class MCLConfig(Contrast, Momentum, Look):
             raise UserError("--alignment: name at least one of st, s, t; --weight-alignment 0 switches the loss off")
         if not self.weight_nce and not self.aligns():
             raise UserError("--weight-nce 0: without the motion alignment loss nothing is left to learn")
+        if self.motion_source == "on-the-fly" and self.motion and not self.on_the_fly():
+            raise UserError(
+                "--motion-source on-the-fly: neither crops nor an alignment look at motion, and temporal sampling "
+                "needs whole videos; --motion-source prepared knows them, --no-motion is the baseline"
+            )
         if self.motion_file is not None and self.motion and self.motion_source == "on-the-fly":
             raise UserError("--motion-file: --motion-source on-the-fly reads none")
         if self.on_the_fly() and self.window() < 2:
@@ -116,6 +135,8 @@ _UCF101 = MCLConfig(
     learning_rate=0.01,
     warmup_epochs=0.0,
     crop_area=(0.2, 1.0),
+    mean=IMAGENET_MEAN,  # of the weights that --init takes
+    std=IMAGENET_STD,
     evaluation_crop=0.875,
     workers=8,
     momentum=0.999,

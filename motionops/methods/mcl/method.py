@@ -16,10 +16,10 @@ from motionops.methods.mcl.pictures import report
 from motionops.methods.mcl.recording import recorded
 from motionops.methods.mcl.seco import OrderLoss, intra_loss
 from motionops.methods.mcl.views import cut, tubelets
-from motionops.models import ProjectionHead, build_backbone, load_image_weights
-from motionops.models.momentum import Shuffle
+from motionops.models import ProjectionHead, starting_backbone
 from motionops.models.pathway import Pathway, pooled
 from motionops.models.shapes import feature_shape
+from motionops.models.shuffled_batch_norm import Shuffle
 from motionops.training.method import Method, Step
 
 
@@ -38,9 +38,7 @@ class MCL(Method):
         super().__init__(config)
         c = config
         self.clips_per_step = len(c.views()) * c.batch_size
-        backbone = build_backbone(c.backbone) if backbone is None else backbone
-        if c.init is not None:
-            load_image_weights(backbone, c.init)
+        backbone = starting_backbone(c.backbone, c.init, backbone)
         channels, *grid = feature_shape(backbone, c.frames, c.size)
         self.grid = tuple(grid)  # the cells that are aligned with motion
         # SeCo's losses have heads of their own.
@@ -75,8 +73,9 @@ class MCL(Method):
 
     def prepare(
         self, batch: dict[str, Any]
-    ) -> tuple[Tensor, list[Tensor], list[Shuffle | None], Tensor | None, Tensor | None]:
-        """The query's clip, the keys' and the shuffled BatchNorm of each, the query's motion, and whether it is first.
+    ) -> tuple[Tensor, list[Tensor], list[Shuffle | None], Tensor | None, Tensor | None, Tensor]:
+        """The query's clip, the keys' and the shuffled BatchNorm of each, the query's motion, whether it is first, and
+        the numbers of the videos.
 
         The motion is that of its cells, `[B, T', H', W']`; first of its video's clips is told `[B]` for SeCo's order.
         """
@@ -84,7 +83,7 @@ class MCL(Method):
         query, *keys = cut(self.config, batch, extents)
         shuffles = [self.draw_shuffle(clip, number) for number, clip in enumerate(keys)]
         before = batch["starts"][:, 0] <= batch["starts"][:, 1] if "order" in self.config.seco else None
-        return query, keys, shuffles, motion, before
+        return query, keys, shuffles, motion, before, batch["index"]
 
     def losses(
         self,
@@ -93,6 +92,7 @@ class MCL(Method):
         shuffles: list[Shuffle | None],
         motion: Tensor | None,
         before: Tensor | None,
+        ids: Tensor,
     ) -> Step:
         """From the clips to the losses; arguments are those that `prepare` returns."""
         c, path = self.config, self.path
@@ -102,14 +102,17 @@ class MCL(Method):
         keys = torch.cat([pooled(features) for features in path.key_maps(key_clips, shuffles)])
         q, k = self.head("inter", query), self.key_head("inter", keys)
 
+        many, owners = len(key_clips), {}
+        if not c.own_negatives:
+            owners = {"query_ids": ids.repeat(many), "queue_ids": self.queue.ids}
         loss, rank = motionops.queue_infonce(  # Eq. 3, for each positive key
-            q.repeat(len(key_clips), 1), k, self.queue.features, temperature=c.temperature
-        )
+            q.repeat(many, 1), k, self.queue.features, temperature=c.temperature, **owners
+        )[:2]
         losses = {"nce": loss}
         if c.aligns():
             losses |= self.alignment(q, k[: len(q)], outputs, motion)
         losses |= self.seco_losses(query, keys, before)
-        return Step(losses, {"accuracy": (rank == 0).float().mean()}, [("queue", k, None)])
+        return Step(losses, {"accuracy": (rank == 0).float().mean()}, [("queue", k, ids.repeat(many))])
 
     def weight(self, name: str) -> float:
         """The alignment's parts have one weight, larger in the first epochs; that of SeCo's order rises to 1."""

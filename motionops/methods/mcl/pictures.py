@@ -10,11 +10,11 @@ from torch.nn import functional
 
 import motionops
 from motionops.evaluation.pictures import activation_overlay, motion_panels, scaled_activation
+from motionops.flow.clip_flow import clip_flow
 from motionops.methods.mcl.motion_alignment import aligned_map
 from motionops.methods.mcl.recording import recorded
 from motionops.methods.mcl.views import QUERY, tubelets, view_frames
 from motionops.models.pathway import pooled
-from motionops.motion.clip_flow import clip_flow
 from motionops.training.method import Method
 
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 import motionops
+from motionops.flow.clip_flow import clip_flow
 from motionops.methods.mcl.flags import MCLConfig
 from motionops.motion import MotionFile
-from motionops.motion.clip_flow import clip_flow
 from motionops.motion.find_or_prepare import find_or_prepare
-from motionops.motion.tubelet_motion import tubelet_motion
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import VideoDataset
 from motionops.views import motion_starts
+from motionops.views.crop_map import crop_map
 from motionops.views.frames import Frames, of_each
 from motionops.views.random_windows import random_windows
 
@@ -72,7 +72,7 @@ class MCLVideos(VideoDataset):
         s_motion = None if motion is None else motion.mean(dim=1)
         item["extents"] = place_views(c, numbers[:, 0], picture, s_motion, generator)
         if c.aligns():
-            item["motion"] = tubelet_motion(motion[c.views()[QUERY], None], item["extents"][QUERY, None], self.grid)[0]
+            item["motion"] = crop_map(motion[c.views()[QUERY], None], item["extents"][QUERY, None], self.grid)[0]
         return item
 
     def frame_motion(self, index: int, frames: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def tubelets(config: MCLConfig, batch: dict[str, Any], grid: tuple[int, int, int
         own = own.to(motion.device)
         extents.append(own)
         if c.aligns():
-            cells.append(tubelet_motion(motion[c.views()[QUERY], None], own[QUERY, None], grid))
+            cells.append(crop_map(motion[c.views()[QUERY], None], own[QUERY, None], grid))
     return torch.stack(extents), torch.cat(cells) if cells else None
 
 

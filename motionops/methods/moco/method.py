@@ -9,10 +9,10 @@ from torch import Tensor, nn
 import motionops
 from motionops.methods.moco.flags import MoCoConfig
 from motionops.methods.moco.views import KEY, QUERY, cut
-from motionops.models import ProjectionHead, build_backbone
-from motionops.models.momentum import Shuffle
+from motionops.models import ProjectionHead, starting_backbone
 from motionops.models.pathway import Pathway
 from motionops.models.shapes import feature_shape
+from motionops.models.shuffled_batch_norm import Shuffle
 from motionops.training.method import Method, Step
 
 
@@ -22,7 +22,7 @@ class MoCo(Method):
     def __init__(self, config: MoCoConfig, backbone: nn.Module | None = None) -> None:
         super().__init__(config)
         c = config
-        backbone = build_backbone(c.backbone) if backbone is None else backbone
+        backbone = starting_backbone(c.backbone, c.init, backbone)
         channels, *_ = feature_shape(backbone, c.frames, c.size)
         self.path = Pathway(backbone, ProjectionHead(channels, c.hidden, c.dim), c.momentum, c.group)
         self.queue = motionops.FeatureQueue(c.queue, c.dim)

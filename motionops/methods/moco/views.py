@@ -19,23 +19,30 @@ QUERY, KEY = 0, 1
 
 def make_dataset(config: MoCoConfig, videos: TrainingVideos) -> VideoDataset:
     """Two windows of each video, and how a clip is cut out of each."""
+    windows, draw = random_windows(2, config.window()), DrawClips(config)
+    return VideoDataset(videos.usable, windows, config.seed, draw, cache_bytes=int(config.cache_gib * 2**30))
 
-    def draw(numbers: Tensor, picture: tuple[int, int], generator: torch.Generator) -> dict[str, Any]:
+
+class DrawClips:
+    """Where the two clips of a video are cut out of their windows, and how they look."""
+
+    def __init__(self, config: MoCoConfig) -> None:
+        self.config = config
+
+    def __call__(self, numbers: Tensor, picture: tuple[int, int], generator: torch.Generator) -> dict[str, Any]:
+        c, (height, width) = self.config, picture
         extents = motionops.sample_extents(
             2,
-            frames=config.frames,
-            stride=config.stride,
+            frames=c.frames,
+            stride=c.stride,
             frame_count=int(numbers.max()) + 1,
             starts=numbers[:, 0],
-            height=picture[0],
-            width=picture[1],
-            scale=config.crop_area,
+            height=height,
+            width=width,
+            scale=c.crop_area,
             generator=generator,
         )
-        return {"extents": extents, "appearance": config.look(2, generator)}
-
-    windows = random_windows(2, config.window())
-    return VideoDataset(videos.usable, windows, config.seed, draw, cache_bytes=int(config.cache_gib * 2**30))
+        return {"extents": extents, "appearance": c.look(2, generator)}
 
 
 def cut(config: MoCoConfig, batch: dict[str, Any], view: int) -> Tensor:

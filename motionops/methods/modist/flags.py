@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from motionops.errors import UserError
-from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, AtLeast, Within
+from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, AtLeast, Only, Within
 from motionops.motion.pair_motion import check_raft_size, raft_file
 from motionops.training.shared_flags import Contrast, Look, Momentum
+
+
+def in_losses(*names: str) -> Only:
+    """Of one of these losses."""
+    return Only(f"--losses {' or '.join(names)}", lambda c: bool(set(names) & set(c.losses)))
+
+
+MOTION = Only("--losses m or mv", lambda c: c.uses_motion())
 
 
 @dataclass(frozen=True)
@@ -25,18 +33,18 @@ class MoDistConfig(Contrast, Momentum, Look):
 
     backbone: Literal["r3d_small", "r3d_18", "slow_r50"] = "r3d_small"
     """Network of the visual pathway, which is what is kept."""
-    motion_backbone: Literal["r3d_small", "r2d_50_eighth"] = "r3d_small"
+    motion_backbone: Annotated[Literal["r3d_small", "r2d_50_eighth"], MOTION] = "r3d_small"
     """Network of the motion pathway, used while training alone."""
 
     losses: tuple[Literal["v", "m", "mv"], ...] = ("v", "m", "mv")
     """v: clip and clip (Eq. 1); m: motion and motion; mv: clip and motion, both ways (Eq. 2)."""
-    weight_v: Annotated[float, NOT_NEGATIVE] = 0.2
+    weight_v: Annotated[float, NOT_NEGATIVE, in_losses("v")] = 0.2
     """Weight of v."""
-    weight_m: Annotated[float, NOT_NEGATIVE] = 0.2
+    weight_m: Annotated[float, NOT_NEGATIVE, in_losses("m")] = 0.2
     """Weight of m."""
-    weight_mv: Annotated[float, NOT_NEGATIVE] = 1.0
+    weight_mv: Annotated[float, NOT_NEGATIVE, in_losses("mv")] = 1.0
     """Weight of mv."""
-    mv_negatives: Literal["query", "key"] = "key"
+    mv_negatives: Annotated[Literal["query", "key"], in_losses("mv")] = "key"
     """Queue of mv's negatives: that of the query's pathway, as Eq. 2 has it, or that of the key's. A query of one
     pathway tells keys of the other from negatives of its own without looking at the video."""
     momentum: Annotated[float, Within(0, 1)] = 0.99
@@ -44,28 +52,37 @@ class MoDistConfig(Contrast, Momentum, Look):
     queue: int = 512
     """Negatives in each of the two queues."""
 
-    motion: Literal["flow-edges", "flow", "frame-difference"] = "flow-edges"
+    motion: Annotated[Literal["flow-edges", "flow", "frame-difference"], MOTION] = "flow-edges"
     """Input of the motion pathway (Table 3b)."""
-    flow: Literal["tvl1", "raft", "prepared"] = "prepared"
+    flow: Annotated[
+        Literal["tvl1", "raft", "prepared"], Only("motion that is made of flow", lambda c: c.uses_flow())
+    ] = "prepared"
     """Where flow comes from: computed in each step, or flow edges that were prepared once. TV-L1 of a pair takes about
     2 ms of a core at 32 x 32 pixels and 90 ms at 224 x 224: without a GPU, prepared edges are meant."""
-    raft_weights: Annotated[Path | None, FREE, LOCAL] = None
+    raft_weights: Annotated[Path | None, FREE, LOCAL, Only("--flow raft", lambda c: c.uses_raft())] = None
     """Weights of RAFT; by default looked for in torch's hub cache."""
-    prepared: Annotated[Path | None, FREE, LOCAL] = None
+    prepared: Annotated[Path | None, FREE, LOCAL, Only("--flow prepared", lambda c: c.uses_prepared())] = None
     """Folder of "motionops prepare flow-edges". Without it one is made in the cache folder, once."""
-    motion_frames: Annotated[int, AtLeast(1)] = 8
+    motion_frames: Annotated[int, AtLeast(1), MOTION] = 8
     """Frames of a motion clip."""
-    motion_stride: Annotated[int, AtLeast(1)] = 2
+    motion_stride: Annotated[int, AtLeast(1), MOTION] = 2
     """Source frames from one frame of a motion clip to the next."""
-    flow_interval: Annotated[int, AtLeast(1)] = 5
+    flow_interval: Annotated[int, AtLeast(1), Only("motion that is made of flow", lambda c: c.uses_flow())] = 5
     """Flow is that from frame t to frame t - interval; frame differences are always between neighbours."""
-    gamma: Annotated[float, NOT_NEGATIVE] = 0.02
-    """Motion clips whose mean (edges: 0 to 10; flow: pixels; differences: 0 to 1) is not above it are not used; 0: all
-    are."""
-    candidates: Annotated[int, AtLeast(2)] = 4
+    gamma: Annotated[float, NOT_NEGATIVE, MOTION] = 0.002
+    """Motion clips whose mean is not above this share of the input's range (edges: 10; flow: 10 pixels; differences:
+    1) are not used; 0: all are."""
+    candidates: Annotated[
+        int,
+        AtLeast(2),
+        Only(
+            "motion computed in each step and a gamma",
+            lambda c: c.uses_motion() and not c.uses_prepared() and c.gamma > 0,
+        ),
+    ] = 4
     """Motion clips that are drawn of a video, in the order in which they are tried against gamma. Prepared edges need
     none: there all possible clips are known."""
-    temporal_jitter: bool = True
+    temporal_jitter: Annotated[bool, MOTION] = True
     """Whether visual and motion clips start at times of their own; else the pairs of mv show the same moment."""
 
     grayscale: Annotated[float, Within(0, 1)] = 0.2
@@ -149,6 +166,7 @@ _KINETICS = MoDistConfig(
     queue=65536,
     weight_v=1.0,
     weight_m=1.0,
+    gamma=0.02,
     mv_negatives="query",
     group=8,
 )

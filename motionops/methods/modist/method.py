@@ -14,10 +14,10 @@ from motionops.errors import UserError
 from motionops.methods.modist.flags import MoDistConfig
 from motionops.methods.modist.pictures import report
 from motionops.methods.modist.views import Pair, cut
-from motionops.models import ProjectionHead, build_backbone
-from motionops.models.momentum import Shuffle
+from motionops.models import ProjectionHead, build_backbone, starting_backbone
 from motionops.models.pathway import Pathway
 from motionops.models.shapes import feature_shape
+from motionops.models.shuffled_batch_norm import Shuffle
 from motionops.motion.pair_motion import RAFTPairs, tvl1_pairs
 from motionops.ranks import sum_over_ranks, world
 from motionops.training.method import Method, Step
@@ -39,7 +39,7 @@ class MoDist(Method):
     ) -> None:
         super().__init__(config)
         c = config
-        self.visual = self.pathway(build_backbone(c.backbone) if backbone is None else backbone, c.frames)
+        self.visual = self.pathway(starting_backbone(c.backbone, c.init, backbone), c.frames)
         queues = {"visual": FeatureQueue(c.queue, c.dim)}
         if c.uses_motion():
             network = build_backbone(c.motion_backbone) if motion_backbone is None else motion_backbone

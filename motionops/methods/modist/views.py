@@ -86,9 +86,10 @@ class MoDistVideos(VideoDataset):
         means = self.folder.means(path)
         above = possible
         if self.config.gamma:
-            above = possible[means[possible[:, None] + times].mean(dim=1) > self.config.gamma]
+            shown = (possible[:, None] + times).clamp(max=len(means) - 1)
+            above = possible[means[shown].mean(dim=1) > EDGE_MAX * self.config.gamma]
         starts = different_starts(above if len(above) else possible, 2, generator)
-        edges = self.folder.read(path, starts[:, None] + times)
+        edges = self.folder.read(path, (starts[:, None] + times).clamp(max=len(means) - 1))
         self.prepared = {"edges": edges, "moving": int(len(above) > 0)}
         return starts
 

@@ -7,8 +7,11 @@ import shutil
 from pathlib import Path
 
 from motionops.files import replace_text
-from motionops.video.list_lines import SUFFIXES, locate, read_text, split_line
-from motionops.video.split_files import reader_of
+from motionops.video.list_lines import SUFFIXES, locate, split_line
+from motionops.video.lists.folders import walk
+from motionops.video.lists.plain import is_a_name
+from motionops.video.lists.split_files import reader_of
+from motionops.video.lists.text import lines_of, read_text
 
 LISTS = (".txt", ".csv", ".json")
 CLASS_INDEX = "classInd.txt"  # UCF101's lists need it beside them
@@ -16,13 +19,10 @@ CLASS_INDEX = "classInd.txt"  # UCF101's lists need it beside them
 
 def copy_lists(data: Path, output: Path) -> None:
     """Copy the lists anywhere below ``data`` to the same places below ``output``."""
-    for directory, folders, names in os.walk(data, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for directory, names in walk(data):
         for name in names:
-            if name.lower().endswith(LISTS) and not name.startswith("."):
-                _copy(
-                    Path(directory, name), data, output / os.path.relpath(os.path.join(directory, name), data), output
-                )
+            if name.lower().endswith(LISTS):
+                _copy(Path(directory, name), data, output / os.path.relpath(directory, data) / name, output)
 
 
 def copy_list(file: Path, data: Path, output: Path) -> None:
@@ -42,14 +42,14 @@ def _copy(file: Path, data: Path, target: Path, output: Path) -> None:
     if target.suffix.lower() != ".txt" or reader_of(os.fspath(file)) is not None:
         shutil.copyfile(file, target)
         return
-    lines = [_line(line, file, data, target, output) for line in read_text(os.fspath(file)).splitlines()]
-    replace_text(target, "".join(f"{line}\n" for line in lines))
+    lines = [_line(line, file, data, target, output) for line in lines_of(read_text(os.fspath(file)))]
+    replace_text(target, "\n".join(lines))
 
 
 def _line(line: str, file: Path, data: Path, target: Path, output: Path) -> str:
     """A line of a plain list, whose path is written anew where it would not lead to the copy."""
-    path = split_line(line.strip())[0]
-    if line.lstrip().startswith("#") or not path.lower().endswith(SUFFIXES):
+    path = split_line(line)[0]
+    if not path.lower().endswith(SUFFIXES) or (line.startswith("#") and not is_a_name(line, os.fspath(file), data)):
         return line
     relative = os.path.relpath(locate(path, os.fspath(file), data), data)
     if relative.split(os.sep)[0] == os.pardir:

@@ -69,7 +69,7 @@ def video_edges(path: str, size: int, interval: int, pair_flow: Callable) -> Edg
     return Edges(maps, np.concatenate(means))
 
 
-def prepare(
+def prepare_flow_edges(
     videos: Sequence[Video],
     output: Path,
     *,
@@ -78,7 +78,7 @@ def prepare(
     flow: str = "tvl1",
     raft_weights: Path | None = None,
     shards: int = SHARDS,
-    workers: int = 0,
+    workers: int | None = None,
     strict: bool = False,
     progress: bool = True,
 ) -> list[Skipped]:
@@ -110,5 +110,5 @@ def main(config: FlowEdgesConfig) -> int:
     """Write the edges of all videos that have none yet."""
     config.require_at_least(size=8, flow_interval=1, shards=1)
     how = {name: getattr(config, name) for name in ("size", "flow", "raft_weights", "shards", "workers", "strict")}
-    prepare(config.videos(), config.output, interval=config.flow_interval, **how)
+    prepare_flow_edges(config.videos(), config.output, interval=config.flow_interval, **how)
     return 0

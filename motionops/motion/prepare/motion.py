@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from motionops.flow.clip_flow import clip_flow
 from motionops.flow.motion_map import motion_map
 from motionops.library import has_cuda
-from motionops.motion.clip_flow import clip_flow
 from motionops.motion.motion_file import MotionWriter
 from motionops.motion.prepare.videos import Finished, PrepareConfig, Written, prepare_videos
 from motionops.video.checking import Skipped
@@ -77,13 +77,13 @@ def fitted(height: int, width: int, longest: int) -> list[int]:
     return [max(1, round(height * scale)), max(1, round(width * scale))]
 
 
-def prepare(
+def prepare_motion(
     videos: Sequence[Video],
     output: Path,
     *,
     cells: int = CELLS,
     side: int = SIDE,
-    workers: int = 0,
+    workers: int | None = None,
     strict: bool = False,
     progress: bool = True,
 ) -> list[Skipped]:
@@ -110,5 +110,5 @@ def main(config: MotionConfig) -> int:
     """Write the motion of all videos that have none yet."""
     config.require_at_least(cells=1, side=0)
     how = {name: getattr(config, name) for name in ("cells", "side", "workers", "strict")}
-    prepare(config.videos(), config.output, **how)
+    prepare_motion(config.videos(), config.output, **how)
     return 0

@@ -17,15 +17,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from motionops.commandline import existing_folder, writable_folder
 from motionops.errors import UserError
 from motionops.motion.prepare.copied_lists import copy_list, copy_lists
 from motionops.motion.prepare.videos import Finished, PrepareConfig, Written, prepare_videos
 from motionops.motion.prepared_file import Kind, PreparedWriter
 from motionops.video.checking import Skipped
+from motionops.video.decoder import Decoder, VideoError, tried_again, words
 from motionops.video.encoding import KEY_FRAME_EVERY, encoded
-from motionops.video.list_lines import Video, files_and_part
-from motionops.video.reading import VideoError, _Decoder, _words
+from motionops.video.list_lines import Video
+from motionops.video.lists.reading import files_and_part
+from motionops.video.upright import AS_STORED, Turn
 
 COPIES = Kind("copy", "python -m motionops prepare reencode", ("bytes INTEGER",))
 RECORD = ".reencoded.sqlite"  # which copies there are, and of which state of their videos
@@ -68,10 +72,12 @@ class Copy(NamedTuple):
     bytes: int
 
 
+@tried_again
 def reencode_video(path: str | os.PathLike, output: str | os.PathLike, codec: str = "mpeg4", gop: int = 12) -> Copy:
     """Write a copy of a video with P-frames only and one reference picture, frame for frame, without sound.
 
-    Later frames of another size are scaled to the first one's; H.264 has even sides only, so odd ones lose a pixel.
+    Copies are upright. Later frames of another size are scaled to the first one's; H.264 has even sides only, so odd
+    ones lose a pixel.
     Colours are stored as ITU-R 601, which readers take for granted where a file does not say it.
 
     Args:
@@ -85,13 +91,13 @@ def reencode_video(path: str | os.PathLike, output: str | os.PathLike, codec: st
         OSError: the copy cannot be written.
     """
     output = Path(output)
-    with _Decoder(path) as decoder:
+    with Decoder(path) as decoder:
         frames = decoder.frames()
         first = next(frames, None)
         if first is None:
             decoder.check_end(0)
         even = 1 if codec == "mpeg4" else 2
-        height, width = (max(side // even * even, even) for side in (first.height, first.width))
+        height, width = (max(side // even * even, even) for side in decoder.size(first))
         rate = Fraction(decoder.stream.average_rate or decoder.stream.guessed_rate or USUAL_RATE)
         rate = 1 / (1 / rate).limit_denominator(FINEST_TIME)
         container = CONTAINERS.get(output.suffix.lower(), ANY_OTHER)
@@ -101,7 +107,9 @@ def reencode_video(path: str | os.PathLike, output: str | os.PathLike, codec: st
         def encode(write, frame) -> None:
             nonlocal count
             colours = {} if _as_copies(frame) else {"dst_colorspace": "ITU601", "dst_color_range": "MPEG"}
-            picture = decoder.reformatter.reformat(frame, width, height, "yuv420p", threads=1, **colours)
+            rows, columns = decoder.turn.size(height, width)
+            picture = decoder.reformatter.reformat(frame, columns, rows, "yuv420p", threads=1, **colours)
+            picture = _upright(picture, decoder.turn)
             picture.pts, picture.time_base = count, 1 / rate
             picture.pict_type = 0  # what it was in the original would be asked of the encoder
             try:
@@ -121,6 +129,19 @@ def reencode_video(path: str | os.PathLike, output: str | os.PathLike, codec: st
     return Copy(count, output.stat().st_size)
 
 
+def _upright(picture, turn: Turn):
+    """A picture of brightness and two planes of colour, turned: not every container says how copies are to be seen."""
+    if turn == AS_STORED:
+        return picture
+    height, width = turn.size(picture.height, picture.width)
+    upright = type(picture)(width, height, picture.format.name)
+    for stored, plane in zip(picture.planes, upright.planes, strict=True):
+        rows = np.frombuffer(stored, np.uint8).reshape(-1, stored.line_size)[: stored.height, : stored.width]
+        target = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        target[:] = turn.pictures(rows)
+    return upright
+
+
 def _as_copies(frame) -> bool:
     """Whether its colours are stored as a file that says nothing of them is read; MPEG-4 in AVI cannot say it."""
     return frame.colorspace in COLOURS_OF_COPIES and frame.color_range != FULL_RANGE
@@ -130,17 +151,17 @@ def _judged(path: str | os.PathLike, output: Path, codec: str, error: Exception)
     """Whether an encoder's error speaks of the disk or of the video."""
     if error.errno in FAULTS_OF_THE_DISK:
         return OSError(error.errno, os.strerror(error.errno), str(output))
-    return VideoError(path, f"cannot be encoded in {codec} ({_words(error)})")
+    return VideoError(path, f"cannot be encoded in {codec} ({words(error)})")
 
 
-def prepare(
+def reencode_videos(
     videos: Sequence[Video],
     data: Path,
     output: Path,
     *,
     codec: str = "mpeg4",
     gop: int = KEY_FRAME_EVERY,
-    workers: int = 0,
+    workers: int | None = None,
     strict: bool = False,
     progress: bool = True,
 ) -> list[Skipped]:
@@ -208,5 +229,5 @@ def main(config: ReencodeConfig) -> int:
         for file in files_and_part(os.fspath(config.list))[0]:
             copy_list(Path(file), data, output)
     how = {name: getattr(config, name) for name in ("codec", "gop", "workers", "strict")}
-    prepare(videos, data, output, **how)
+    reencode_videos(videos, data, output, **how)
     return 0

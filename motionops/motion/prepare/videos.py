@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +18,8 @@ from motionops.errors import UserError
 from motionops.motion.prepared_file import video_state
 from motionops.video.checking import Skipped, UnusableVideos, require_usable
 from motionops.video.list_lines import Video
-from motionops.video.lists import find_videos, read_list
-from motionops.video.progress import with_progress
+from motionops.video.lists import ListColumn, find_videos, read_list
+from motionops.video.progress import threads, with_progress
 from motionops.video.reading import VideoError
 
 FRAMES_OF_AN_HOUR = 25 * 3600
@@ -36,8 +35,10 @@ class PrepareConfig:
     """Folder of videos."""
     list: Path | None = None
     """List of the videos; without it all videos of --data."""
-    workers: int = 0
-    """Videos that are worked on at the same time; 0: one for each core."""
+    list_columns: tuple[ListColumn, ...] = ()
+    """What the columns of a plain list are, as path,frames,label; by default a path and perhaps a label."""
+    workers: int | None = None
+    """Videos that are worked on at the same time; without it one for each core."""
     strict: bool = False
     """Stop at the first video that cannot be used, instead of skipping up to a tenth of them."""
 
@@ -47,12 +48,14 @@ class PrepareConfig:
             raise UserError("name the videos with --data or --list")
         if self.data is not None:
             existing_folder(self.data)
-        return find_videos(self.data) if self.list is None else read_list(self.list, root=self.data)
+        if self.list is None:
+            return find_videos(self.data)
+        return read_list(self.list, root=self.data, columns=self.list_columns)
 
     def require_at_least(self, **least: int) -> None:
         """UserError for a flag whose value is smaller."""
         for name, lowest in {**least, "workers": 0}.items():
-            if getattr(self, name) < lowest:
+            if getattr(self, name) is not None and getattr(self, name) < lowest:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag}: must be at least {lowest}, got {getattr(self, name)}")
 
@@ -78,7 +81,7 @@ def prepare_videos(
     write: Callable[[str, Finished], Written],
     *,
     what: str,
-    workers: int = 0,
+    workers: int | None = None,
     strict: bool = False,
     progress: bool = True,
 ) -> list[Skipped]:
@@ -90,7 +93,7 @@ def prepare_videos(
         work: computes it, given the path; VideoError where the video cannot be used. Runs in a thread.
         write: puts it where it is kept. Runs in the calling thread.
         what: is computed, for the progress bar.
-        workers: videos that are worked on at the same time; 0: one for each core.
+        workers: videos that are worked on at the same time; None: one for each core, 0: one.
         strict: stop at the first video that cannot be used.
         progress: show a bar, and at the end how fast it went and how much it takes.
 
@@ -106,7 +109,7 @@ def prepare_videos(
     begin = time.perf_counter()
     if progress and len(wanted) < len(videos):
         print(f"{len(videos) - len(wanted)} of {len(videos)} videos are done already", file=sys.stderr)
-    results = as_finished(wanted, work, workers or len(os.sched_getaffinity(0)))
+    results = as_finished(wanted, work, threads(workers))
     try:
         for video, result in with_progress(results, len(wanted), what, show=progress and bool(wanted)):
             if isinstance(result, VideoError):

@@ -6,26 +6,27 @@ import contextlib
 import multiprocessing
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
+from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.flags import shared_by_all
+from motionops.motion import MotionVectorWarning
+from motionops.motion.vector_decoder import doubtful_files
 from motionops.ranks import gather_lists, world
 from motionops.training.config import TrainConfig
 from motionops.training.data.dali_batches import DALIBatches
-from motionops.training.data.plan import BatchPlan
 from motionops.training.lightning import LightningDataModule
 from motionops.training.method import Method
-from motionops.video import (
-    VideoDataset,
-    collate_videos,
-)
+from motionops.video import VideoBatchSampler, VideoDataset, collate_videos
 from motionops.video.dali import DALIDecoder, EncodedReader
 from motionops.video.dataset import start_worker
+from motionops.video.readers.shared_memory import listed, shortage, tensors_in
 
 
 class PlannedData(LightningDataModule):
@@ -39,24 +40,31 @@ class PlannedData(LightningDataModule):
     def train_dataloader(self) -> DataLoader | DALIBatches:
         rank, ranks = world()
         require_alike(gather_lists([{**self.shared, "videos": self.fingerprint, "steps done": self.module.step}]))
-        plan = BatchPlan(
-            len(self.dataset),
+        batches = VideoBatchSampler(
+            self.dataset,
             self.config.batch_size,
-            self.module.total_steps,
-            self.config.seed,
-            rank,
-            ranks,
+            seed=self.config.seed,
+            steps=self.module.total_steps,
             first_step=self.module.step,
+            rank=rank,
+            world=ranks,
             parts=self.config.accumulate,
         )
         gpu, dali = torch.cuda.is_available(), self.config.decoder == "dali"
         dataset = self.dataset.with_reader(EncodedReader(gpu)) if dali else self.dataset
+        if rank == 0 and self.config.workers:
+            item = sum(tensor.nbytes for tensor in tensors_in(dataset.without_cache().item(0, 0)))
+            machines = 1 if self.trainer is None else self.trainer.num_nodes
+            videos = self.config.batch_size // (machines * self.config.accumulate)
+            if line := shortage(item * videos, self.config.workers):
+                warn(line)
         loader = DataLoader(
             dataset,
-            batch_sampler=plan,
+            batch_sampler=batches,
             num_workers=self.config.workers,
-            collate_fn=list if dali else collate_videos,
+            collate_fn=listed if dali else collate_videos,
             worker_init_fn=prepare_worker,
+            timeout=60 * self.config.read_minutes if self.config.workers else 0,
             pin_memory=gpu and not dali,
         )
         if not dali:
@@ -79,10 +87,33 @@ def require_alike(processes: list[dict[str, Any]]) -> None:
             raise UserError(f"the processes of this run differ in {name}, and cannot train one network: {told}")
 
 
+@contextlib.contextmanager
+def hanging_reads_named(minutes: float) -> Iterator[None]:
+    """UserError where a loader's time for a batch is over."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader timed out"):
+            raise
+        raise UserError(
+            f"--read-minutes: no batch was read within {minutes:g} minutes: a disk hangs; or reading takes longer, and "
+            "the flag allows it"
+        ) from error
+
+
 def prepare_worker(worker: int) -> None:
     """One thread; and a signal that reaches the whole process group is the training process's to answer."""
     start_worker(worker)
+    warnings.showwarning = in_one_line
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def in_one_line(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """A warning without lines of source; of doubtful motion vectors that of the first file: the end counts them."""
+    if not issubclass(category, MotionVectorWarning):
+        warn(str(message))
+    elif doubtful_files() <= 1:
+        warn(f"{message} (the first such file; how many there were is said at the end)")
 
 
 def end_workers() -> None:

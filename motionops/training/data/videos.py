@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from motionops.commandline import existing_folder, warn
+from motionops.commandline import existing_folder, say, warn
 from motionops.errors import UserError
+from motionops.training.checkpoint import NAME
 from motionops.training.config import TrainConfig
+from motionops.training.data.first_process import found_by_the_first
+from motionops.training.data.manifest import (
+    MANIFEST,
+    TrainingVideos,
+    fingerprint,
+    has_places,
+    manifest_text,
+    not_listed,
+    parse_manifest,
+    read_manifest,
+)
 from motionops.video import (
     Skipped,
     Video,
@@ -16,47 +30,98 @@ from motionops.video import (
     read_list,
     require_usable,
 )
+from motionops.video.checking import MOST_SKIPPED, SHOWN
 from motionops.video.known_counts import default_file
 from motionops.video.lists import check_lists
 
 
-@dataclass
-class TrainingVideos:
-    """What a run trains on and is measured on; `skipped` cannot be used, each with its reason."""
+def videos_of_the_run(config: TrainConfig, find: Callable[[TrainConfig, bool], TrainingVideos]) -> TrainingVideos:
+    """What `find` finds in the first process, as all processes have it; `test` is the first one's alone."""
+    own: list[TrainingVideos] = []
 
-    usable: list[Video]
-    skipped: list[Skipped] = field(default_factory=list)
-    test: list[Video] = field(default_factory=list)
+    def first() -> str:
+        own.append(find(config, True))
+        return manifest_text(own[0])
+
+    text = found_by_the_first(first)
+    return own[0] if own else parse_manifest(text, data_folder(config) if has_places(text) else None)
 
 
 def find_training_videos(config: TrainConfig, progress: bool = True) -> TrainingVideos:
     """The videos that --data, --list and --test-list name, or MovingShapes where none of them is given.
 
-    Every training video is decoded once; one that is missing, broken or too short is named on stderr and left out.
+    Every training video is decoded once; one that is missing, broken or too short is named on stderr and left out. A
+    run that goes on has those that it began with.
 
     Raises:
         UserError: no such folder or list, an empty one, too many unusable videos (more than a tenth, or with --strict
             any).
     """
-    if config.data is not None:
-        existing_folder(config.data)
-    test = [] if config.test_list is None else read_list(config.test_list, root=config.data)
+    if config.list_columns and config.list is None and config.test_list is None:
+        raise UserError("--list-columns: there is no --list or --test-list whose columns these could be")
+    folder = data_folder(config, progress)
+    test = [] if config.test_list is None else read_list(config.test_list, config.data, config.list_columns)
     if config.list is not None:
-        videos = read_list(config.list, root=config.data)
+        videos = read_list(config.list, config.data, config.list_columns)
     elif config.data is not None:
         videos = find_videos(config.data)
     else:
-        folder = moving_shapes.generate(progress=progress)
-        videos = read_list(folder / "train.txt")
-        test = test or read_list(folder / "test.txt")
-    usable, skipped = check_videos(videos, config.window(), progress=progress, known=default_file())
-    if progress:
-        for video in skipped:
-            warn(f"skipped {video.path}: {video.reason}")
-    require_usable(usable, skipped, strict=config.strict)
+        videos = read_list(os.path.join(folder, "train.txt"))
+        test = test or read_list(os.path.join(folder, "test.txt"))
+    usable, skipped = checked(config, videos, folder, progress, config.least_frames())
     if test:
         check_lists(usable, test)  # now, not after hours of training
-    return TrainingVideos(usable, skipped, test)
+    return TrainingVideos(usable, skipped, test, folder)
+
+
+def data_folder(config: TrainConfig, progress: bool = False) -> str:
+    """Where the videos lie on this machine: --data, the list's folder, or that of MovingShapes, which are made."""
+    if config.data is not None:
+        return os.fspath(existing_folder(config.data))
+    if config.list is not None:
+        return os.path.dirname(config.list) or os.curdir
+    return os.fspath(moving_shapes.generate(progress=progress))
+
+
+def checked(
+    config: TrainConfig, videos: Sequence[Video], folder: str | None, progress: bool, least: int
+) -> tuple[list[Video], list[Skipped]]:
+    """Those of the videos that can be used, and the others: as they are now, or as the run that goes on found them.
+
+    Raises:
+        UserError: too many unusable videos; a run that goes on was made of other ones.
+    """
+    file = config.output / MANIFEST
+    if config.resume and file.exists() and (config.output / NAME).exists():
+        before = read_manifest(file, folder)
+        gone = not_listed(before.usable, videos, folder)
+        if any(os.path.exists(video.path) for video in gone):  # somebody names others now
+            made, now = fingerprint(before.usable), fingerprint(videos)
+            raise UserError(f"--resume: {config.output / NAME} was made of {made}; now they are {now}")
+        if len(gone) > MOST_SKIPPED * len(before.usable):
+            raise UserError(
+                f"--resume: {len(gone)} of the {len(before.usable)} videos of {file} are not among those named "
+                f"now, the first is {gone[0].path}"
+            )
+        new = not_listed(videos, [*before.usable, *(Video(path) for path, _ in before.skipped)], folder)
+        if gone:
+            say(f"--resume: videos that are not there any more: {len(gone)}; others are read in their places")
+        if new:
+            say(f"--resume: videos that are new since the run began, and are not added: {len(new)}")
+        return before.usable, before.skipped
+    usable, skipped = check_videos(videos, least, progress=progress, known=default_file())
+    require_usable(usable, skipped, strict=config.strict)
+    if progress:
+        warn_of(skipped)
+    return usable, skipped
+
+
+def warn_of(skipped: Sequence[Skipped]) -> None:
+    """A line each, up to a number, and one for the others."""
+    for video in skipped[:SHOWN]:
+        warn(f"skipped {video.path}: {video.reason}")
+    if len(skipped) > SHOWN:
+        warn(f"skipped {len(skipped) - SHOWN} more videos, which {MANIFEST} in --output names")
 
 
 def fit_batch(config: TrainConfig, videos: int, parts: int) -> TrainConfig:

@@ -17,9 +17,10 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from motionops.contrast.feature_queue import FeatureQueue
+from motionops.contrast.momentum_encoder import MomentumEncoder
 from motionops.info import machine_info
 from motionops.library import NAMESPACE, use_namespace
-from motionops.models.momentum import MomentumEncoder, uses_batch_statistics
+from motionops.models.shuffled_batch_norm import uses_batch_statistics
 from motionops.motion.pair_motion import RAFTPairs
 from motionops.ranks import world
 from motionops.training.compiling import backbones

@@ -1,8 +1,7 @@
-"""The momentum encoder of MoCo (He et al., CVPR 2020) and its shuffled BatchNorm."""
+"""The shuffled BatchNorm of MoCo's keys (He et al., CVPR 2020)."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,38 +17,6 @@ from motionops.ranks import exchange, world
 # activations bound them (the first stage of R(2+1)D-18: 2.8 GB of 192 clips of 16 x 112 x 112, in bfloat16). On a CPU a
 # call has the groups of one clip: more gain nothing there, and its caches lose.
 LARGEST_CALL_ON_A_GPU = 2**27
-
-
-class MomentumEncoder(nn.Module):
-    """A slowly moving copy of a network: parameters k <- m k + (1 - m) q, no gradients.
-
-    BatchNorm's running statistics and other buffers are not averaged: the copy keeps its own, from the clips that it
-    sees. It stays in training mode as its owner does, so keys are normalised by their batch's statistics.
-
-    Args:
-        network: the online network; copied once, not kept.
-        momentum: m, in [0, 1].
-    """
-
-    def __init__(self, network: nn.Module, momentum: float = 0.999) -> None:
-        super().__init__()
-        if not 0.0 <= momentum <= 1.0:
-            raise ValueError(f"MomentumEncoder: momentum must be in [0, 1], got {momentum}")
-        self.network = copy.deepcopy(network).requires_grad_(False)
-        self.momentum = momentum
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move this copy's parameters towards those of `network` (the online network, same architecture)."""
-        own, online = list(self.network.parameters()), list(network.parameters())
-        if len(own) != len(online):
-            raise ValueError(f"MomentumEncoder: network must have {len(own)} parameters, got {len(online)}")
-        torch._foreach_lerp_(own, [parameter.detach() for parameter in online], 1.0 - self.momentum)
-
-    @torch.no_grad()
-    def forward(self, *args, **kwargs):
-        """The network's output, without gradients."""
-        return self.network(*args, **kwargs)
 
 
 def group_sizes(count: int, group: int) -> list[int]:
@@ -128,7 +95,9 @@ class Shuffle(NamedTuple):
     received: list[int]
 
 
-def draw_shuffle(count: int, generator: torch.Generator, group: int, device: torch.device) -> Shuffle | None:
+def draw_shuffle(
+    count: int, generator: torch.Generator, group: int = 0, device: torch.device | str = "cpu"
+) -> Shuffle | None:
     """Draw where the samples of all ranks are normalised; None where nothing needs to be moved.
 
     That is in one process without groups: BatchNorm does not see the order.
@@ -149,6 +118,7 @@ def draw_shuffle(count: int, generator: torch.Generator, group: int, device: tor
     sources = order[mine] // count  # the ranks whose samples come to this rank's places
     sent, received = ((ranks.bincount(minlength=size)).tolist() for ranks in (places // count, sources))
     own, dealt = places.argsort(), sources.argsort(stable=True)
+    device = torch.device(device)
     return Shuffle(to_device(own, device), to_device(dealt, device), sent, received)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import motionops
-from motionops.motion.clip_flow import clip_flow
+from motionops.flow.clip_flow import clip_flow
 
 FAST = {"scales": 2, "warps": 2, "iterations": 10}
 
@@ -48,6 +48,13 @@ def test_clips_do_not_meet():
     torch.testing.assert_close(flow[1], clip_flow(frames[1:], **FAST)[0])
 
 
+def test_clips_of_augment_clips_have_the_flow_of_their_frames():
+    """Floating, channels first, 0 to 1: 255ths of what uint8 frames are."""
+    frames = clip(4)
+    clips = motionops.augment_clips(frames, None, 24, mean=0, std=1)
+    torch.testing.assert_close(clip_flow(clips, **FAST), clip_flow(frames, **FAST), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8, 3), (0, 4, 8, 8, 3), (1, 0, 8, 8, 3)])
 def test_without_a_pair_there_is_no_motion(shape):
     flow = clip_flow(torch.zeros(shape, dtype=torch.uint8))
@@ -58,7 +65,13 @@ def test_without_a_pair_there_is_no_motion(shape):
 @pytest.mark.parametrize(
     ("frames", "interval", "error", "message"),
     [
-        (torch.zeros(1, 2, 8, 8, 3), 1, TypeError, "frames must be uint8, got torch.float32"),
+        (
+            torch.zeros(1, 2, 8, 8, 3, dtype=torch.int32),
+            1,
+            TypeError,
+            "frames must be uint8 or floating, got torch.int32",
+        ),
+        (torch.zeros(1, 2, 8, 8, 3), 1, ValueError, r"frames must be \[B, 3, T, H, W\] where they are floating"),
         (torch.zeros(2, 8, 8, 3, dtype=torch.uint8), 1, ValueError, r"frames must be \[B, T, H, W, 3\]"),
         (torch.zeros(1, 2, 8, 8, 3, dtype=torch.uint8), 0, ValueError, "interval must be a whole number other than 0"),
         (torch.zeros(1, 2, 8, 8, 3, dtype=torch.uint8), 1.5, ValueError, "got 1.5"),

@@ -14,7 +14,10 @@ import re
 from collections.abc import Callable
 
 from motionops.errors import UserError
-from motionops.video.list_lines import SUFFIXES, Video, locate, read_lines, read_plain_list, read_text, split_line
+from motionops.video.list_lines import SUFFIXES, Video, locate, split_line
+from motionops.video.lists.folders import walk
+from motionops.video.lists.plain import read_plain_list
+from motionops.video.lists.text import read_lines, read_text
 
 Reader = Callable[[str, "str | os.PathLike | None", "str | None"], list[Video]]
 
@@ -135,7 +138,7 @@ class _Found:
         """The file of the first of ``names`` that is there, else where the first one should be."""
         if self.by_name is None:
             self.by_name = {}
-            for directory, _, files in os.walk(self.root, followlinks=True):
+            for directory, files in walk(self.root):
                 for file in files:
                     stem, suffix = os.path.splitext(file)
                     if suffix.lower() in SUFFIXES:

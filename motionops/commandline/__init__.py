@@ -30,7 +30,10 @@ What it promises to the person who types:
   shows the defaults of the preset that was named. A boolean that is off by default is a bare flag (``--resume``),
   one that is on by default is switched off with ``--no-NAME``. Flags that take several values take them with spaces
   or commas (``--losses vv pix``, ``--losses vv,pix``). A docstring under a field is its help text.
-* ``--row NAME`` likewise, for a program that is given rows: a preset and flags in one name.
+* ``--row NAME`` likewise, for a program that is given rows: a preset and flags in one name. ``--config FILE`` likewise:
+  the config.yaml of a run, or any YAML file of flags and values.
+* ``--help`` says of each flag what it takes: the range that its annotation holds (:mod:`motionops.flags`).
+* Where ``--data`` comes without ``--preset``, a line says which preset that is, if the config has ``in_short()``.
 * A mistake of the user (a bad flag, a missing file, a :class:`~motionops.errors.UserError`, an operator's complaint
   about a value that came from a flag, a full disk) is one line ``error: ...`` on stderr and exit status 2. Anything
   else is a defect and keeps its traceback; ``MOTIONOPS_TRACEBACK=1`` keeps all of them.
@@ -39,25 +42,42 @@ What it promises to the person who types:
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
 import os
 import re
 import shutil
 import sys
 import tempfile
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from motionops.commandline.parsing import PRESET_FLAGS, Rows, parse
 from motionops.errors import UserError
 from motionops.extras import require
+from motionops.ranks import environment_rank
+
+__all__ = [
+    "EVALUATION_PARTS",
+    "EXIT_INTERRUPTED",
+    "EXIT_USER_ERROR",
+    "LARGEST_SEED",
+    "TRAINER_PARTS",
+    "existing_file",
+    "existing_folder",
+    "flag",
+    "guarded",
+    "lacking",
+    "parse",
+    "run",
+    "run_commands",
+    "say",
+    "usage",
+    "user_message",
+    "warn",
+    "writable_folder",
+]
 
 Config = TypeVar("Config")
-Rows = Callable[[str], Sequence[str]]
 
 # How torch's DataLoader begins the text of an error that a worker process raised; a traceback follows, its last line
 # is the error.
@@ -95,7 +115,15 @@ def run(
     Returns:
         The exit status, for ``sys.exit``. ``--help`` raises SystemExit(0), as argparse does.
     """
-    return guarded(lambda: main(parse(config_type, presets, argv, prog, rows)))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def program() -> int | None:
+        config = parse(config_type, presets, arguments, prog, rows)
+        if presets and not any(word.partition("=")[0] in PRESET_FLAGS for word in arguments):
+            _say_preset(config, presets)
+        return main(config)
+
+    return guarded(program)
 
 
 def run_commands(
@@ -133,6 +161,8 @@ def usage(line: str, description: str, about: Mapping[str, str]) -> str:
 
 def guarded(program: Callable[[], int | None]) -> int:
     """Call ``program`` and return its exit status; errors that are the user's print one line and give status 2."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: names of files may be no text
     try:
         return program() or 0
     except KeyboardInterrupt:
@@ -179,60 +209,6 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, ImportError) and "pip install" in first:
         return first
     return None
-
-
-def parse(
-    config_type: type[Config],
-    presets: Mapping[str, Config] | None = None,
-    argv: Sequence[str] | None = None,
-    prog: str | None = None,
-    rows: Rows | None = None,
-) -> Config:
-    """Return the ``config_type`` that ``argv`` describes; arguments as in :func:`run`. Raises UserError in one line."""
-    try:
-        import tyro
-    except ImportError as error:
-        raise UserError("the trainers need tyro: pip install 'motionops[train]'") from error
-
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    default = description = None
-    if presets is not None:
-        name, arguments = _take(arguments, "--preset")
-        row, arguments = (None, arguments) if rows is None else _take(arguments, "--row")
-        if row is None:
-            name = _default_of(config_type, "preset") if name is None else name
-            if name not in presets:
-                raise UserError(f"--preset: unknown preset {name!r}; choose one of: {', '.join(presets)}")
-            default = dataclasses.replace(presets[name], preset=name)
-        else:
-            if name is not None:
-                raise UserError(f"--preset {name}: --row {row} has a preset of its own, give one of the two")
-            default = dataclasses.replace(parse(config_type, presets, rows(row)), row=row)
-        description = f"{config_type.__doc__}\n\nPresets: {', '.join(presets)}."
-    arguments = _split_commas(config_type, arguments)
-
-    def command_line() -> Config:
-        return tyro.cli(
-            config_type,
-            prog=prog,
-            description=description,
-            args=arguments,
-            # FlagCreatePairsOff: a switch has one spelling, --resume or --no-NAME, not both.
-            config=(tyro.conf.FlagCreatePairsOff,),
-            **({} if default is None else {"default": default}),
-        )
-
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            return command_line()
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-    # tyro frames its message to the width of the terminal; a second try on a very wide one gives it unbroken.
-    framed = io.StringIO()
-    with contextlib.redirect_stderr(framed), contextlib.suppress(SystemExit), _wide_terminal():
-        command_line()
-    raise UserError(f"{_unframed(framed.getvalue())} (see --help)")
 
 
 def writable_folder(folder: str | os.PathLike, flag: str = "--output", minimum_free: int = 0) -> Path:
@@ -296,76 +272,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _default_of(config_type: type, field: str) -> str:
-    return next(f.default for f in dataclasses.fields(config_type) if f.name == field)
-
-
-def _take(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:
-    """Split ``--preset NAME`` or ``--row NAME`` (the last one rules) off the arguments; None without one."""
-    name, rest, position = None, [], 0
-    while position < len(arguments):
-        argument = arguments[position]
-        if argument.startswith(f"{flag}="):
-            name = argument.partition("=")[2]
-        elif argument == flag:
-            position += 1
-            if position == len(arguments) or arguments[position].startswith("--"):
-                raise UserError(f"{flag}: a name must follow")
-            name = arguments[position]
-        else:
-            rest.append(argument)
-        position += 1
-    return name, rest
-
-
-def _split_commas(config_type: type, arguments: list[str]) -> list[str]:
-    """Write ``--losses vv,pix`` as ``--losses vv pix`` for the fields that hold several values."""
-    several = {f"--{name}" for name, hint in typing.get_type_hints(config_type).items() if _holds_several(hint)}
-    split, current = [], None
-    for argument in arguments:
-        if argument.startswith("--"):
-            current, equals, value = argument.partition("=")
-            current = current.replace("-", "_").replace("__", "--", 1)
-            if equals and current in several:
-                split += [argument.partition("=")[0], *value.split(",")]
-            else:
-                split.append(argument)
-        else:
-            split += argument.split(",") if current in several else [argument]
-    return split
-
-
-def _holds_several(hint: object) -> bool:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_holds_several(part) for part in typing.get_args(hint))
-    return typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is Ellipsis
-
-
-@contextlib.contextmanager
-def _wide_terminal():
-    before = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "4000"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["COLUMNS"]
-        else:
-            os.environ["COLUMNS"] = before
-
-
-def _unframed(text: str) -> str:
-    """The first paragraph of tyro's framed message, as one line."""
-    words = []
-    for line in text.splitlines():
-        line = line.strip()
-        if line.startswith(("╭", "╰")):
-            continue
-        line = line.strip("│ ")
-        if line and not line.strip("─"):
-            break
-        words += line.split()
-    return " ".join(words)
+def _say_preset(config: Any, presets: Mapping[str, Any]) -> None:
+    """A line that says what one's own videos are trained with where nobody chose it; the first process says it."""
+    if getattr(config, "data", None) is None or not hasattr(config, "in_short") or environment_rank():
+        return
+    others = ", ".join(name for name in presets if name != config.preset)
+    say(f"--preset {config.preset}: {config.in_short()}; for others --preset {others}")
 
 
 def _is_public(name: str) -> bool:

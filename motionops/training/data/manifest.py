@@ -1,0 +1,107 @@
+"""videos.jsonl: the videos that a run began with, a line each. Other processes, resumptions and restarts go by it.
+
+A line is a JSON object: ``path``; ``below``, the path from the folder of the data on, which may lie elsewhere on
+another machine or later; ``label`` or ``labels``; ``frames``; and of a video that was left out instead the ``reason``.
+The videos that are used come first, in the order on which the batches depend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from motionops.errors import UserError
+from motionops.files import replace_text
+from motionops.video import Skipped, Video
+
+MANIFEST = "videos.jsonl"
+
+
+@dataclass
+class TrainingVideos:
+    """What a run trains on and is measured on; `skipped` cannot be used, each with its reason.
+
+    `folder` is where the data lie, None where nobody said it.
+    """
+
+    usable: list[Video]
+    skipped: list[Skipped] = field(default_factory=list)
+    test: list[Video] = field(default_factory=list)
+    folder: str | None = None
+
+
+def manifest_text(videos: TrainingVideos) -> str:
+    """The lines of the manifest; names that are no UTF-8 come back as they are."""
+    lines = []
+    for video in videos.usable:
+        labels = {"labels": video.labels} if video.labels else {"label": video.label} if video.label is not None else {}
+        lines.append({**_place(video.path, videos.folder), **labels, "frames": video.frames})
+    lines += [{**_place(path, videos.folder), "reason": reason} for path, reason in videos.skipped]
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
+def parse_manifest(text: str, folder: str | os.PathLike | None) -> TrainingVideos:
+    """The videos of a manifest's lines, in the folder where the data lie here and now (None: as the lines say).
+
+    Raises:
+        UserError: the text is no manifest.
+    """
+    videos = TrainingVideos([], folder=None if folder is None else os.fspath(folder))
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            held = json.loads(line)
+            path = held["path"]
+            if folder is not None and "below" in held:
+                path = os.path.join(os.fspath(folder), held["below"])
+            if "reason" in held:
+                videos.skipped.append(Skipped(path, str(held["reason"])))
+            else:
+                labels = tuple(held.get("labels", ()))
+                label = labels[0] if len(labels) == 1 else held.get("label")
+                videos.usable.append(Video(path, label, int(held["frames"]), labels))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise UserError(f"{MANIFEST}: line {number} is damaged; without the file videos are checked anew") from None
+    return videos
+
+
+def write_manifest(file: Path, videos: TrainingVideos) -> None:
+    replace_text(file, manifest_text(videos))
+
+
+def read_manifest(file: Path, folder: str | os.PathLike | None) -> TrainingVideos:
+    """As :func:`parse_manifest`, of a file; the error names it."""
+    try:
+        return parse_manifest(file.read_text(encoding="utf-8", errors="replace"), folder)
+    except UserError as error:
+        raise UserError(f"{file.parent}/{error}") from None
+
+
+def fingerprint(videos: Sequence[Video]) -> str:
+    """Names videos and their order, on which the batches depend."""
+    names = "\n".join("/".join(Path(video.path).parts[-2:]) for video in videos)
+    return f"{len(videos)} videos, {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
+
+
+def has_places(text: str) -> bool:
+    """Whether a manifest's lines say where in the folder of the data the videos lie."""
+    return '"below": ' in text.split("\n", 1)[0]
+
+
+def not_listed(videos: Sequence[Video], listed: Iterable[Video], folder: str | None) -> list[Video]:
+    """Those of the videos that a list lacks, by their places in the folder of the data."""
+    names = {_name(video.path, folder) for video in listed}
+    return [video for video in videos if _name(video.path, folder) not in names]
+
+
+def _place(path: str, folder: str | None) -> dict[str, str]:
+    name = _name(path, folder)
+    return {"path": path} if name == path else {"path": path, "below": name}
+
+
+def _name(path: str, folder: str | None) -> str:
+    start = os.path.join(folder, "") if folder is not None else None
+    return path[len(start) :] if start is not None and path.startswith(start) else path

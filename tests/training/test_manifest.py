@@ -1,0 +1,171 @@
+"""videos.jsonl: what a run began with is what it, its processes and its resumptions learn from."""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch.multiprocessing as processes
+
+from motionops.errors import UserError
+from motionops.training.config import TrainConfig
+from motionops.training.data.first_process import TOLD_IN, found_by_the_first, tell_children
+from motionops.training.data.manifest import (
+    MANIFEST,
+    TrainingVideos,
+    fingerprint,
+    manifest_text,
+    parse_manifest,
+    write_manifest,
+)
+from motionops.training.data.videos import find_training_videos, videos_of_the_run, warn_of
+from motionops.video import Skipped, Video
+from motionops.video.encoding import write_video
+from tests.video.video_files import numbered_frames
+
+# More than one piece of the store, compressed too, and bytes that are no UTF-8.
+LONG = "jos\udce9.mp4 " + np.random.default_rng(0).bytes(1_500_000).hex()
+
+
+def test_lines_come_back_as_they_were():
+    videos = TrainingVideos(
+        [
+            Video("/data/up/jos\udce9.mp4", "up", 40),
+            Video("/data/b.mp4", None, 30),
+            Video("/elsewhere/走.mp4", None, 20, ("1", "3")),
+            Video("/data/c d.mp4", "2", 25, ("2",)),
+        ],
+        [Skipped("/data/bad.mp4", "is empty (0 bytes)")],
+        folder="/data",
+    )
+    text = manifest_text(videos)
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert lines[0] == {"path": "/data/up/jos\udce9.mp4", "below": "up/jos\udce9.mp4", "label": "up", "frames": 40}
+    assert lines[-1] == {"path": "/data/bad.mp4", "below": "bad.mp4", "reason": "is empty (0 bytes)"}
+    assert parse_manifest(text, "/data") == videos
+    moved = parse_manifest(text, "/mnt/copy")
+    assert [video.path for video in moved.usable] == [
+        "/mnt/copy/up/jos\udce9.mp4",
+        "/mnt/copy/b.mp4",
+        "/elsewhere/走.mp4",
+        "/mnt/copy/c d.mp4",
+    ]
+    for damaged in ("[1]", "{}", "{", '{"path": "a"}', "[" * 100_000):
+        with pytest.raises(UserError, match=r"videos\.jsonl: line 5 is damaged"):
+            parse_manifest("".join(text.splitlines(keepends=True)[:4]) + damaged, None)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path / "cache"))
+    for number in range(12):
+        (tmp_path / "data" / "up").mkdir(parents=True, exist_ok=True)
+        write_video(tmp_path / "data" / "up" / f"v{number:02d}.mp4", numbered_frames(20))
+    return tmp_path / "data"
+
+
+def config(data: Path, **flags) -> TrainConfig:
+    return TrainConfig(**{"data": data, "output": data.parent / "run", "frames": 4, "stride": 2, **flags})
+
+
+def test_a_run_that_goes_on_has_the_videos_that_it_began_with(data, capsys):
+    began = find_training_videos(config(data), progress=False)
+    assert len(began.usable) == 12
+    run = data.parent / "run"
+    run.mkdir()
+    write_manifest(run / MANIFEST, began)
+    (run / "last.ckpt").touch()
+    (data / "up" / "v03.mp4").unlink()
+    (data / "up" / "v05.mp4").write_text("broken since")
+    write_video(data / "up" / "new.mp4", numbered_frames(20))
+    assert find_training_videos(config(data, resume=True), progress=False) == began
+    said = capsys.readouterr().err
+    assert "not there any more: 1;" in said
+    assert "are not added: 1\n" in said
+    data.rename(data.parent / "moved")
+    moved = find_training_videos(config(data.parent / "moved", output=run, resume=True), progress=False)
+    assert [os.path.relpath(video.path, data.parent / "moved") for video in moved.usable] == [
+        os.path.relpath(video.path, data) for video in began.usable
+    ]
+
+
+def test_a_run_does_not_go_on_with_other_videos(data):
+    began = find_training_videos(config(data), progress=False)
+    run = data.parent / "run"
+    run.mkdir()
+    write_manifest(run / MANIFEST, began)
+    (run / "last.ckpt").touch()
+    for number in range(2):
+        (data / "up" / f"v{number:02d}.mp4").unlink()
+    with pytest.raises(UserError, match=r"--resume: 2 of the 12 videos of .*\.jsonl are not among those named now"):
+        find_training_videos(config(data, resume=True), progress=False)
+    (run / "last.ckpt").unlink()  # nothing has been learnt: the run begins, with what there is
+    assert len(find_training_videos(config(data, resume=True), progress=False).usable) == 10
+
+
+def test_processes_that_the_run_starts_read_its_file(data, monkeypatch):
+    began = videos_of_the_run(config(data), find_training_videos)
+    write_manifest(data.parent / MANIFEST, began)
+    monkeypatch.setenv(TOLD_IN, "")
+    tell_children(data.parent / MANIFEST)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    (data / "up" / "v03.mp4").unlink()
+    told = videos_of_the_run(config(data), lambda *_: pytest.fail("the videos are told"))
+    assert told.usable == began.usable
+
+
+def meet(rank: int, ports: list[int], folder: Path) -> None:
+    """Write down what a process of two, as torchrun starts them, is told: videos, and then an error."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+    for case, port in enumerate(ports):
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+        def find(fails=case) -> str:
+            if rank:
+                return "found by another process"
+            if fails:
+                raise UserError("there is no video")
+            return LONG
+
+        try:
+            told = found_by_the_first(find)
+        except UserError as error:
+            told = f"error: {error}"
+        (folder / f"{case} {rank}").write_text(told, errors="surrogateescape")
+    while len(list(folder.iterdir())) < 4:  # the store ends with the process that holds it
+        time.sleep(0.05)
+
+
+def test_what_the_first_process_finds_all_have(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [server.getsockname()[1] for server in (one, other)]
+    processes.spawn(meet, (ports, tmp_path), nprocs=2)
+    for case, expected in enumerate((LONG, "error: there is no video")):
+        for rank in range(2):
+            assert (tmp_path / f"{case} {rank}").read_text(errors="surrogateescape") == expected
+
+
+def test_many_videos_that_cannot_be_used_are_summed_up(capsys):
+    warn_of([Skipped(f"{number}.mp4", "no such file") for number in range(120)])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 51
+    assert lines[0] == "warning: skipped 0.mp4: no such file"
+    assert "skipped 70 more videos" in lines[-1]
+
+
+def test_a_list_that_names_others_is_no_fault_of_the_disk(data):
+    """Of files that are all there, somebody who goes on with another list wants another training."""
+    began = find_training_videos(config(data), progress=False)
+    (data.parent / "run").mkdir()
+    write_manifest(data.parent / "run" / MANIFEST, began)
+    (data.parent / "run" / "last.ckpt").touch()
+    (data / "list.txt").write_text("".join(f"{video.path}\n" for video in began.usable[1:]))
+    with pytest.raises(UserError, match=r"last\.ckpt was made of 12 videos, \w+; now they are 11 videos"):
+        find_training_videos(config(data, resume=True, list=data / "list.txt"), progress=False)
+
+
+def test_names_that_are_no_utf_8_have_a_fingerprint():
+    assert fingerprint([Video("up/jos\udce9.mp4")]) != fingerprint([Video("up/jos\udcea.mp4")])

@@ -1,0 +1,61 @@
+"""The numbers of frames that are kept between runs: damage costs the lines that it is in, and never gives a number."""
+
+import json
+
+import numpy as np
+import pytest
+
+from motionops.video.known_counts import KnownCounts
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """A file of records, and the videos with their numbers."""
+    videos = {str(tmp_path / f"v{number}.mp4"): 10 + number for number in range(12)}
+    counts = KnownCounts(tmp_path / "counts.jsonl")
+    for path, frames in videos.items():
+        with open(path, "w") as file:
+            file.write(path)
+        counts.put(path, frames)
+    return counts.file, videos
+
+
+def test_damaged_bytes_cost_their_lines(counted):
+    file, videos = counted
+    whole = file.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        data = bytearray(whole)
+        places = random.integers(0, len(data), random.integers(1, 4))
+        for place in places:
+            data[place] = random.integers(0, 256)
+        file.write_bytes(data)
+        found = KnownCounts(file)
+        known = {path: found.get(path) for path in videos}
+        assert all(frames in (None, videos[path]) for path, frames in known.items())
+        # A changed byte spoils its line; a changed end of a line the next one too.
+        assert sum(frames is None for frames in known.values()) <= 2 * len(places)
+
+
+def test_a_file_with_damage_goes_on_being_used(counted):
+    file, videos = counted
+    file.write_bytes(b"\xff\xfe\n" + b"[" * 100_000 + b"\n" + file.read_bytes())
+    counts = KnownCounts(file)
+    assert {path: counts.get(path) for path in videos} == videos
+
+
+def test_a_number_that_was_changed_is_not_believed(counted):
+    file, videos = counted
+    lines = file.read_text().splitlines()
+    record, check = json.loads(lines[3])
+    record[-1] = 753
+    file.write_text("\n".join([*lines[:3], json.dumps([record, check]), *lines[4:]]) + "\n")
+    counts = KnownCounts(file)
+    assert [counts.get(path) for path in videos].count(None) == 1
+
+
+def test_names_that_are_no_utf_8(tmp_path):
+    path = str(tmp_path / "jos\udce9.mp4")
+    open(path, "w").close()
+    KnownCounts(tmp_path / "counts.jsonl").put(path, 7)
+    assert KnownCounts(tmp_path / "counts.jsonl").get(path) == 7
