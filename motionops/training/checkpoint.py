@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -254,6 +255,7 @@ class LastCheckpoint(Callback):
             module.require_finite(loss)
         trainer.save_checkpoint(self.path)
         self._finish(trainer)
+        _mind_no_lost_readers()
         raise Interrupted(self.received or signal.SIGTERM, module.step)
 
     def _finish(self, trainer) -> None:
@@ -266,3 +268,14 @@ class LastCheckpoint(Callback):
             trainer.strategy.checkpoint_io.wait()
         except Exception as error:  # the run ends with the error that came first
             warn(f"last.ckpt was not written: {user_message(error) or error}")
+
+
+def _mind_no_lost_readers() -> None:
+    """Readers that the same signal ends break off what they send; the thread that takes it would print a traceback."""
+    former = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if threading.current_thread() is threading.main_thread() or not issubclass(kind, (ConnectionError, EOFError)):
+            former(kind, error, trace)
+
+    sys.excepthook = hook
