@@ -5,9 +5,17 @@ import re
 import sys
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # a new environment has the one that its Python brings
+    sys.exit(
+        f"error: motionops is built with setuptools 77 or newer, this is {setuptools.__version__}:"
+        " pip install 'setuptools>=77' ninja"
+    )
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))

@@ -1,11 +1,14 @@
-"""Set-up of the development environment, as `make setup` runs it: `.venv` with torch, the extras and the extension.
+"""Set-up of an environment: `.venv` with torch, an extra and the extension, in the versions of versions.txt.
 
-Needs nothing but Python 3.10 or newer, pip and a C++ compiler. What the machine lacks is said before any download.
+`make setup` installs the extra `test`, `make demo` the extra `train` alone; with --tools only what builds C++ is put
+there, which is there in seconds. Needs nothing but Python 3.10 or newer, pip and a C++ compiler. What the machine lacks
+is said before any download.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+TOOLS = ("setuptools>=77", "ninja", "wheel", "cmake>=3.25")
 OLDEST_PYTHON = (3, 10)
-OLDEST_TORCH = (2, 11)
+# The versions that CI has, one a line, as `make lock` writes them; NumPy's and SciPy's are for Python 3.11 and newer.
+VERSIONS = ROOT / "build_support" / "versions.txt"
+LOCKED_PYTHON = (3, 11)
 
 
 class SetupError(Exception):
@@ -58,19 +64,41 @@ def works_with_pip(python: Path) -> bool:
     return python.exists() and works(python, "-m", "pip", "--version")
 
 
+def oldest_torch() -> tuple[int, ...]:
+    """As pyproject.toml has it."""
+    return tuple(map(int, re.search(r'"torch>=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1].split(".")))
+
+
 def has_torch(python: Path) -> bool:
     """Whether a torch that is new enough, and torchvision, are there already: chosen by the user, they stay."""
     check = (
         "import re, torch, torchvision; "
-        f"assert tuple(map(int, re.findall(r'\\d+', torch.__version__)[:2])) >= {OLDEST_TORCH}"
+        f"assert tuple(map(int, re.findall(r'\\d+', torch.__version__)[:2])) >= {oldest_torch()}"
     )
     return works(python, "-c", check)
+
+
+def constraints(folder: Path, torch_stays: bool, latest: bool) -> list[str]:
+    """What tells pip the versions: those of versions.txt, but for a torch that the user has chosen and what is its."""
+    if latest or sys.version_info < LOCKED_PYTHON:
+        print("+ the newest versions: build_support/versions.txt is not used", flush=True)
+        return []
+    lines = VERSIONS.read_text().splitlines()
+    if torch_stays:
+        lines = [line for line in lines if not re.match(r"(torch|torchvision|triton|nvidia-(?!dali)|cuda-)", line)]
+    file = folder / "versions.txt"
+    file.write_text("\n".join(lines) + "\n")
+    return ["--constraint", str(file)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
-    venv: Path = parser.parse_args().venv
+    parser.add_argument("--tools", action="store_true", help="only cmake and ninja")
+    parser.add_argument("--extra", default="test", help="of pyproject.toml: test, or train for the demo")
+    parser.add_argument("--latest", action="store_true", help="the newest versions, and not those of versions.txt")
+    arguments = parser.parse_args()
+    venv: Path = arguments.venv
     if sys.version_info < OLDEST_PYTHON:
         found = ".".join(map(str, sys.version_info[:3]))
         print(
@@ -82,10 +110,17 @@ def main() -> int:
     try:
         find_cxx()
         python = make_venv(venv)
-        if not has_torch(python):
-            run(python, "-m", "pip", "install", "torch", "torchvision")
-        run(python, "-m", "pip", "install", "--quiet", "setuptools>=77", "ninja", "wheel")
-        run(python, "-m", "pip", "install", "--no-build-isolation", "--editable", ".[test]")
+        install = (python, "-m", "pip", "install")
+        torch_stays = has_torch(python)
+        versions = constraints(venv, torch_stays, arguments.latest)
+        run(*install, *versions, "--quiet", *TOOLS)
+        if arguments.tools:
+            return 0
+        if not torch_stays:
+            run(*install, *versions, "torch", "torchvision")
+        # compat: a plain path, which type checkers and editors can follow
+        editable = ("--config-settings", "editable_mode=compat", "--editable", f".[{arguments.extra}]")
+        run(*install, *versions, "--no-build-isolation", *editable)
         run(python, "-m", "motionops.info")
     except (BuildError, SetupError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,8 +1,9 @@
 """Building the operators with ninja: one rule a kind of source, dependencies from the compilers, nothing done twice.
 
 `motionops/_operators.so` holds the operators, for every Python and every torch from 2.11 on: of torch it uses the
-stable ABI alone, and it has a CUDA runtime of its own. `tests/emulator/_emulated.so` holds the same bindings over the
-.cu files, which the host compiler reads with the headers of tests/emulator; it is built for the tests only.
+stable ABI alone, and it has a CUDA runtime of its own. Two more libraries are for the tests only:
+`tests/emulator/_emulated.so` holds the same bindings over the .cu files, which the host compiler reads with the headers
+of tests/emulator, and the one in build/attacks the CPU operators, which stop where they leave their memory.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from build_support.toolchain import BuildError, find_cuda, find_cxx
 
 OPERATORS = ROOT / "motionops" / "_operators.so"
 EMULATED = ROOT / "tests" / "emulator" / "_emulated.so"
+SANITIZED = ROOT / "build" / "attacks" / "package" / "motionops" / "_operators.so"
 EMULATOR = ROOT / "tests" / "emulator"
 
 # The oldest torch whose stable ABI is used: 2.11, as (major << 56) + (minor << 48).
 TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"
 CXX_FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra"
+SANITIZERS = "-fsanitize=address,undefined -fno-sanitize-recover=all"
 # -Xptxas -v: registers and spills of every kernel, kept in <object>.log and read by tests/test_ptxas.py
 NVCC_FLAGS = (
     "-std=c++20 -O3 --expt-relaxed-constexpr -lineinfo -Xptxas -v,-warn-spills -Xcompiler -fPIC,-fvisibility=hidden"
@@ -158,6 +161,20 @@ def build_emulated(target: Path = EMULATED) -> None:
         build.run(target)
 
 
+def build_sanitized(target: Path = SANITIZED) -> None:
+    """Build the CPU operators with AddressSanitizer and UndefinedBehaviorSanitizer, as CMakeLists.txt does for C++."""
+    with _lock():
+        build = Build(ROOT / "build" / "attacks")
+        sources = read_sources()
+        core = [CXX_FLAGS.replace("-O3", "-O1 -g1"), SANITIZERS, f"-I{_quote(CSRC)}"]
+        binding = [*core, *build.torch_flags]
+        objects = [build.compile("cxx", source, "cpu", core) for source in sources.cpu]
+        objects += [build.compile("cxx", source, "torch", binding) for source in sources.torch]
+        objects.append(build.compile("cxx", sources.facts, "torch", [*binding, *_facts(build)]))
+        build.link(target, objects, [SANITIZERS, *build.torch_link_flags])
+        build.run(target)
+
+
 def _facts(build: Build) -> list[str]:
     """What `python -m motionops.info` prints of the build. One file alone sees it: nothing else is compiled anew."""
     cuda = build.cuda
@@ -199,11 +216,11 @@ def _escape(path: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """``python -m build_support.ninja_build [operators] [emulated]``."""
+    """``python -m build_support.ninja_build [operators] [emulated] [sanitized]``."""
     if sys.platform != "linux":
         print(f"error: motionops builds on Linux, this is {platform.system()}", file=sys.stderr)
         return 1
-    targets = {"operators": build_operators, "emulated": build_emulated}
+    targets = {"operators": build_operators, "emulated": build_emulated, "sanitized": build_sanitized}
     try:
         for name in arguments or ["operators"]:
             targets[name]()

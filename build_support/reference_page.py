@@ -25,6 +25,7 @@ DATA = {
     "BACKBONES": "The backbones by name: what `build_backbone` takes.",
     "BackboneName": "The names of `BACKBONES` as a type.",
     "CLASSES": "The classes of MovingShapes.",
+    "ACTS": "The motions of a set of several acts, each of which looks the same at any time.",
     "COLUMNS": "The columns of packed records, as `pack_records` makes them.",
     "IMAGENET_MEAN": "Mean of red, green and blue in 0..1, for networks that began with weights of pictures.",
     "IMAGENET_STD": "The deviations that go with `IMAGENET_MEAN`.",

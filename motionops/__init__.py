@@ -7,6 +7,7 @@ does not.
 
 import importlib as _importlib
 from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from motionops.codec.rasterize_motion_vectors import rasterize_motion_vectors
 from motionops.contrast.feature_queue import FeatureQueue
@@ -31,6 +32,20 @@ from motionops.views.crop_map import crop_map
 from motionops.views.extents import sample_extents
 from motionops.views.local_views import local_extents, local_starts
 from motionops.views.motion_extents import motion_extents, motion_starts
+
+if _TYPE_CHECKING:  # what __getattr__ gives, for checkers and editors
+    from motionops import codec as codec
+    from motionops import contrast as contrast
+    from motionops import evaluation as evaluation
+    from motionops import flow as flow
+    from motionops import geometry as geometry
+    from motionops import layers as layers
+    from motionops import methods as methods
+    from motionops import models as models
+    from motionops import motion as motion
+    from motionops import ranks as ranks
+    from motionops import video as video
+    from motionops import views as views
 
 __version__ = "0.1.0"
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+
+
+class Array(Protocol):
+    """An array of another library that hands its memory over: NumPy's, CuPy's, JAX's."""
+
+    def __dlpack__(self, *, stream: Any = ...) -> Any: ...
 
 
 def as_tensor(op: str, argument: str, value: Any) -> Tensor:
@@ -39,6 +45,34 @@ def as_tensor(op: str, argument: str, value: Any) -> Tensor:
 def as_optional_tensor(op: str, argument: str, value: Any | None) -> Tensor | None:
     """Like :func:`as_tensor`; None stays None."""
     return None if value is None else as_tensor(op, argument, value)
+
+
+def numbers_on_host(op: str, argument: str, value: Any, *, whole: bool = False) -> Tensor:
+    """Return ``value``, a number, a sequence of them, a tensor or an array, as a tensor on the CPU.
+
+    Args:
+        op: the operator's name, for the message.
+        argument: the argument's name, for the message.
+        value: what is given.
+        whole: it must hold integers, and becomes int64.
+
+    Raises:
+        TypeError: it holds no numbers, or others.
+        ValueError: a tensor without memory.
+    """
+    kind = "integers" if whole else "numbers"
+    try:
+        numbers = as_tensor(op, argument, value) if hasattr(value, "__dlpack__") else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{op}: {argument} must be {kind}, got {_name(value)}") from None
+    if numbers.is_meta:
+        raise ValueError(f"{op}: {argument} must hold values, got a tensor on meta")
+    if whole and not numbers.numel():
+        numbers = numbers.long()  # of an empty list
+    wrong = numbers.is_complex() or numbers.dtype == torch.bool or (whole and numbers.is_floating_point())
+    if wrong:
+        raise TypeError(f"{op}: {argument} must be {kind}, got {numbers.dtype}")
+    return numbers.detach().cpu().long() if whole else numbers.detach().cpu()
 
 
 def can_be_read(tensor: Tensor) -> bool:

@@ -20,7 +20,6 @@ OPTIONAL_PARTS = {
     "nvidia-dali-cuda120": "reading videos on the GPU",
     "lightning": "trainers",
     "tyro": "trainers' command line",
-    "torchmetrics": "metrics",
     "scikit-learn": "linear probe, SVM, t-SNE",
     "safetensors": "weights on disk",
     "matplotlib": "pictures",

@@ -6,6 +6,8 @@ Set MOTIONOPS_REQUIRE=cpu,emulated to make a backend that cannot run a failure a
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,6 +90,53 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+# Of the environment, what libraries put there when they are first used is not looked at, but what a run goes by is.
+OF_RUNS = re.compile(
+    "(MOTIONOPS|SLURM|TORCHELASTIC|CUDA|NVIDIA|MASTER|TORCH)_|(LOCAL_)?(RANK|WORLD_SIZE)$|COLUMNS$|(PYTHON)?PATH$"
+    "|HOME$|TMPDIR$|OMP_NUM_THREADS$"
+)
+OF_LIBRARIES = {"TORCHINDUCTOR_CACHE_DIR", "CUDA_MODULE_LOADING"}
+
+
+def shared_state() -> dict[str, Any]:
+    """What all tests of a process have in common, and a later one would find changed."""
+    environment = {name: value for name, value in os.environ.items() if OF_RUNS.match(name)}
+    # torch's readers take SIGCHLD for good, and SIGALRM is pytest-timeout's
+    numbers = signal.valid_signals() - {signal.SIGCHLD, signal.SIGALRM}
+    return {
+        "the environment": {name: value for name, value in environment.items() if name not in OF_LIBRARIES},
+        "the working directory": os.getcwd(),
+        "torch's default type": torch.get_default_dtype(),
+        "torch's default device": torch.get_default_device(),
+        "torch's threads": torch.get_num_threads(),
+        "whether gradients are computed": torch.is_grad_enabled(),
+        "signal handlers": {getattr(number, "name", number): signal.getsignal(number) for number in numbers},
+        "sys.excepthook": sys.excepthook,
+        "sys.argv": list(sys.argv),
+    }
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_changed() -> Iterator[None]:
+    """Fail a test that leaves changed what another one may go by: which one fails then would depend on their order."""
+    before = shared_state()
+    yield
+    changed = changes(before, shared_state())
+    assert not changed, f"left changed by the test: {'; '.join(changed)}"
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What is another value after than before, by name."""
+    told = []
+    for name in sorted(before.keys() | after.keys(), key=str):
+        one, other = before.get(name), after.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            told += [f"{name}, {each}" for each in changes(one, other)]
+        elif one != other:
+            told.append(f"{name}: {one!r} is now {other!r}")
+    return told
 
 
 def backend_of(item: pytest.Item) -> str | None:

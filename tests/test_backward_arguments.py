@@ -1,9 +1,11 @@
 """The backward operators check every argument: autograd passes right ones, but they can be called by themselves."""
 
+import numpy as np
 import pytest
 import torch
 
 from tests.contrast.every_operator import sample_of
+from tests.fuzz.hostile import OWN_ERRORS
 
 # Arguments of the forward operators behind their tensors, with all gradients wanted.
 FORWARD = {
@@ -12,6 +14,7 @@ FORWARD = {
     "pixel_contrast": (0.7, 0.1, True, False),
     "region_contrast": (0.1, True, True, False),
 }
+EVERY = [*FORWARD, "flow_edges", "motion_map", "frame_difference", "ghost_batch_norm"]
 
 
 def valid_call(backend, op: str) -> dict:
@@ -25,6 +28,11 @@ def valid_call(backend, op: str) -> dict:
         values = dict(zip([result.name for result in schema.returns], saved, strict=True))
         values |= {**sample, "grad_loss": torch.tensor(0.5, device=backend.device), "products": torch.float32}
         values |= {"temperature_value": 0.1, "radius": 0.7, "query_gradient": True, "key_gradient": True, "tf32": False}
+    elif op == "ghost_batch_norm":
+        features = torch.randn(4, 3, 3, 6, device=backend.device).movedim(-1, 1)
+        channels, statistics = features.new_ones(6), features.new_ones(2, 6)
+        values = {"grad_output": features, "input": features, "output": features, "weight": channels, "bias": channels}
+        values |= {"mean": statistics, "var": statistics, "groups": [1, 3], "eps": 1e-5, "relu": True}
     else:
         flow = torch.randn(2, 3, 2, 8, 8, device=backend.device)
         values = {"flow": flow, "max_value": 10.0, "grid": [3, 2, 4], "first": "wrap"}
@@ -41,7 +49,7 @@ def spoiled(name: str, value) -> dict[str, object]:
         wrong = {"a longer shape": longer, "no element": value.new_ones(0), "a meta tensor": value.to("meta")}
         if not name.endswith("_mask"):
             wrong["whole numbers"] = value.to(torch.int32)
-        if name.startswith(("log_sum_exp", "positive_logit", "weight", "expected")):
+        if name.startswith(("log_sum_exp", "positive_logit", "weight", "expected", "bias", "mean", "var")):
             wrong["half the width"] = value.half()  # read as float32 it would be read beyond its end
         return wrong
     if name in ("temperature_value", "radius", "max_value"):
@@ -49,11 +57,18 @@ def spoiled(name: str, value) -> dict[str, object]:
     return {
         "products": {"whole numbers": torch.int32},
         "grid": {"no divisor": [3, 3, 4]},
+        "groups": {
+            "too many": [1, 4],
+            "below zero": [-1, 5],
+            "beyond int64": [2**62, 2**62, 2**62, 2**62, 4],
+            "none": [],
+        },
+        "eps": {"below zero": -1.0, "no number": float("nan")},
         "first": {"a word": "x"},
     }.get(name, {})
 
 
-@pytest.mark.parametrize("op", [*FORWARD, "flow_edges", "motion_map", "frame_difference"])
+@pytest.mark.parametrize("op", EVERY)
 def test_every_argument_is_checked(backend, op):
     operator = getattr(backend.ops, f"{op}_backward").default
     arguments = valid_call(backend, op)
@@ -100,3 +115,29 @@ def test_meta_tensors_are_checked_alike(op):
         operator(*{**meta, "key": meta["key"][..., :-1]}.values())
     with pytest.raises(TypeError, match=f"{op}_backward: log_sum_exp must be float32, got float16"):
         operator(*{**meta, "log_sum_exp": meta["log_sum_exp"].half()}.values())
+
+
+@pytest.mark.parametrize("op", EVERY)
+@pytest.mark.parametrize("times", [50, pytest.param(5_000, marks=pytest.mark.slow)])
+def test_several_wrong_arguments_at_once_end_in_an_error(op, times):
+    """Never in a fault, also where shapes agree with each other, but not with the rest."""
+    from tests.conftest import Backend
+
+    operator, refused = getattr(torch.ops.motionops, f"{op}_backward"), 0
+    valid, random = valid_call(Backend("cpu"), op), np.random.default_rng(times)
+    faults = [(name, worse) for name, value in valid.items() for worse in spoiled(name, value).values()]
+    tensors = [name for name, value in valid.items() if isinstance(value, torch.Tensor)]
+    for _ in range(times):
+        arguments = dict(valid)
+        for place in random.integers(0, len(faults), random.integers(1, 4)):
+            name, worse = faults[place]
+            arguments[name] = worse
+        if random.integers(2):  # the first rows of everything that has any, but of one
+            left = random.choice(tensors)
+            shorter = {name: arguments[name] for name in tensors if name != left and arguments[name].ndim}
+            arguments |= {name: value[:1] for name, value in shorter.items()}
+        try:
+            operator(*arguments.values())
+        except OWN_ERRORS:
+            refused += 1
+    assert refused > times // 2

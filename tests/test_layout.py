@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import motionops
+
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
 LIST = json.loads((CSRC / "sources.json").read_text())
@@ -137,6 +139,10 @@ def imported(path: Path) -> dict[str, int]:
 
 
 IMPORTS = {module: imported(path) for module, path in MODULES.items()}
+# `from motionops import video, …` for type checkers: Python does not run it, and `motionops._PACKAGES` are loaded late.
+IMPORTS["motionops"] = {
+    name: line for name, line in IMPORTS["motionops"].items() if name.split(".", 1)[1] not in motionops._PACKAGES
+}
 
 
 def test_imports_point_down():
@@ -177,6 +183,26 @@ def test_a_folder_can_be_read_at_a_glance(folder):
     assert len(list(folder.glob("*.py"))) <= 16, f"{folder.relative_to(ROOT)} is becoming a drawer"
 
 
+# Of the files that put a whole together, how many others they may import; of all others WIDEST.
+WIDEST = 12
+WIDER = {
+    "evaluation.protocols.finetune": 21,
+    **dict.fromkeys(("evaluation.end_of_run", "models.backbones"), 16),  # the latter lists the networks
+    **dict.fromkeys(("commands.evaluate.inputs", "evaluation.pictures.picture_book"), 15),
+    **dict.fromkeys(("training.data.loading", "training.method"), 15),
+    "methods.controllable.method": 14,
+    **dict.fromkeys(("commands.evaluate.lowshot", "evaluation.protocols.measure"), 13),
+    **dict.fromkeys(("training.data.videos", "training.fitting"), 13),
+}
+
+
+@pytest.mark.parametrize("module", [name for name, path in MODULES.items() if path.name != "__init__.py"])
+def test_a_file_needs_few_others(module):
+    """An `__init__` hands out what others hold, and is no file of its own."""
+    most = WIDER.get(module.removeprefix("motionops."), WIDEST)
+    assert len(IMPORTS[module]) <= most, f"{module} imports {len(IMPORTS[module])} files: {sorted(IMPORTS[module])}"
+
+
 METHODS = sorted(path.name for path in (ROOT / "motionops" / "methods").iterdir() if (path / "__init__.py").exists())
 
 
@@ -201,4 +227,21 @@ def test_a_method_has_all_its_files(method):
     for path in (ROOT / "trainers" / f"{method}.py", ROOT / "tests" / "methods" / f"test_{method}.py"):
         assert path.exists(), f"motionops/methods/{method} is there, but {path.relative_to(ROOT)} is missing"
     package = import_module(f"motionops.methods.{method}")
-    assert {"PRESETS", "make_dataset"} < set(package.__all__)
+    assert "PRESETS" in package.__all__
+
+
+def test_the_page_on_adding_a_method_shows_the_method():
+    """Every block of its sections on flags and method is in the folder that it follows, line for line.
+
+    But for the indentation: on the page a class's functions stand alone.
+    """
+
+    def lines(text: str) -> str:
+        return "\n".join(line.strip() for line in text.splitlines() if line.strip()) + "\n"
+
+    page = (ROOT / "docs" / "adding_a_method.md").read_text().split("## 3.")[0]
+    code = "".join(lines(path.read_text()) for path in sorted((ROOT / "motionops" / "methods" / "moco").glob("*.py")))
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        assert lines(block) in code, block

@@ -38,7 +38,7 @@ FIMA = {
 MCL = {
     **IMAGENET, "frames": 16, "stride": 2, "size": 224, "epochs": 200, "batch_size": 64, "optimizer": "sgd",
     "learning_rate": 0.01, "weight_decay": 1e-4, "milestones": (), "temperature": 0.1, "momentum": 0.999,
-    "queue": 131072, "dim": 128, "hidden": 2048, "group": 8, "crop_threshold": 0.9, "crop_coverage": 0.8,
+    "queue": 131072, "dim": 128, "hidden": 2048, "group": 8, "crop_quantile": 0.9, "crop_coverage": 0.8,
     "seco": ("intra", "order"),
 }  # fmt: skip
 MODIST = {

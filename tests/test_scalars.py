@@ -98,21 +98,21 @@ def test_what_is_an_index(op, argument):
 MOTION = torch.rand(2, 4, 4, generator=torch.Generator().manual_seed(0))
 DRAWS = {  # the function, and what it needs beside the argument that is looked at
     "Appearance.sample": (lambda **given: motionops.Appearance.sample(**given).jitter, {"batch": 3}),
-    "local_starts": (local_starts, {"frame_count": 9, "clips": 2, "span": 2}),
+    "local_starts": (local_starts, {"frame_count": 9, "clips": 2, "frames": 2}),
     "motion_starts": (lambda **given: motion_starts(MOTION.flatten(), **given), {"span": 2}),
     "motion_extents": (lambda **given: motion_extents(MOTION, starts=[0, 1], **given), {"frames": 2}),
     "sample_extents": (sample_extents, {"batch": 2, "frames": 2, "frame_count": 20}),
 }
 DRAWN_WHOLE = {
     "Appearance.sample": ["batch"],
-    "local_starts": ["frame_count", "clips", "span"],
+    "local_starts": ["frame_count", "clips", "frames", "stride"],
     "motion_starts": ["span", "count"],
     "motion_extents": ["frames", "stride", "tries"],
     "sample_extents": ["batch", "frames", "stride"],
 }
 DRAWN_REAL = {
     "Appearance.sample": ["jitter_probability", "grayscale_probability", "blur_probability"],
-    "motion_extents": ["threshold", "coverage", "probability", "mirror"],
+    "motion_extents": ["quantile", "coverage", "probability", "mirror"],
     "sample_extents": ["mirror", "height", "width"],
 }
 

@@ -16,14 +16,15 @@ if lacking("trainers/moco.py", *TRAINER_PARTS):
 
 from motionops.commands.paper_tables import rows_of
 from motionops.evaluation.end_of_run import finish, measure_epoch
-from motionops.methods.moco import PRESETS, MoCo, MoCoConfig, make_dataset
+from motionops.methods.moco import PRESETS, MoCo, MoCoConfig
+from motionops.training.data.two_views import two_views
 from motionops.training.run import train
 
 
 def main(config: MoCoConfig) -> int:
     """Views of videos into the method's losses, and the backbone measured when they are learnt from."""
     config.check_backbone()
-    return train(config, MoCo.for_videos, make_dataset, finish, measure=measure_epoch)
+    return train(config, MoCo.for_videos, two_views, finish, measure=measure_epoch)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,38 @@ def bench_forward_and_backward(comparison, rows, dtype):
     )
 
 
+def masked_batch_loss(query, key, query_ids, key_ids, temperature=0.1):
+    """The loss with ids as users write it."""
+    own = torch.eye(len(query), len(key), dtype=torch.bool, device=query.device)
+    left_out = (query_ids[:, None] == key_ids) & ~own
+    logits = ((query @ key.T).float() / temperature).masked_fill(left_out, -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(query), device=query.device))
+
+
+@pytest.mark.parametrize("dim", [128, 512])
+def bench_with_ids(comparison, dim):
+    """Keys of the query's own video are left out: eight of them here."""
+    rows = 2048
+    sample = {name: value.to(comparison.device) for name, value in pairwise_sample(rows, rows, dim, ids=True).items()}
+    query, key = (sample[name].requires_grad_() for name in ("query", "key"))
+    compiled = torch.compile(masked_batch_loss, fullgraph=True)
+
+    def step(loss):
+        result = loss(**sample)
+        result = getattr(result, "loss", result)
+        return result, *torch.autograd.grad(result, (query, key))
+
+    comparison(
+        f"N {rows}, D {dim}, ids, forward + both gradients",
+        ours=lambda: step(pairwise_infonce),
+        reference=lambda: step(pairwise_infonce_reference),
+        peers={"eager": lambda: step(masked_batch_loss), "torch.compile": lambda: step(compiled)},
+        rtol=1e-4,
+        bounds=BOUNDS,
+        operations=6 * rows * rows * dim,
+    )
+
+
 @pytest.mark.parametrize("hard_negatives", [0, 4096, 16384, 65536])
 def bench_growth_with_hard_negatives(comparison, hard_negatives):
     """Time linear in the keys, memory as the keys' own."""

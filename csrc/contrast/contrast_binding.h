@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <initializer_list>
 
 #include "contrast/stored_features.h"
 #include "contrast/temperature.h"
@@ -18,6 +19,28 @@ inline void check_positive(const char* op, const char* argument, double value) {
 inline void check_products(const char* op, const char* argument, const Tensor& query, ScalarType products) {
   if (products == ScalarType::Double && goes_to_cuda(query) && !is_meta(query)) [[unlikely]] {
     check_type(false, op, argument, " must be float32, bfloat16 or float16 on CUDA, got ", dtype_name(products));
+  }
+}
+
+// The video of each row, where the caller knows it.
+struct RowIds {
+  const char* argument;
+  const char* rows;  // the axis, in a message
+  const OptionalTensor& ids;
+  const Tensor& features;  // [rows, D]
+};
+
+// Ids of the queries and of what they are compared with: both or neither.
+inline void check_ids(const char* op, const RowIds& query, const RowIds& others) {
+  check_value(query.ids.has_value() == others.ids.has_value(), op, query.argument, " and ", others.argument,
+              " must be given together, got only ", query.ids.has_value() ? query.argument : others.argument);
+  if (!query.ids.has_value()) return;
+  for (const RowIds& given : {query, others}) {
+    const Tensor& ids = *given.ids;
+    const int64_t rows = given.features.size(0);
+    check_dtype(op, given.argument, ids, ScalarType::Long);
+    check_shape(op, given.argument, ids, ids.dim() == 1 && ids.size(0) == rows, "[", given.rows, "=", rows, "]");
+    check_same_device(op, given.argument, ids, "query", query.features);
   }
 }
 

@@ -1,5 +1,5 @@
 // pairwise_infonce on the GPU: the forward pass of queue_infonce with the keys themselves as the queue, where a row's own
-// key is struck out, and a transposed pass for the key gradient.
+// key is struck out, and those of its video, and a transposed pass for the key gradient.
 //
 // The diagonal of the key gradient, (p - 1) q, is added in float32 by the merge, from the saved logits: the main loop
 // leaves it out, as it does forward.
@@ -14,25 +14,31 @@ struct OtherKeys {
   static constexpr bool kOwnKey = true;
   static constexpr bool kSoftmax = true;
   static constexpr bool kRanges = false;
-  using Column = int32_t;  // nothing to know
+  using Column = int64_t;  // the key's video id
   struct Row {
-    int64_t own;
+    int64_t own, id;
   };
   struct Block {
     int64_t begin, end;
   };
 
-  __device__ __forceinline__ const int32_t* columns() const { return nullptr; }
-  __device__ __forceinline__ int64_t described_columns() const { return 0; }
-  __device__ __forceinline__ Row row(int64_t row) const { return {row}; }
+  const int64_t* query_ids;  // null: every column counts
+  const int64_t* key_ids;
+  int64_t keys;  // M
+
+  __device__ __forceinline__ const int64_t* columns() const { return key_ids; }
+  __device__ __forceinline__ int64_t described_columns() const { return keys; }
+  __device__ __forceinline__ Row row(int64_t row) const { return {row, query_ids != nullptr ? query_ids[row] : 0}; }
   __device__ __forceinline__ Block block(int64_t first, int64_t last) const { return {first, last + 1}; }
   __device__ __forceinline__ bool masks(const Block& block, int64_t begin, int64_t end) const {
-    return begin < block.end && end > block.begin;
+    return key_ids != nullptr || (begin < block.end && end > block.begin);
   }
-  __device__ __forceinline__ bool counts(const Row& row, int64_t column, int32_t) const { return column != row.own; }
+  __device__ __forceinline__ bool counts(const Row& row, int64_t column, int64_t id) const {
+    return column != row.own && (key_ids == nullptr || id != row.id);
+  }
 };
 
-// The transposed pass: rows are keys, columns queries.
+// The transposed pass without ids: rows are keys, columns queries.
 struct OtherQueries {
   static constexpr bool kOwnKey = false;
   static constexpr bool kSoftmax = false;
@@ -55,6 +61,45 @@ struct OtherQueries {
     return column == row.own ? 0.0f : exp_approximate(logit - log_sum_exp_of_column);
   }
 };
+
+struct alignas(16) DescribedQuery {
+  int64_t id;
+  float log_sum_exp;
+};
+
+// The transposed pass with ids.
+struct QueriesOfOtherVideos {
+  static constexpr bool kOwnKey = false;
+  static constexpr bool kSoftmax = false;
+  static constexpr bool kRanges = false;
+  using Column = DescribedQuery;
+  struct Row {
+    int64_t own, id;
+  };
+  struct Block {};
+
+  const int64_t* key_ids;
+  const DescribedQuery* described;
+  int64_t queries;  // N
+
+  __device__ __forceinline__ const DescribedQuery* columns() const { return described; }
+  __device__ __forceinline__ int64_t described_columns() const { return queries; }
+  __device__ __forceinline__ Row row(int64_t row) const { return {row, key_ids[row]}; }
+  __device__ __forceinline__ Block block(int64_t, int64_t) const { return {}; }
+  __device__ __forceinline__ float coefficient(const Row& row, int64_t column, const DescribedQuery& query,
+                                               float logit) const {
+    return column == row.own || query.id == row.id ? 0.0f : exp_approximate(logit - query.log_sum_exp);
+  }
+};
+
+constexpr int kDescribeThreads = 256;
+
+__global__ void __launch_bounds__(kDescribeThreads)
+    pairwise_infonce_describe_kernel(const int64_t* ids, const float* log_sum_exp, int64_t queries,
+                                     DescribedQuery* described) {
+  const int64_t query = blockIdx.x * int64_t{kDescribeThreads} + threadIdx.x;
+  if (query < queries) described[query] = {ids[query], log_sum_exp[query]};
+}
 
 // p - 1 of a row's own key, without the cancellation where p is nearly 1.
 __device__ __forceinline__ float missing_probability(const PairwiseInfonceBackward& args, int64_t row) {
@@ -154,6 +199,7 @@ QueueInfonceForward with_keys_as_queue(const PairwiseInfonceForward& args) {
 
 struct BackwardPlan {
   Streaming stream{};
+  DescribedQuery* described = nullptr;  // [N], where there are ids
   int64_t workers = 0;
 };
 
@@ -172,7 +218,21 @@ BackwardPlan make_plan(const PairwiseInfonceBackward& args, Workspace& workspace
   stream.partials.weight_scale = weight_scale_of(args.dtype);
   stream.partials.expected =
       workspace.take<float>(streaming_slots(args.key_rows, plan.workers) * kTileRows * stream.partials.padded_dim);
+  if (args.query_ids != nullptr) plan.described = workspace.take<DescribedQuery>(args.rows);
   return plan;
+}
+
+cudaError_t transposed_pass(const PairwiseInfonceBackward& args, const BackwardPlan& plan, cudaStream_t stream) {
+  const auto* log_sum_exp = static_cast<const float*>(args.log_sum_exp);
+  const auto start = [&](const auto& policy) {
+    return launch_streaming_softmax(args.dtype, args.tf32, plan.stream, policy, plan.workers, stream);
+  };
+  if (args.query_ids == nullptr) return start(OtherQueries{log_sum_exp, args.rows});
+  const cudaError_t error =
+      launch(pairwise_infonce_describe_kernel, grid_of((args.rows + kDescribeThreads - 1) / kDescribeThreads),
+             dim3(kDescribeThreads), 0, stream, args.query_ids, log_sum_exp, args.rows, plan.described);
+  if (error != cudaSuccess) return error;
+  return start(QueriesOfOtherVideos{args.key_ids, plan.described, args.rows});
 }
 
 }  // namespace
@@ -189,7 +249,8 @@ size_t pairwise_infonce_backward_workspace_bytes(const PairwiseInfonceBackward& 
 }
 
 cudaError_t pairwise_infonce_forward_cuda(const PairwiseInfonceForward& args, void* workspace, cudaStream_t stream) {
-  return own_key_forward(with_keys_as_queue(args), OtherKeys{}, workspace, stream);
+  return own_key_forward(with_keys_as_queue(args), OtherKeys{args.query_ids, args.key_ids, args.key_rows}, workspace,
+                         stream);
 }
 
 cudaError_t pairwise_infonce_backward_cuda(const PairwiseInfonceBackward& args, void* workspace, cudaStream_t stream) {
@@ -209,8 +270,7 @@ cudaError_t pairwise_infonce_backward_cuda(const PairwiseInfonceBackward& args, 
   if (args.grad_key == nullptr) return cudaSuccess;
   Workspace memory(workspace);
   const BackwardPlan plan = make_plan(args, memory);
-  const OtherQueries policy{static_cast<const float*>(args.log_sum_exp), args.rows};
-  const cudaError_t error = launch_streaming_softmax(args.dtype, args.tf32, plan.stream, policy, plan.workers, stream);
+  const cudaError_t error = transposed_pass(args, plan, stream);
   if (error != cudaSuccess) return error;
   return with_element(args.dtype, [&](auto element) {
     return launch(pairwise_infonce_key_merge_kernel<decltype(element)>, grid_of(args.key_rows), dim3(kMergeThreads), 0,

@@ -1,9 +1,11 @@
-// pairwise_infonce: InfoNCE within a batch. Key i is the positive of query i, every other key a negative.
+// pairwise_infonce: InfoNCE within a batch. Key i is the positive of query i, every other key a negative, but those of the
+// query's own video.
 //
 // Formula, for query row i (τ = temperature):
 //   s_ij   = q_i · k_j / τ            Z_i = Σ_j e^{s_ij}            p_ij = e^{s_ij} / Z_i
+//            over j = i and the j with key_id_j != query_id_i; p_ij = 0 for the others
 //   loss   = 1/N Σ_i (log Z_i − s_ii)                               0 where N = 0
-//   rank_i = number of j ≠ i with s_ij above s_ii
+//   rank_i = number of counted j ≠ i with s_ij above s_ii
 //   E_i    = Σ_j p_ij k_j                                           the expected key
 // Gradients, with g the gradient of the loss:
 //   grad_query_i = g / (N τ) (E_i − k_i)
@@ -35,27 +37,31 @@ namespace motionops {
 
 // "accumulation": float for float32, bfloat16 and float16; double for float64.
 struct PairwiseInfonceForward {
-  Dtype dtype;              // of the products
-  const void* query;        // [N, D]
-  const void* key;          // [M, D]
-  int64_t rows;             // N
-  int64_t key_rows;         // M >= N
-  int64_t dim;              // D
-  Temperature temperature;  // > 0
-  bool tf32;                // CUDA: float32 products may be taken in TF32; the CPU ignores it
-  void* loss;               // [] accumulation
-  int32_t* rank;            // [N]
-  void* positive_logit;     // [N] accumulation, s_ii
-  void* log_sum_exp;        // [N] accumulation, log Z_i
-  void* expected_key;       // [N, D] accumulation, E_i; null where no query gradient is wanted
-  void* expected_query;     // [M, D] accumulation, Q_j; null where no key gradient is wanted; CPU and panels only
-  StoredTypes types = {};   // in memory, where they are others
+  Dtype dtype;               // of the products
+  const void* query;         // [N, D]
+  const void* key;           // [M, D]
+  const int64_t* query_ids;  // [N] or null: every key counts
+  const int64_t* key_ids;    // [M], null exactly where query_ids is
+  int64_t rows;              // N
+  int64_t key_rows;          // M >= N
+  int64_t dim;               // D
+  Temperature temperature;   // > 0
+  bool tf32;                 // CUDA: float32 products may be taken in TF32; the CPU ignores it
+  void* loss;                // [] accumulation
+  int32_t* rank;             // [N]
+  void* positive_logit;      // [N] accumulation, s_ii
+  void* log_sum_exp;         // [N] accumulation, log Z_i
+  void* expected_key;        // [N, D] accumulation, E_i; null where no query gradient is wanted
+  void* expected_query;      // [M, D] accumulation, Q_j; null where no key gradient is wanted; CPU and panels only
+  StoredTypes types = {};    // in memory, where they are others
 };
 
 struct PairwiseInfonceBackward {
   Dtype dtype;                 // of the products
   const void* query;           // [N, D]
   const void* key;             // [M, D]
+  const int64_t* query_ids;    // [N] or null
+  const int64_t* key_ids;      // [M] or null
   const void* grad_loss;       // []
   const void* positive_logit;  // [N] accumulation
   const void* log_sum_exp;     // [N] accumulation

@@ -7,29 +7,44 @@
 #include <limits>
 #include <vector>
 
+#include "contrast/same_video_cpu.h"
 #include "contrast/stored_features_cpu.h"
 #include "contrast/streaming_softmax_cpu.h"
 
 namespace motionops {
 namespace {
 
-// Query i and key i do not meet among the columns: the positive is taken by itself. Rows and columns may change places.
+// Query i and key i do not meet among the columns: the positive is taken by itself. Nor do those of one video.
 template <typename T>
 class OtherRows final : public ColumnPolicy<T> {
  public:
+  explicit OtherRows(const PairwiseInfonceForward& args)
+      : query_ids_(args.query_ids),
+        key_ids_(args.key_ids),
+        queries_(args.query_ids, args.rows),
+        keys_(args.key_ids, args.key_rows) {}
+
   void exclude(const LogitTile<T>& tile) const override {
     const int64_t begin = std::max(tile.row_begin, tile.column_begin);
     const int64_t end = std::min(tile.row_begin + tile.rows, tile.column_begin + tile.columns);
     for (int64_t i = begin; i < end; ++i) {
       tile.logits[(i - tile.column_begin) * tile.stride + (i - tile.row_begin)] = -std::numeric_limits<T>::infinity();
     }
+    if (query_ids_ == nullptr) return;
+    const RowVideos& rows = tile.transposed ? keys_ : queries_;
+    rows.strike_out(tile, tile.transposed ? query_ids_ : key_ids_, tile.columns);
   }
+
+ private:
+  const int64_t* query_ids_;
+  const int64_t* key_ids_;
+  RowVideos queries_, keys_;
 };
 
 template <typename T>
 void forward(const PairwiseInfonceForward& args, const Parallel& parallel) {
   const std::array<FeatureRows, 1> columns = {FeatureRows{args.key, args.dtype, args.key_rows, nullptr}};
-  const OtherRows<T> policy;
+  const OtherRows<T> policy(args);
   std::vector<T> maximum(args.rows);
   std::vector<T> log_sum(args.rows);
   StreamingSoftmax<T> problem;

@@ -31,14 +31,18 @@ void check_features(const char* op, const Tensor& query, const Tensor& key) {
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(const Tensor& query,  // [N, D]
                                                                             const Tensor& key,    // [M, D]
                                                                             const OptionalTensor& temperature,
+                                                                            const OptionalTensor& query_ids,  // [N]
+                                                                            const OptionalTensor& key_ids,    // [M]
                                                                             double temperature_value,
                                                                             bool query_gradient, bool key_gradient,
                                                                             bool tf32, int64_t panel_rows) {
   constexpr const char* kOp = "pairwise_infonce";
   check_features(kOp, query, key);
+  check_ids(kOp, {"query_ids", "N", query_ids, query}, {"key_ids", "M", key_ids, key});
   const GivenTemperature given(kOp, temperature, temperature_value, query);
   const int64_t rows = query.size(0), dim = query.size(1);
   const Tensor query_values = dense(query), key_values = dense(key);
+  const OptionalTensor query_id_values = dense(query_ids), key_id_values = dense(key_ids);
   const ScalarType kept = accumulation_type(key);
   const Tensor loss = empty(Shape{}, kept, query);
   const Tensor rank = empty(Shape{rows}, ScalarType::Int, query);
@@ -52,6 +56,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(cons
   args.dtype = dtype_of(key);
   args.query = query_values.const_data_ptr();
   args.key = key_values.const_data_ptr();
+  args.query_ids = data_or_null<int64_t>(query_id_values);
+  args.key_ids = data_or_null<int64_t>(key_id_values);
   args.rows = rows;
   args.key_rows = key.size(0);
   args.dim = dim;
@@ -79,13 +85,16 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
     const Tensor& query,      // [N, D]
     const Tensor& key,        // [M, D]
     const OptionalTensor& temperature,
-    const Tensor& positive_logit,  // [N]
-    const Tensor& log_sum_exp,     // [N]
-    const Tensor& expected_key,    // [N, D], or [0, D] where query_gradient is false
-    const Tensor& expected_query,  // [M, D], or [0, D] where the forward pass did not make it
+    const OptionalTensor& query_ids,  // [N]
+    const OptionalTensor& key_ids,    // [M]
+    const Tensor& positive_logit,     // [N]
+    const Tensor& log_sum_exp,        // [N]
+    const Tensor& expected_key,       // [N, D], or [0, D] where query_gradient is false
+    const Tensor& expected_query,     // [M, D], or [0, D] where the forward pass did not make it
     double temperature_value, bool query_gradient, bool key_gradient, bool tf32) {
   constexpr const char* kOp = "pairwise_infonce_backward";
   check_features(kOp, query, key);
+  check_ids(kOp, {"query_ids", "N", query_ids, query}, {"key_ids", "M", key_ids, key});
   const GivenTemperature given(kOp, temperature, temperature_value, query);
   check_grad_loss(kOp, grad_loss, query);
   const int64_t rows = query.size(0), dim = query.size(1);
@@ -99,6 +108,7 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
   }
 
   const Tensor query_values = dense(query), key_values = dense(key);
+  const OptionalTensor query_id_values = dense(query_ids), key_id_values = dense(key_ids);
   const Tensor statistics[] = {dense(positive_logit), dense(log_sum_exp), dense(expected_key), dense(expected_query)};
   const Tensor grad_query = empty(Shape{query_gradient ? rows : 0, dim}, query);
   const Tensor grad_key = empty(Shape{key_gradient ? key.size(0) : 0, dim}, key);
@@ -107,6 +117,8 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
   args.dtype = dtype_of(key);
   args.query = query_values.const_data_ptr();
   args.key = key_values.const_data_ptr();
+  args.query_ids = data_or_null<int64_t>(query_id_values);
+  args.key_ids = data_or_null<int64_t>(key_id_values);
   args.grad_loss = grad_loss.const_data_ptr();
   args.positive_logit = statistics[0].const_data_ptr();
   args.log_sum_exp = statistics[1].const_data_ptr();
@@ -129,13 +141,15 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
 }
 
 MOTIONOPS_DEFINE(
-    "pairwise_infonce(Tensor query, Tensor key, Tensor? temperature, float temperature_value, bool "
+    "pairwise_infonce(Tensor query, Tensor key, Tensor? temperature, Tensor? query_ids, Tensor? key_ids, float "
+    "temperature_value, bool "
     "query_gradient, bool key_gradient, bool tf32, int panel_rows) -> (Tensor loss, Tensor rank, Tensor "
     "positive_logit, Tensor log_sum_exp, Tensor expected_key, Tensor expected_query)",
     pairwise_infonce);
 MOTIONOPS_DEFINE(
-    "pairwise_infonce_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor? temperature, Tensor "
-    "positive_logit, Tensor log_sum_exp, Tensor expected_key, Tensor expected_query, float temperature_value, "
+    "pairwise_infonce_backward(Tensor grad_loss, Tensor query, Tensor key, Tensor? temperature, Tensor? query_ids, "
+    "Tensor? key_ids, Tensor positive_logit, Tensor log_sum_exp, Tensor expected_key, Tensor expected_query, float "
+    "temperature_value, "
     "bool query_gradient, bool key_gradient, bool tf32) -> (Tensor grad_query, Tensor grad_key)",
     pairwise_infonce_backward);
 

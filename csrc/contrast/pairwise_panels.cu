@@ -35,6 +35,8 @@ class PanelRow {
       : scores_(panel.scores + row * panel.key_rows),
         columns_(panel.key_rows),
         own_(panel.first_row + row),
+        key_ids_(panel.key_ids),
+        id_(panel.query_ids != nullptr ? panel.query_ids[own_] : 0),
         inverse_temperature_(panel.temperature.read_inverse()),
         positive_(scores_[own_]),
         above_(positive_ + fminf(fabsf(positive_), FLT_MAX) * kTie) {}
@@ -43,7 +45,7 @@ class PanelRow {
   __device__ __forceinline__ float positive_logit() const { return positive_ * inverse_temperature_; }
   __device__ __forceinline__ int64_t last_piece() const { return (columns_ - 1) / kPiece * kPiece; }
 
-  // Reads the columns begin .. begin + kPiece as logits, minus infinity in the own key's place.
+  // Reads the columns begin .. begin + kPiece as scores, minus infinity for the own key and for those of its video.
   __device__ __forceinline__ void read(int64_t begin) {
     const int left = static_cast<int>(min(columns_ - begin, int64_t{kPiece})) - mine();
     packs_ = left > 0 ? (left + kStep - 1) / kStep : 0;
@@ -61,6 +63,16 @@ class PanelRow {
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
         if (own == i * kStep + j) kept_[i].values[j] = -INFINITY;
+      }
+    }
+    if (key_ids_ == nullptr) return;
+    const int64_t* ids = key_ids_ + begin + mine();
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      if (i >= packs_) break;
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        if (__ldg(ids + i * kStep + j) == id_) kept_[i].values[j] = -INFINITY;
       }
     }
   }
@@ -115,6 +127,8 @@ class PanelRow {
   const float* scores_;
   int64_t columns_;
   int64_t own_;
+  const int64_t* key_ids_;  // null: every key counts
+  int64_t id_;
   float inverse_temperature_;
   float positive_;  // not divided by the temperature
   float above_;     // what a score has to exceed to stand above it

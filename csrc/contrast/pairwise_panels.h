@@ -2,7 +2,8 @@
 // their scores come from the BLAS into memory that the L2 cache holds, and what lies between the products is done here.
 //
 //   scores  = queries of the panel . keys^T          [rows, M], float32
-//   weights = p_ij, 0 in the own key's place         [rows, M], in the products' type, times weight_scale
+//   weights = p_ij, 0 in the own key's place         [rows, M], in the products' type, times weight_scale; 0 where the ids
+//             of query and key are equal
 //   E, Q    = weights . keys, and the sum over the panels of weights^T . queries, each without a row's own
 // A panel has all columns of its rows, so their log Z is known before the weights are written: no score is computed
 // twice, where the streaming kernel computes those of D > 128 once for each piece of D and once more for the keys'
@@ -42,12 +43,14 @@ struct PanelRows {
 };
 
 struct PairwisePanel {
-  Dtype dtype;          // of the products
-  const float* scores;  // [rows, M]: q . k, not divided by the temperature
-  void* weights;        // [rows, M] of `dtype`, or null: not wanted; for float32 it may be where the scores are
-  int64_t first_row;    // the first query of the panel
-  int64_t rows;         // of the panel, >= 1
-  int64_t key_rows;     // M
+  Dtype dtype;               // of the products
+  const float* scores;       // [rows, M]: q . k, not divided by the temperature
+  void* weights;             // [rows, M] of `dtype`, or null: not wanted; for float32 it may be where the scores are
+  int64_t first_row;         // the first query of the panel
+  int64_t rows;              // of the panel, >= 1
+  int64_t key_rows;          // M
+  const int64_t* query_ids;  // [N] or null: every key counts
+  const int64_t* key_ids;    // [M]
   Temperature temperature;
   int32_t* rank;          // [N]; a score counts as above where it is by more than rounding
   float* positive_logit;  // [N], and

@@ -38,6 +38,8 @@ inline cudaError_t pairwise_infonce_forward_in_panels(const PairwiseInfonceForwa
   PairwisePanel step{};
   step.dtype = args.dtype;
   step.key_rows = key_rows;
+  step.query_ids = args.query_ids;
+  step.key_ids = args.key_ids;
   step.temperature = args.temperature;
   step.rank = args.rank;
   step.positive_logit = static_cast<float*>(args.positive_logit);

@@ -1,11 +1,12 @@
 // queue_infonce on the CPU: the streaming softmax with an own column and one policy, that rows of the query's own video
 // in the queue do not count.
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "contrast/queue_infonce.h"
+#include "contrast/same_video_cpu.h"
 #include "contrast/stored_features_cpu.h"
 #include "contrast/streaming_softmax_cpu.h"
 
@@ -16,34 +17,17 @@ namespace {
 template <typename T>
 class OtherVideos final : public ColumnPolicy<T> {
  public:
-  OtherVideos(const int64_t* query_ids, int64_t rows, const int64_t* queue_ids, int64_t queue_rows)
-      : query_ids_(query_ids), queue_ids_(queue_ids), queue_rows_(queue_rows), seen_(kSlots) {
-    for (int64_t row = 0; row < rows; ++row) seen_[slot(query_ids[row])] = 1;
-  }
+  explicit OtherVideos(const QueueInfonceForward& args)
+      : queries_(args.query_ids, args.rows), queue_ids_(args.queue_ids), queue_rows_(args.queue_rows) {}
 
   void exclude(const LogitTile<T>& tile) const override {
-    for (int64_t j = 0; j < tile.columns && tile.column_begin + j < queue_rows_; ++j) {
-      const int64_t id = queue_ids_[tile.column_begin + j];
-      // Few queue rows meet their own video, so a table of seen ids spares most of the comparisons.
-      if (!seen_[slot(id)]) continue;
-      for (int64_t r = 0; r < tile.rows; ++r) {
-        if (query_ids_[tile.row_begin + r] == id) {
-          tile.logits[j * tile.stride + r] = -std::numeric_limits<T>::infinity();
-        }
-      }
-    }
+    queries_.strike_out(tile, queue_ids_, std::min(tile.columns, queue_rows_ - tile.column_begin));
   }
 
  private:
-  static constexpr int kSlotBits = 14;
-  static constexpr size_t kSlots = size_t{1} << kSlotBits;
-  // Multiplicative hashing by the golden ratio.
-  static size_t slot(int64_t id) { return (static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15ull) >> (64 - kSlotBits); }
-
-  const int64_t* query_ids_;
+  RowVideos queries_;
   const int64_t* queue_ids_;
   int64_t queue_rows_;
-  std::vector<uint8_t> seen_;
 };
 
 template <typename T>
@@ -68,7 +52,7 @@ void forward(const QueueInfonceForward& args, const Parallel& parallel) {
   problem.rank = args.rank;
   problem.expected = static_cast<T*>(args.expected_key);
   if (args.query_ids != nullptr) {
-    const OtherVideos<T> policy(args.query_ids, args.rows, args.queue_ids, args.queue_rows);
+    const OtherVideos<T> policy(args);
     problem.policy = &policy;
     streaming_softmax(problem, parallel);
   } else {

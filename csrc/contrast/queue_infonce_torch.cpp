@@ -24,22 +24,6 @@ void check_negatives(const char* op, const char* argument, const Tensor& negativ
   check_same_device(op, argument, negatives, "query", query);
 }
 
-void check_ids(const char* op, const Tensor& query, const Tensor& queue, const OptionalTensor& query_ids,
-               const OptionalTensor& queue_ids) {
-  check_value(query_ids.has_value() == queue_ids.has_value(), op,
-              "query_ids and queue_ids must be given together, got only ",
-              query_ids.has_value() ? "query_ids" : "queue_ids");
-  if (!query_ids.has_value()) return;
-  check_dtype(op, "query_ids", *query_ids, ScalarType::Long);
-  check_dtype(op, "queue_ids", *queue_ids, ScalarType::Long);
-  check_shape(op, "query_ids", *query_ids, query_ids->dim() == 1 && query_ids->size(0) == query.size(0),
-              "[B=", query.size(0), "]");
-  check_shape(op, "queue_ids", *queue_ids, queue_ids->dim() == 1 && queue_ids->size(0) == queue.size(0),
-              "[K=", queue.size(0), "]");
-  check_same_device(op, "query_ids", *query_ids, "query", query);
-  check_same_device(op, "queue_ids", *queue_ids, "query", query);
-}
-
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& query,  // [B, D]
                                                                  const Tensor& key,    // [B, D]
                                                                  const OptionalTensor& temperature,
@@ -53,7 +37,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> queue_infonce(const Tensor& q
   check_query_and_key(kOp, query, key);
   check_negatives(kOp, "queue", queue, "K", query);
   if (extra.has_value()) check_negatives(kOp, "extra_negatives", *extra, "E", query);
-  check_ids(kOp, query, queue, query_ids, queue_ids);
+  check_ids(kOp, {"query_ids", "B", query_ids, query}, {"queue_ids", "K", queue_ids, queue});
   const GivenTemperature given(kOp, temperature, temperature_value, query);
   const ScalarType products = queue.scalar_type();
   check_products(kOp, "queue", query, products);

@@ -45,6 +45,7 @@ struct LogitTile {
   int64_t rows;
   int64_t column_begin;
   int64_t columns;
+  bool transposed;  // of the transposed pass: rows are the keys
 };
 
 // What an op adds: which columns do not count. Called once for every block, from any thread.

@@ -368,7 +368,7 @@ void softmax_item(const StreamingSoftmax<T>& problem, int64_t row_begin, int64_t
       if (kept != nullptr) logits = kept->probability.get() + column * padded;
       multiply<T, true, false>(packed, padded, padded, block, dim, columns, dim, problem.scale, logits);
       if (problem.policy != nullptr) {
-        problem.policy->exclude({logits, padded, row_begin, rows, column, columns});
+        problem.policy->exclude({logits, padded, row_begin, rows, column, columns, false});
       }
       T* factor = scratch.factor.data();
       const bool moved = problem.rank != nullptr
@@ -419,7 +419,7 @@ void gradient_item(const StreamingGradient<T>& problem, int64_t row_begin, int64
     const T* block = load_rows(problem.columns, column, columns, dim, widened);
     multiply<T, true, false>(packed, padded, padded, block, dim, columns, dim, problem.scale, logits);
     if (problem.policy != nullptr) {
-      problem.policy->exclude({logits, padded, row_begin, rows, column, columns});
+      problem.policy->exclude({logits, padded, row_begin, rows, column, columns, true});
     }
     for (int64_t j = 0; j < columns; ++j) {
       const T log_sum_exp = problem.log_sum_exp[column + j];

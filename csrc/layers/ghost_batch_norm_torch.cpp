@@ -32,6 +32,8 @@ void check_groups(const char* op, const std::vector<int64_t>& groups, const Tens
   int64_t samples = 0;
   for (const int64_t group : groups) {
     check_value(group >= 1, op, "groups must be numbers of samples, at least 1 each, got ", group);
+    // before it is added: a sum beyond int64 may come out as N
+    check_value(group <= input.size(0) - samples, op, "groups must add up to N=", input.size(0), " samples, got more");
     samples += group;
   }
   check_value(samples == input.size(0), op, "groups must add up to N=", input.size(0), " samples, got ", samples);

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from motionops.arrays import as_tensor
+from motionops.arrays import Array, as_tensor
 from motionops.codec.records import COLUMNS, PAST, pack_records
 from motionops.fake_kernels import register_shapes
 from motionops.library import NAMESPACE, ops
 from motionops.scalars import check_scalars
 
 
-def rasterize_motion_vectors(vectors: Any, frames: int, height: int, width: int, *, cell: int = 8) -> Tensor:
+def rasterize_motion_vectors(vectors: Tensor | Array, frames: int, height: int, width: int, *, cell: int = 8) -> Tensor:
     r"""Average the motion vectors of blocks over the cells of a grid, frame by frame.
 
     A vector's displacement in pixels a frame is ``motion / (motion_scale * source)``: FFmpeg's ``motion`` leads from

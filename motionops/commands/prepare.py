@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from motionops.commandline import run_commands
 from motionops.commands.split import Split, write_split
-from motionops.motion.prepare import flow_edges, motion, reencode
+from motionops.motion.prepare import flow_edges, join, motion, reencode
 
 COMMANDS = {
     "motion": (motion.main, motion.MotionConfig),
     "flow-edges": (flow_edges.main, flow_edges.FlowEdgesConfig),
     "reencode": (reencode.main, reencode.ReencodeConfig),
+    "join": (join.main, join.JoinConfig),
     "split": (write_split, Split),
 }
 

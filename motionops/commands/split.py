@@ -41,7 +41,6 @@ def write_split(config: Split) -> None:
         lines = [f"{os.path.relpath(video.path, config.data)} {video.label}\n" for video in part]
         files[name].write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     counts = " and ".join(f"{file} ({len(lists[name])} videos)" for name, file in files.items())
-    print(
-        f"written: {counts}, {len(class_names(videos))} classes; "
-        f"{kept_together(videos)} sources of several videos are each on one side"
-    )
+    whole = kept_together(videos)
+    kept = f"; {whole} sources of several videos are each on one side" if whole else ""
+    print(f"written: {counts}, {len(class_names(videos))} classes{kept}")

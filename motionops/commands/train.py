@@ -14,6 +14,7 @@ from motionops.commands.paper_tables import rows_of
 from motionops.errors import UserError
 from motionops.evaluation.end_of_run import finish, measure_epoch
 from motionops.training.config import TrainConfig
+from motionops.training.data.two_views import two_views
 from motionops.training.data.videos import find_training_videos
 from motionops.training.method import Method
 from motionops.training.run import train
@@ -38,13 +39,18 @@ def main(arguments: list[str]) -> int:
 def main_of(method: ModuleType) -> Callable[[TrainConfig], int]:
     """What runs a method, put together from what its package exports: `main(config) -> exit status`."""
     conclude = getattr(method, "conclude", finish)
-    find = getattr(method, "find_videos", find_training_videos)
+    find, make_dataset = found_by(method)
 
     def main(config: TrainConfig) -> int:
         config.check_backbone()
-        return train(config, exported(method, Method).for_videos, method.make_dataset, conclude, find, measure_epoch)
+        return train(config, exported(method, Method).for_videos, make_dataset, conclude, find, measure_epoch)
 
     return main
+
+
+def found_by(method: ModuleType) -> tuple[Callable, Callable]:
+    """What finds a method's videos, and what makes its data set of them; what its package does not say is shared."""
+    return getattr(method, "find_videos", find_training_videos), getattr(method, "make_dataset", two_views)
 
 
 def exported(method: ModuleType, kind: type) -> type:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 
-from motionops.arrays import as_tensor
+from motionops.arrays import Array, as_tensor
 from motionops.ranks import host_numbers, world
 from motionops.scalars import check_scalars
 
@@ -62,7 +60,7 @@ class FeatureQueue(nn.Module):
         self.position.zero_()
 
     @torch.no_grad()
-    def enqueue(self, features: Any, ids: Any | None = None) -> None:
+    def enqueue(self, features: Tensor | Array, ids: Tensor | Array | None = None) -> None:
         """Writes the features of all ranks, in rank order, over the oldest rows.
 
         Any number of rows: a remainder wraps to the start, and of more rows than it holds the last are kept.
@@ -91,6 +89,8 @@ class FeatureQueue(nn.Module):
             raise TypeError(f"FeatureQueue.enqueue: ids must be int64, got {ids.dtype}")
         if ids.shape != features.shape[:1]:
             raise ValueError(f"FeatureQueue.enqueue: ids must be [N={len(features)}], got {list(ids.shape)}")
+        if ids.is_meta and not features.is_meta:
+            raise ValueError(f"FeatureQueue.enqueue: ids must be on {features.device}, got {ids.device}")
         features, ids = gather_rows(features.detach().to(self.features.dtype), ids.to(features.device))
 
         places, kept = self._places(len(features))

@@ -1,30 +1,29 @@
 """InfoNCE within a batch: the keys of the other queries are the negatives."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motionops.arrays import as_optional_tensor, as_tensor, check_same_device
+from motionops.arrays import Array, as_optional_tensor, as_tensor
 from motionops.contrast.feature_gradients import DIFFERENTIABLE, accumulation_dtype, feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.queue_infonce import InfoNCE
 from motionops.contrast.temperature import as_temperature
+from motionops.contrast.unit_rows import warn_of_other_lengths
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
-from motionops.library import NAMESPACE, ops, runs_on_cpu
+from motionops.library import NAMESPACE, runs_on_cpu
 
 WIDEST_STREAMED = 128  # wider features are multiplied in panels on a GPU (csrc/contrast/pairwise_panels.h)
 
 
 def pairwise_infonce(
-    query: Any,
-    key: Any,
+    query: Tensor | Array,
+    key: Tensor | Array,
     *,
     temperature: float | Tensor = 0.1,
-    query_ids: Any | None = None,
-    key_ids: Any | None = None,
+    query_ids: Tensor | Array | None = None,
+    key_ids: Tensor | Array | None = None,
 ) -> InfoNCE:
     r"""InfoNCE of every query against all keys, without ever storing the logits.
 
@@ -36,8 +35,7 @@ def pairwise_infonce(
 
     Memory grows with the features, not with their pairs. On a GPU, D > 128, products are torch's own, of a panel of
     queries at a time (up to 96 MiB, or 1.5 KiB a key): its settings for TF32 and for deterministic algorithms apply to
-    them, and a CUDA graph is captured after a first product of torch's, as with ``torch.mm``. With ids it is the
-    definition in plain PyTorch, which keeps the N·M logits.
+    them, and a CUDA graph is captured after a first product of torch's, as with ``torch.mm``.
 
     Args:
         query: ``[N, D]``, L2-normalised by the caller. Receives a gradient.
@@ -61,20 +59,20 @@ def pairwise_infonce(
     Raises:
         TypeError: a type that is not supported.
         ValueError: a shape, device or temperature that does not fit; ids given singly.
+
+    Warns:
+        UserWarning: features on the CPU whose rows are not of length 1.
     """
     op = "pairwise_infonce"
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
+    query_ids = as_optional_tensor(op, "query_ids", query_ids)
+    key_ids = as_optional_tensor(op, "key_ids", key_ids)
     temperature, number = as_temperature(op, temperature)
-    if query_ids is not None or key_ids is not None:
-        ids = [as_optional_tensor(op, name, value) for name, value in (("query_ids", query_ids), ("key_ids", key_ids))]
-        _check_with_ids(op, query, key, number, *ids)
-        with torch.autocast(query.device.type, enabled=False):
-            return pairwise_infonce_reference(
-                query, key, temperature=number if temperature is None else temperature, query_ids=ids[0], key_ids=ids[1]
-            )
     query_gradient = query.requires_grad or (temperature is not None and temperature.requires_grad)
     wanted = [torch.is_grad_enabled() and wants for wants in (query_gradient, key.requires_grad)]
-    loss, rank, *_ = call(op, query, key, temperature, number, *wanted, tf32_allowed(key), 0, wanted=any(wanted))
+    ids = query_ids, key_ids
+    loss, rank, *_ = call(op, query, key, temperature, *ids, number, *wanted, tf32_allowed(key), 0, wanted=any(wanted))
+    warn_of_other_lengths(op, query=query, key=key)
     return InfoNCE(loss, rank)
 
 
@@ -105,28 +103,11 @@ def pairwise_infonce_reference(
     return InfoNCE(F.cross_entropy((scores / temperature).masked_fill(~counted, -torch.inf), own), rank)
 
 
-def _check_with_ids(
-    op: str, query: Tensor, key: Tensor, temperature: float, query_ids: Tensor | None, key_ids: Tensor | None
-) -> None:
-    """What the operator says of features and temperature, and the same of ids."""
-    if query_ids is None or key_ids is None:
-        only = "query_ids" if key_ids is None else "key_ids"
-        raise ValueError(f"{op}: query_ids and key_ids must be given together, got only {only}")
-    check_same_device(op, "query", query, key=key, query_ids=query_ids, key_ids=key_ids)
-    features = [each.detach().to("meta") for each in (query, key)]
-    ops().pairwise_infonce(*features, None, temperature, False, False, False, 0)
-    for name, ids, letter, rows in (("query_ids", query_ids, "N", len(query)), ("key_ids", key_ids, "M", len(key))):
-        if ids.dtype != torch.int64:
-            raise TypeError(f"{op}: {name} must be int64, got {str(ids.dtype).removeprefix('torch.')}")
-        if ids.shape != (rows,):
-            raise ValueError(f"{op}: {name} must be [{letter}={rows}], got {list(ids.shape)}")
-
-
 def register(namespace: str) -> None:
     """Register shapes (fake kernels) and gradients of the operators in ``namespace``."""
     op = "pairwise_infonce"
 
-    def shapes(query, key, temperature, number, query_gradient, key_gradient, tf32, panel_rows):
+    def shapes(query, key, temperature, query_ids, key_ids, number, query_gradient, key_gradient, tf32, panel_rows):
         rows, dim = query.shape
         kept = accumulation_dtype(key.dtype)
         by_forward = key_gradient and (runs_on_cpu(namespace, query) or dim > WIDEST_STREAMED)
@@ -147,9 +128,9 @@ def register(namespace: str) -> None:
         )
 
     def save(ctx, inputs, output):
-        *learning, number, query_gradient, key_gradient, tf32, _ = inputs
+        *given, number, query_gradient, key_gradient, tf32, _ = inputs
         prepared = query_gradient, key_gradient
-        keep(ctx, op, (*learning, *output[2:]), prepared, learning[1].dtype, (number,), (tf32,))
+        keep(ctx, op, (*given, *output[2:]), prepared, given[1].dtype, (number,), (tf32,))
 
     register_shapes(namespace, op, shapes)
     register_shapes(namespace, f"{op}_backward", backward_shapes)

@@ -1,14 +1,13 @@
 """FIMA's pixel contrast: foreground pixels of a predicted map against all pixels of the key maps of a batch."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from motionops.arrays import as_optional_tensor, as_tensor
+from motionops.arrays import Array, as_optional_tensor, as_tensor
 from motionops.contrast.feature_gradients import DIFFERENTIABLE, accumulation_dtype, feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.temperature import as_temperature
+from motionops.contrast.unit_rows import warn_of_other_lengths
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE
@@ -16,16 +15,16 @@ from motionops.scalars import check_scalars
 
 
 def pixel_contrast(
-    query: Any,
-    key: Any,
-    query_extent: Any,
-    key_extent: Any,
+    query: Tensor | Array,
+    key: Tensor | Array,
+    query_extent: Tensor | Array,
+    key_extent: Tensor | Array,
     *,
     radius: float = 0.7,
     temperature: float | Tensor = 0.1,
-    query_mask: Any | None = None,
-    key_mask: Any | None = None,
-    negatives: Any | None = None,
+    query_mask: Tensor | Array | None = None,
+    key_mask: Tensor | Array | None = None,
+    negatives: Tensor | Array | None = None,
 ) -> Tensor:
     r"""Contrast of every foreground pixel with the near foreground pixels of the same frame as positives.
 
@@ -40,9 +39,6 @@ def pixel_contrast(
     Pixel centres are placed in the source frame by the extents; their distance is taken in the unit square, over the
     larger of the two views' cell diagonals. (FIMA, "Fine-Grained Spatiotemporal Motion
     Alignment for Contrastive Video Representation Learning", equations 3 and 8.)
-
-    Several ranks: gather keys and their extents with gradient, the rank's own first, and weight the loss by this rank's
-    share of the samples that have a positive.
 
     Args:
         query: ``[B, T, H, W, D]``, L2-normalised by the caller. Receives a gradient.
@@ -73,6 +69,9 @@ def pixel_contrast(
     Raises:
         TypeError: a type that is not supported.
         ValueError: a shape, device, radius or temperature that does not fit.
+
+    Warns:
+        UserWarning: features on the CPU whose rows are not of length 1, as where their channels come first.
     """
     op = "pixel_contrast"
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
@@ -99,6 +98,7 @@ def pixel_contrast(
         tf32_allowed(key if negatives is None else negatives),
         wanted=query_gradient or key.requires_grad,
     )
+    warn_of_other_lengths(op, query=query, key=key)
     return loss
 
 

@@ -17,6 +17,9 @@ def tf32_allowed(features: Tensor) -> bool:
     return _tf32_matmul()
 
 
-@torch.compiler.assume_constant_result
 def _tf32_matmul() -> bool:
     return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+# What torch.compiler.assume_constant_result does, without importing the compiler, which takes as long as torch itself.
+_tf32_matmul._dynamo_marked_constant = True

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from motionops.arrays import as_optional_tensor, as_tensor
+from motionops.arrays import Array, as_optional_tensor, as_tensor
 from motionops.contrast.feature_gradients import DIFFERENTIABLE, accumulation_dtype, feature_gradients, keep
 from motionops.contrast.feature_queue import FeatureQueue
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.temperature import as_temperature
+from motionops.contrast.unit_rows import warn_of_other_lengths
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE
@@ -33,14 +34,14 @@ pytree._register_namedtuple(InfoNCE, serialized_type_name="motionops.InfoNCE")  
 
 
 def queue_infonce(
-    query: Any,
-    key: Any,
-    queue: Any,
+    query: Tensor | Array,
+    key: Tensor | Array,
+    queue: Tensor | Array | FeatureQueue,
     *,
     temperature: float | Tensor = 0.1,
-    extra_negatives: Any | None = None,
-    query_ids: Any | None = None,
-    queue_ids: Any | None = None,
+    extra_negatives: Tensor | Array | None = None,
+    query_ids: Tensor | Array | None = None,
+    queue_ids: Tensor | Array | None = None,
 ) -> InfoNCE:
     r"""InfoNCE against a queue of negatives, without ever storing the logits.
 
@@ -76,6 +77,9 @@ def queue_infonce(
     Raises:
         TypeError: a type that is not supported.
         ValueError: a shape, device or temperature that does not fit; ids given singly.
+
+    Warns:
+        UserWarning: features on the CPU whose rows are not of length 1.
     """
     op = "queue_infonce"
     queue, queue_ids = _rows_and_ids(queue, query_ids, queue_ids)
@@ -99,6 +103,7 @@ def queue_infonce(
         tf32_allowed(queue),
         wanted=query_gradient or key.requires_grad,
     )
+    warn_of_other_lengths(op, query=query, key=key, queue=queue)
     return InfoNCE(loss, rank)
 
 
@@ -136,7 +141,9 @@ def queue_infonce_reference(
     return InfoNCE(F.cross_entropy(logits, logits.new_zeros(logits.shape[0], dtype=torch.int64)), rank)
 
 
-def _rows_and_ids(queue: Any, query_ids: Any | None, queue_ids: Any | None) -> tuple[Any, Any | None]:
+def _rows_and_ids(
+    queue: Tensor | Array, query_ids: Tensor | Array | None, queue_ids: Tensor | Array | None
+) -> tuple[Any, Any | None]:
     """The rows of a queue and their ids, which one of its own has along where the queries' are known."""
     if not isinstance(queue, FeatureQueue):
         return queue, queue_ids

@@ -1,14 +1,13 @@
 """Contrast of the cells of local clips with those of global key maps, with soft targets."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from motionops.arrays import as_tensor
+from motionops.arrays import Array, as_tensor
 from motionops.contrast.feature_gradients import DIFFERENTIABLE, accumulation_dtype, feature_gradients, keep
 from motionops.contrast.precision import tf32_allowed
 from motionops.contrast.temperature import as_temperature
+from motionops.contrast.unit_rows import warn_of_other_lengths
 from motionops.fake_kernels import register_shapes
 from motionops.geometry.soft_correspondence import soft_correspondence_reference
 from motionops.gradients import call, register_gradient
@@ -18,10 +17,10 @@ ROWS = ("all", "overlapping")
 
 
 def region_contrast(
-    query: Any,
-    key: Any,
-    query_extent: Any,
-    key_extent: Any,
+    query: Tensor | Array,
+    key: Tensor | Array,
+    query_extent: Tensor | Array,
+    key_extent: Tensor | Array,
     *,
     temperature: float | Tensor = 0.1,
     rows: str = "all",
@@ -32,8 +31,6 @@ def region_contrast(
     cells of all M videos (Controllable Augmentations, region-level contrast); S is that of
     :func:`motionops.soft_correspondence`. A row that overlaps nothing of its video's key view has no target, and its
     loss is 0.
-
-    Several ranks: gather keys and their extents with gradient, the rank's own first.
 
     Args:
         query: ``[B, V, t, h, w, D]``, V local clips, or ``[B, t, h, w, D]``, one of each video; L2-normalised by the
@@ -60,6 +57,9 @@ def region_contrast(
         TypeError: a type that is not supported.
         ValueError: a shape, device or temperature that does not fit; on the CPU also a view without volume (NaN on
             CUDA).
+
+    Warns:
+        UserWarning: features on the CPU whose rows are not of length 1, as where their channels come first.
     """
     op = "region_contrast"
     query, key = as_tensor(op, "query", query), as_tensor(op, "key", key)
@@ -75,6 +75,7 @@ def region_contrast(
     loss, _, weight, *_ = call(
         op, query, key, temperature, *extents, number, *wanted, tf32_allowed(key), wanted=any(wanted)
     )
+    warn_of_other_lengths(op, query=query, key=key)
     if rows == "overlapping" and weight.numel():
         return loss * weight.numel() / (weight > 0).sum().clamp(min=1)
     return loss

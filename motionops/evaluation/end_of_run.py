@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from motionops.commandline import say
 from motionops.evaluation.features.clip_recipe import ClipRecipe
 from motionops.evaluation.features.labelled_features import labelled_features
 from motionops.evaluation.pictures import training_curves
+from motionops.evaluation.pictures.page import Picture, Section, write_page
 from motionops.evaluation.protocols.knn import knn_scores
 from motionops.evaluation.protocols.measure import evaluate_retrieval, format_retrieval, retrieval_metrics
 from motionops.evaluation.written.metrics_file import write_metrics
@@ -26,6 +29,16 @@ from motionops.video.checking import Skipped, once_each
 NEIGHBOURS = 20  # that vote, of --monitor
 # Videos in a report's pictures.
 SHOWN = 6
+PAGE = "report.html"
+CAPTIONS = {
+    "training": "What was logged, by step.",
+    "retrieval": "Held-out videos, then their nearest training videos: ✓ of the same class, ✗ of another.",
+    "foreground": "Frames, and the same with what counts as background blackened.",
+    "attention": "Where in the other view the motion decoder looks, for the cell with the highest activation.",
+    "motion": "What moves in the first training videos.",
+    "aligned": "The motion of the query's cells, and the map that is aligned with it.",
+    "regions": "Where in the global view the strongest cell of the local clip is found.",
+}
 
 
 def finish(config: TrainConfig, module: Method, videos: TrainingVideos, dataset: VideoDataset) -> None:
@@ -59,11 +72,27 @@ def finish(config: TrainConfig, module: Method, videos: TrainingVideos, dataset:
     metrics["skipped"], metrics["skipped_videos"] = len(skipped), [video._asdict() for video in skipped]
     metrics["training"] = {"steps": module.step, "videos": len(videos.usable), **module.metrics}
     write_metrics(metrics, output)
+    write_report(output, metrics)
     if videos.test:
         print(format_retrieval(metrics))
     files = ("backbone.safetensors", LAST, METRICS_JSON, METRICS_CSV)
     there = [name for name in files if (output / name).exists()]  # of a run without a step there are two
-    say(f"written: {output}/ ({', '.join(there)}, {REPORT}/)")
+    say(f"written: {output}/ ({', '.join(there)}, {REPORT}/{PAGE})")
+
+
+def write_report(output: Path, metrics: Mapping[str, Any]) -> None:
+    """`report/report.html`: the scores, and every picture that the run drew, each with a sentence."""
+    scores = [(name, value) for name, value in metrics.items() if name.startswith("R@") and isinstance(value, float)]
+    table = [["nearest training video is right", "per cent"], *([name, f"{value:.1f}"] for name, value in scores)]
+    training = metrics["training"]
+    text = f"{training['steps']} steps on {training['videos']} videos; {metrics['skipped']} videos could not be used."
+    sections = [Section("Run", text, table if scores else ())]
+    files = sorted((output / REPORT).glob("*.png"), key=lambda file: (file.stem not in CAPTIONS, file.stem))
+    pictures = [Picture(file, CAPTIONS.get(file.stem, file.stem), 640) for file in files]
+    sections += [Section(picture.file.stem, "", (), [picture]) for picture in pictures]
+    more = f"motionops evaluate pictures --backbone {output / 'backbone.safetensors'}"
+    sections.append(Section("More", f"{more} draws what the backbone looks at, and its confusions."))
+    write_page(f"The run {output.name}", sections, output / REPORT / PAGE)
 
 
 def measure_epoch(config: TrainConfig, videos: TrainingVideos, module: Method, epoch: int) -> dict[str, float]:

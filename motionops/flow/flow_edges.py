@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from motionops.arrays import as_tensor
+from motionops.arrays import Array, as_tensor
 from motionops.fake_kernels import register_shapes
 from motionops.flow.checks import as_clips, safe_sqrt, with_axes_of
 from motionops.gradients import call, register_gradient
@@ -15,7 +15,7 @@ from motionops.library import NAMESPACE
 from motionops.scalars import check_scalars
 
 
-def flow_edges(flow: Any, *, max_value: float = 10.0) -> Tensor:
+def flow_edges(flow: Tensor | Array, *, max_value: float = 10.0) -> Tensor:
     """Edges of the magnitude of a flow field (MoDist: Xiao, Tighe, Modolo, CVPR 2022, Section 3.1).
 
     The magnitude ``sqrt(u² + v²)``, then its 3×3 Sobel derivatives (weights ±1, ±2, not normalised; edges

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motionops.arrays import as_tensor
+from motionops.arrays import Array, as_tensor
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE
@@ -18,7 +18,7 @@ AXES = ("B", "C", "H", "W")  # of a clip, beside time
 TIME = 2  # where the operator takes it
 
 
-def frame_difference(clip: Any, *, first: str = "wrap", dim: int = TIME) -> Tensor:
+def frame_difference(clip: Tensor | Array, *, first: str = "wrap", dim: int = TIME) -> Tensor:
     """How every frame of a clip differs from the one before it, as a clip of the same range.
 
     ``d_t = (x_t - x_{t-1} + 1) / 2``, so 0.5 is no change. (FIMA, the motion input of the momentum encoder.)

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from motionops.arrays import as_tensor
+from motionops.arrays import Array, as_tensor
 from motionops.fake_kernels import register_shapes
 from motionops.flow.checks import as_clips, safe_sqrt, with_axes_of
 from motionops.gradients import call, register_gradient
@@ -16,7 +16,7 @@ from motionops.library import NAMESPACE
 from motionops.scalars import grid_sizes
 
 
-def motion_map(flow: Any, *, grid: Sequence[int] | None = None) -> Tensor:
+def motion_map(flow: Tensor | Array, *, grid: Sequence[int] | None = None) -> Tensor:
     """The motion map of a flow field, whole or averaged over the cells of a grid (MCL: Li et al., ICCV 2021, Eq. 1).
 
     ``sqrt(u_x² + u_y² + v_x² + v_y²)`` with central differences ``f_x = (f(x+1) - f(x-1)) / 2``, edges replicated. The

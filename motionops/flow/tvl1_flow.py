@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from motionops.arrays import as_tensor, can_be_read
+from motionops.arrays import Array, as_tensor, can_be_read
 from motionops.fake_kernels import register_shapes
 from motionops.library import NAMESPACE, ops
 from motionops.scalars import check_scalars
@@ -22,8 +22,8 @@ SMALLEST_SIDE = 16  # of a level of the pyramid below the images themselves
 
 
 def tvl1_flow(
-    previous: Any,
-    following: Any,
+    previous: Tensor | Array,
+    following: Tensor | Array,
     *,
     max_value: float = 255.0,
     tau: float = 0.25,

@@ -1,19 +1,18 @@
 """How the cells of two views of one video overlap."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from motionops.arrays import as_tensor
+from motionops.arrays import Array, as_tensor
 from motionops.fake_kernels import register_shapes
 from motionops.library import NAMESPACE, ops
 from motionops.scalars import grid_sizes
 
 
 def soft_correspondence(
-    query_extent: Any, key_extent: Any, query_grid: Sequence[int], key_grid: Sequence[int]
+    query_extent: Tensor | Array, key_extent: Tensor | Array, query_grid: Sequence[int], key_grid: Sequence[int]
 ) -> Tensor:
     r"""The share of every query cell that lies in every key cell.
 

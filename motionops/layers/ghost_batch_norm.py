@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from motionops.arrays import as_optional_tensor, as_tensor
+from motionops.arrays import Array, as_optional_tensor, as_tensor
 from motionops.fake_kernels import register_shapes
 from motionops.gradients import call, register_gradient
 from motionops.library import NAMESPACE
@@ -34,12 +34,12 @@ pytree._register_namedtuple(GhostBatchNorm, serialized_type_name="motionops.Ghos
 
 
 def ghost_batch_norm(
-    input: Any,
-    weight: Any | None = None,
-    bias: Any | None = None,
+    input: Tensor | Array,
+    weight: Tensor | Array | None = None,
+    bias: Tensor | Array | None = None,
     *,
     groups: Sequence[int] | None = None,
-    residual: Any | None = None,
+    residual: Tensor | Array | None = None,
     relu: bool = False,
     eps: float = 1e-5,
 ) -> GhostBatchNorm:
@@ -78,7 +78,8 @@ def ghost_batch_norm(
     weight, bias = (_in_type(as_optional_tensor(op, n, v), kept) for n, v in (("weight", weight), ("bias", bias)))
     residual = as_optional_tensor(op, "residual", residual)
     input = channels_last(input)
-    residual = None if residual is None else channels_last(residual)
+    if residual is not None and residual.ndim > 1:  # of another shape the operator speaks
+        residual = channels_last(residual)
     given = (input, weight, bias, residual)
     output, mean, var = call(
         op,

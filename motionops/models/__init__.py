@@ -17,6 +17,7 @@ from motionops.models.backbones import (
 )
 from motionops.models.bfloat16_convolutions import float32_where_wrong
 from motionops.models.heads import ProjectionHead
+from motionops.models.hub import push_backbone
 from motionops.models.image_weights import load_image_weights, starting_backbone
 from motionops.models.networks.c3d import C3D
 from motionops.models.networks.i3d import I2D, I3D
@@ -63,6 +64,7 @@ __all__ = [
     "load_backbone",
     "load_image_weights",
     "load_weights",
+    "push_backbone",
     "read_metadata",
     "save_backbone",
     "starting_backbone",

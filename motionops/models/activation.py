@@ -32,13 +32,8 @@ def foreground_mask(rgb_map: Tensor, difference_map: Tensor, quantile: float = 0
         TypeError: maps that are no tensors or arrays, or not floating.
         ValueError: maps not five-dimensional, of different B, H, W or on different devices; `quantile` outside [0, 1].
     """
-    rgb_map = as_tensor("foreground_mask", "rgb_map", rgb_map)
-    difference_map = as_tensor("foreground_mask", "difference_map", difference_map)
-    for name, features in (("rgb_map", rgb_map), ("difference_map", difference_map)):
-        if features.ndim != 5:
-            raise ValueError(f"foreground_mask: {name} must be [B, C, T, H, W], got {list(features.shape)}")
-        if not features.is_floating_point():
-            raise TypeError(f"foreground_mask: {name} must be of a floating type, got {features.dtype}")
+    rgb_map = _as_map("foreground_mask", "rgb_map", rgb_map)
+    difference_map = _as_map("foreground_mask", "difference_map", difference_map)
     check_same_device("foreground_mask", "rgb_map", rgb_map, difference_map=difference_map)
     b, _, _, h, w = rgb_map.shape
     if (difference_map.shape[0], *difference_map.shape[3:]) != (b, h, w):
@@ -51,9 +46,24 @@ def foreground_mask(rgb_map: Tensor, difference_map: Tensor, quantile: float = 0
 
 
 def activation_map(features: Tensor) -> Tensor:
-    """Class-agnostic activation map, the mean over channels, then time: `[B, C, T, H, W] -> [B, H, W]`."""
+    """Class-agnostic activation map, the mean over channels, then time: `[B, C, T, H, W] -> [B, H, W]`.
+
+    Raises:
+        TypeError: no tensor or array, or not a floating one.
+        ValueError: another shape.
+    """
+    features = _as_map("activation_map", "features", features)
     dtype = torch.promote_types(features.dtype, torch.float32)
     return features.to(dtype).mean(dim=1).mean(dim=1)
+
+
+def _as_map(op: str, argument: str, value: Tensor) -> Tensor:
+    features = as_tensor(op, argument, value)
+    if features.ndim != 5:
+        raise ValueError(f"{op}: {argument} must be [B, C, T, H, W], got {list(features.shape)}")
+    if not features.is_floating_point():
+        raise TypeError(f"{op}: {argument} must be of a floating type, got {features.dtype}")
+    return features
 
 
 def above_quantile(activation: Tensor, quantile: float) -> Tensor:

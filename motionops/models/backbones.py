@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from motionops.errors import UserError
 from motionops.extras import require
 from motionops.files import damage
+from motionops.models.check_sums import KEY, other_part, with_check_sums
 from motionops.models.gpu_convolutions import fit_convolutions
+from motionops.models.hub import local_file
 from motionops.models.networks.c3d import C3D
 from motionops.models.networks.i3d import I2D, I3D
 from motionops.models.networks.r2plus1d_50 import R2D50, R2Plus1D50
@@ -33,10 +35,44 @@ BACKBONES |= {"r2plus1d_50": R2Plus1D50, "s3d": S3D, "r2d_50": R2D50, "i2d": I2D
 BACKBONES |= {"r3d_18_pool": R3D18Pool, "r3d_34_pool": R3D34Pool}
 BACKBONES |= {"c3d": C3D, "r3d_26": R3D26, "r2plus1d_26": R2Plus1D26, "r3d_10": R3D10, "r2d_10": R2D10}
 BACKBONES |= {"r2d_small": R2DSmall, "r3d_10_eighth": R3D10Eighth}
-BackboneName = Literal[tuple(BACKBONES)]
+BackboneName = Literal[
+    "i3d",
+    "r2plus1d_18",
+    "r3d_small",
+    "slow_r50",
+    "r3d_18",
+    "r2d_50_eighth",
+    "r2plus1d_50",
+    "s3d",
+    "r2d_50",
+    "i2d",
+    "r3d_18_pool",
+    "r3d_34_pool",
+    "c3d",
+    "r3d_26",
+    "r2plus1d_26",
+    "r3d_10",
+    "r2d_10",
+    "r2d_small",
+    "r3d_10_eighth",
+]
+
+if TYPE_CHECKING:
+
+    class Backbone(nn.Module):
+        """What `build_backbone` adds to a network, for checkers and editors: to Python it is an `nn.Module`."""
+
+        name: str
+        channels: int
+        kwargs: dict[str, Any]
+        clip_settings: dict[str, Any]
+
+        def __call__(self, clip: Tensor) -> Tensor: ...
+else:
+    Backbone = nn.Module
 
 
-def build_backbone(name: str, **kwargs) -> nn.Module:
+def build_backbone(name: str, **kwargs: Any) -> Backbone:
     """Build a backbone with fresh weights.
 
     Args:
@@ -63,7 +99,8 @@ def save_backbone(backbone: nn.Module, path: str | os.PathLike, **metadata: str)
     """Write a backbone as safetensors; the file names the network it belongs to, where `build_backbone` made it.
 
     The file is written beside `path` and renamed, so that a cut leaves the former file. `metadata` (text) is added
-    to the header (method, dataset, normalisation, ...), which `read_metadata` gives back.
+    to the header (method, dataset, normalisation, ...), which `read_metadata` gives back. Check sums are added too, by
+    which reading finds what a disk has changed.
     """
     require("save_backbone", "safetensors")
     from safetensors.torch import save
@@ -76,7 +113,7 @@ def save_backbone(backbone: nn.Module, path: str | os.PathLike, **metadata: str)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(save(state, metadata=header))
+            file.write(save(state, metadata=with_check_sums(header, state)))
             file.flush()
             os.fsync(file.fileno())
         os.chmod(beside, 0o644)
@@ -87,25 +124,45 @@ def save_backbone(backbone: nn.Module, path: str | os.PathLike, **metadata: str)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """The header of a file of `save_backbone`: `backbone`, `kwargs` (JSON) and what else was given."""
+    """The header of a file of `save_backbone`: `backbone`, `kwargs` (JSON) and what else was given.
+
+    Raises:
+        UserError: no such file, not a safetensors file, or one whose header is damaged.
+    """
+    header = _checked_header(path)
+    return {name: text for name, text in header.items() if name != KEY}
+
+
+def _checked_header(path: str | os.PathLike) -> dict[str, str]:
     require("reading a safetensors file", "safetensors")
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            header = dict(file.metadata() or {})
     except FileNotFoundError as error:
         raise UserError(f"backbone: there is no file {path}") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"backbone: {path} is not a safetensors file ({error})") from error
+    if part := other_part(header):
+        read_header(header, str(path))  # says which entry cannot be, where one cannot
+        if header.get("backbone") in BACKBONES:
+            build_from_header(path, header)
+        raise _damaged(path, part)
+    return header
 
 
-def load_backbone(path: str | os.PathLike, name: str | None = None, **kwargs) -> nn.Module:
+def _damaged(path: str | os.PathLike, part: str) -> UserError:
+    return UserError(f"backbone: {path} is damaged (the check sum of its {part} is another one)")
+
+
+def load_backbone(path: str | os.PathLike, name: str | None = None, **kwargs: Any) -> Backbone:
     """Build the backbone that a file holds and load its weights.
 
     Args:
         path: a file of `save_backbone`, or any `.safetensors`, `.pt`, `.pth` file whose keys are those of the network
-            (a classifier, `fc.*`, is passed over).
+            (a classifier, `fc.*`, is passed over); a folder with a `backbone.safetensors`; or `hf:OWNER/NAME`, at a
+            revision `hf:OWNER/NAME@REVISION`, of the Hugging Face hub, which is fetched once (extra `hub`).
         name, kwargs: which network it is, for files that do not say so themselves.
 
     Returns:
@@ -115,6 +172,7 @@ def load_backbone(path: str | os.PathLike, name: str | None = None, **kwargs) ->
     Raises:
         UserError: no such file, not a file of weights, or keys and shapes that do not fit; the text names them.
     """
+    path = local_file(path)
     state, metadata = read_weights(path)
     if name is None and "backbone" not in metadata:
         raise UserError(f"backbone: {path} does not say which network it is; name it: NAME:{path}, as r3d_18:{path}")
@@ -127,7 +185,7 @@ def load_backbone(path: str | os.PathLike, name: str | None = None, **kwargs) ->
     return backbone
 
 
-def build_from_header(path: str | os.PathLike, metadata: Mapping[str, str]) -> nn.Module:
+def build_from_header(path: str | os.PathLike, metadata: Mapping[str, str]) -> Backbone:
     """Build the network that a file's header names, with fresh weights. UserError where there is no such network."""
     name, kwargs = metadata["backbone"], metadata.get("kwargs", "{}")
     try:
@@ -140,7 +198,7 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
     """The state dict that a file holds (also inside a checkpoint, as `state_dict`), and a safetensors file's header.
 
     Raises:
-        UserError: no such file, or not a file of weights.
+        UserError: no such file, not a file of weights, or one that is damaged, where it holds check sums.
     """
     path = Path(path)
     if not path.is_file():
@@ -148,8 +206,10 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, 
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        metadata = read_metadata(path)
-        return load_file(path), metadata
+        header, state = _checked_header(path), load_file(path)
+        if part := other_part(header, state):
+            raise _damaged(path, part)
+        return state, {name: text for name, text in header.items() if name != KEY}
     if wrong := damage(path):
         raise UserError(f"backbone: {path} is damaged ({wrong})")
     try:

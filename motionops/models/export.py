@@ -3,7 +3,7 @@
 * ``slowfast``: SlowFast's ``ResNet`` with ``ARCH: slow``, in a file as its checkpoints are (``model_state``)
 * ``mmaction2``: the ``ResNet3dSlowOnly`` of a recognizer (``state_dict``, keys ``backbone.*``)
 * ``pytorchvideo``: ``slow_r50`` of its hub (``model_state``)
-* ``torchvision``: ``r3d_18`` and ``r2plus1d_18`` (a plain state dict)
+* ``torchvision``: ``r3d_18``, ``r2plus1d_18`` and ``s3d`` (a plain state dict)
 
 The classifier is not there: load with ``strict=False`` (or each library's way to fine-tune). The stem of MoDist's
 slow-only network spans 5 frames, where those libraries' defaults span 1: set ``conv1_kernel=(5, 7, 7)`` and
@@ -79,7 +79,7 @@ def pytorchvideo_name(key: str) -> str:
 
 
 SLOW_ONLY = {"slowfast": slowfast_name, "mmaction2": mmaction2_name, "pytorchvideo": pytorchvideo_name}
-TORCHVISION = ("r3d_18", "r2plus1d_18")
+TORCHVISION = ("r3d_18", "r2plus1d_18", "s3d")
 FILE_KEY = {"slowfast": "model_state", "mmaction2": "state_dict", "pytorchvideo": "model_state"}
 
 
@@ -87,7 +87,8 @@ def export_state(backbone: nn.Module, to: str) -> dict[str, Tensor]:
     """The state dict of a backbone made by `build_backbone`, under another library's names.
 
     Args:
-        backbone: `slow_r50` for slowfast, mmaction2 and pytorchvideo; `r3d_18` or `r2plus1d_18` for torchvision.
+        backbone: `slow_r50` for slowfast, mmaction2 and pytorchvideo; `r3d_18`, `r2plus1d_18` or `s3d` for
+            torchvision.
         to: "slowfast", "mmaction2", "pytorchvideo" or "torchvision".
 
     Raises:
@@ -98,7 +99,7 @@ def export_state(backbone: nn.Module, to: str) -> dict[str, Tensor]:
         raise ValueError(f"export_state: to must be one of {', '.join(SLOW_ONLY)}, torchvision, got {to!r}")
     fitting = TORCHVISION if to == "torchvision" else ("slow_r50",)
     if backbone.name not in fitting:
-        raise UserError(f"--to {to}: {to} has {' and '.join(fitting)} of these networks, and no {backbone.name}")
+        raise UserError(f"--to {to}: {to} has {', '.join(fitting)} of these networks, and no {backbone.name}")
     state: Mapping[str, Tensor] = backbone.state_dict()
     rename = SLOW_ONLY.get(to, str)
     return {rename(key): value.detach().cpu().contiguous() for key, value in state.items()}

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from motionops.contrast.momentum_encoder import MomentumEncoder
+from motionops.models.heads import ProjectionHead
+from motionops.models.image_weights import starting_backbone
+from motionops.models.shapes import feature_shape
 from motionops.models.shuffled_batch_norm import Shuffle, forward_each, forward_together
 
 Clips = Any  # a tensor, or lists and named tuples of them: what a step has of clips, by their names
@@ -33,6 +36,17 @@ class Pathway(nn.Module):
         self.key_backbone = MomentumEncoder(backbone, momentum)
         self.key_head = MomentumEncoder(head, momentum)
         self.group = group
+
+    @classmethod
+    def of(cls, flags: Any, backbone: nn.Module | None = None) -> Pathway:
+        """`around` a module that is given, or the network that --backbone names; with the weights of --init, if any."""
+        return cls.around(starting_backbone(flags.backbone, flags.init, backbone), flags, flags.frames)
+
+    @classmethod
+    def around(cls, backbone: nn.Module, flags: Any, frames: int) -> Pathway:
+        """With a head for clips of so many frames, as the flags --hidden, --dim, --momentum and --group say."""
+        channels, *_ = feature_shape(backbone, frames, flags.size)
+        return cls(backbone, ProjectionHead(channels, flags.hidden, flags.dim), flags.momentum, flags.group)
 
     def move(self) -> None:
         """Move the copies towards what they are copies of: once a step, before its clips are seen."""

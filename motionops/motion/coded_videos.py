@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from motionops.motion.motion_vectors import coded_clip
-from motionops.video import VideoDataset, key_frame_numbers
+from motionops.video import FrameReader, KnownVideo, Plan, key_frame_numbers
 from motionops.video.reading import fits_memory
+from motionops.views.frames import Frames
 
 
 @dataclass
@@ -35,82 +36,81 @@ class CodedVideo:
         return sum(part.nbytes for part in (self.frames, self.motion, self.intra, self.key_frames))
 
 
-class CodedVideos(VideoDataset):
-    """A data set whose items hold a key frame and motion-vector maps beside their frames, from one decode.
+class Wanted(NamedTuple):
+    """What a plan has as its own for a :class:`CodedReader`: the numbers `[K, M]` of the frames whose motion is read;
+    the lot, any frame's number, by which one of the key frames is chosen; and how many of the plan's frames are the
+    clip that the key frame is near to."""
 
-    A subclass chooses frames as numbers `[1, N]`; :meth:`split` says which are of frames and which of motion, and which
-    is the lot: any frame's, drawn to choose among the key frames. An item holds, beside what
-    :class:`~motionops.video.VideoDataset` says:
+    motion: Tensor
+    lot: int
+    clip: int
 
-    * `frames`: uint8 `[1, T, H, W, 3]`
-    * `key_frame`: uint8 `[1, H, W, 3]`, if asked for: a random one of those in the clip and next before and after it
-      ("a random I-frame surrounding the clip"; without any, the video's first frame)
-    * `motion`: float32 `[K, M, 2, h, w]`, pixels a frame, if there is any: the video has K x M numbers of motion; and
-      `intra`: bool `[K, M]`, which of them are I-frames, that are coded without vectors
 
-    Where a frame is the last one, held behind the end of a short video, nothing moves.
+class Coded(NamedTuple):
+    """What an item has as its own; None where it was not asked for.
 
-    Args:
-        videos: as of :class:`~motionops.video.VideoDataset`.
-        cell: side of the motion's cells in pixels.
-        key_frame: whether items hold a key frame.
-        arguments: those of :class:`~motionops.video.VideoDataset`.
+    * `key_frame`: uint8 `[1, H, W, 3]`, a random one of those in the clip and next before and after it ("a random
+      I-frame surrounding the clip"; without any, the video's first frame)
+    * `motion`: float32 `[K, M, 2, h, w]`, pixels a frame; where a frame is the last one, held behind the end of a short
+      video, nothing moves
+    * `intra`: bool `[K, M]`, which of them are I-frames, that are coded without vectors
     """
 
-    def __init__(self, videos, *, cell: int = 8, key_frame: bool = True, **arguments) -> None:
-        self.cell, self.key_frame = cell, key_frame
-        super().__init__(videos, **arguments)
+    key_frame: Tensor | None
+    motion: Frames | None
+    intra: Tensor | None
 
-    def split(self, numbers: Tensor) -> tuple[Tensor, int, Tensor]:
-        """`[1, N]` numbers as those of frames `[1, T]`, the lot, and those of motion `[K, M]`, K = 0 without."""
-        raise NotImplementedError
 
-    def of_clip(self, frames: Tensor) -> Tensor:
-        """Of the frames' numbers those that the key frame is near to; by default all."""
-        return frames
+class CodedReader(FrameReader):
+    """Reads a key frame and motion-vector maps beside the frames, from one decode.
 
-    @property
-    def reads_motion(self) -> bool:
-        """Whether items hold motion."""
-        raise NotImplementedError
+    A plan has frames `[1, T]` and as its own a :class:`Wanted`; an item's own is a :class:`Coded`.
 
-    def read_whole(self, index: int, most_bytes: int) -> CodedVideo | None:
-        if not fits_memory(self.path(index), int(self.frame_counts[index]), most_bytes):
+    Args:
+        cell: side of the motion's cells in pixels.
+        key_frame: whether a key frame is read.
+        motion: whether motion is.
+    """
+
+    def __init__(self, *, cell: int = 8, key_frame: bool = True, motion: bool = True) -> None:
+        self.cell, self.key_frame, self.motion = cell, key_frame, motion
+
+    def whole(self, video: KnownVideo, most_bytes: int) -> CodedVideo | None:
+        if not fits_memory(video.path, video.frames, most_bytes):
             return None
-        everything = torch.arange(self.frame_count(index))
-        moving = everything if self.reads_motion else everything[:0]
-        clip, intra = coded_clip(self.path(index), everything, moving, cell=self.cell)
-        keys = key_frame_numbers(self.path(index)) if self.key_frame else everything[:0]
+        everything = torch.arange(video.frames)
+        moving = everything if self.motion else everything[:0]
+        clip, intra = coded_clip(video.path, everything, moving, cell=self.cell)
+        keys = key_frame_numbers(video.path) if self.key_frame else everything[:0]
         return CodedVideo(clip.frames, clip.motion, intra, keys)
 
-    def read(self, index: int, numbers: Tensor, whole: CodedVideo | None) -> dict[str, Any]:
-        frames, lot, motion = self.split(numbers)
-        clip_frames = self.of_clip(frames)
-        count = self.frame_count(index) if whole is None else len(whole)
-        share, first, last = lot / count, int(clip_frames.min()), int(clip_frames.max())
+    def read(self, video: KnownVideo, plan: Plan, whole: CodedVideo | None) -> tuple[Tensor, Coded]:
+        last = video.frames - 1
+        frames, motion = plan.frames.clamp(max=last), plan.own.motion.clamp(max=last)
+        clip_frames = frames[:, : plan.own.clip]
+        share, first, end = min(plan.own.lot, last) / video.frames, int(clip_frames.min()), int(clip_frames.max())
+        key_frame = vectors = intra = None
         if whole is None:
-            clip, intra = coded_clip(
-                self.path(index), frames, motion, cell=self.cell, key=(share, first, last) if self.key_frame else None
-            )
-            item, vectors = {"frames": clip.frames}, clip.motion
-            key_frame = clip.key_frame[None]
+            key = (share, first, end) if self.key_frame else None
+            clip, intra = coded_clip(video.path, frames, motion, cell=self.cell, key=key)
+            pictures, vectors = clip.frames, clip.motion
+            if self.key_frame:
+                key_frame = clip.key_frame[None]
         else:
             # NumPy copies on this thread; torch would wake all of its threads for a few hundred kilobytes.
-            item = {"frames": torch.from_numpy(whole.frames.numpy()[frames.numpy()])}
+            pictures = torch.from_numpy(whole.frames.numpy()[frames.numpy()])
             if self.key_frame:
-                around = key_frames_around(whole.key_frames, first, last)
-                key = int(around[int(share * len(around))])
-                key_frame = whole.frames[key : key + 1].clone()
-            if self.reads_motion:
+                around = key_frames_around(whole.key_frames, first, end)
+                chosen = int(around[int(share * len(around))])
+                key_frame = whole.frames[chosen : chosen + 1].clone()
+            if self.motion:
                 vectors = torch.from_numpy(whole.motion.numpy()[motion.numpy()])
                 intra = torch.from_numpy(whole.intra.numpy()[motion.numpy()])
-        if self.key_frame:
-            item["key_frame"] = key_frame
-        if self.reads_motion:
-            held = motion.diff(dim=1, prepend=motion[:, :1] - 1) == 0
-            vectors[held] = 0.0
-            item |= {"motion": vectors, "intra": intra & ~held}
-        return item
+        if not self.motion:
+            return pictures, Coded(key_frame, None, None)
+        held = motion.diff(dim=1, prepend=motion[:, :1] - 1) == 0
+        vectors[held] = 0.0
+        return pictures, Coded(key_frame, vectors, intra & ~held)
 
 
 def key_frames_around(keys: Tensor, first: int, last: int) -> Tensor:

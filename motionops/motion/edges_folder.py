@@ -26,8 +26,8 @@ EDGES = Kind(
     "flow edges",
     "python -m motionops prepare flow-edges",
     ("means BLOB",),
-    "CREATE TABLE IF NOT EXISTS edges "
-    "(video INTEGER, frame INTEGER, map BLOB, PRIMARY KEY (video, frame)) WITHOUT ROWID;",
+    "edges",
+    ("frame INTEGER", "map BLOB"),
 )
 EDGE_MAX = 10.0  # MoDist clamps edges to [0, 10] (Section 4.1)
 
@@ -94,7 +94,10 @@ class EdgesFolder:
             return torch.from_numpy(np.frombuffer(means, dtype=np.float32).copy())
 
     def read(self, video: str | os.PathLike, frames: torch.Tensor) -> torch.Tensor:
-        """Edge maps of frames (numbers of at least `interval`, any shape `[...]`): uint8 `[..., S, S]`."""
+        """Edge maps of frames (numbers of at least `interval`, any shape `[...]`): uint8 `[..., S, S]`.
+
+        255 is an edge of 10, the largest: they are kept and read as a network's pictures are.
+        """
         shard = self._shard(video)
         (number,) = shard.find(video, "number")
         query = "SELECT map FROM edges WHERE video = ? AND frame = ?"

@@ -13,7 +13,7 @@ from motionops.motion.motion_file import MOTION, MotionFile
 from motionops.motion.prepare import flow_edges, motion
 from motionops.motion.prepared_file import Kind
 from motionops.ranks import environment_rank
-from motionops.video.cache import cache_folder, one_at_a_time
+from motionops.video.cache import cache_folder, in_cache_folder, one_at_a_time
 from motionops.video.list_lines import Video
 
 
@@ -53,8 +53,7 @@ def in_cache(kind: Kind, settings: dict, videos: Sequence[Video], suffix: str, p
 
     Of the processes of a run on one machine the first to come computes, the others wait for it.
     """
-    folder = cache_folder() / kind.what.replace(" ", "_")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = in_cache_folder(cache_folder() / kind.what.replace(" ", "_"))
     name = set_name(videos, f"{settings} {kind}")  # other settings, another layout: another place
     with one_at_a_time(folder / f"{name}.lock"):
         prepare(videos, folder / f"{name}{suffix}", **settings, progress=environment_rank() == 0)

@@ -49,6 +49,10 @@ class MotionFile(PreparedFile):
         # Square roots were stored: small motion keeps its differences.
         return torch.from_numpy((levels.astype(np.float32) / LEVELS) ** 2 * np.float32(scale))
 
+    def means(self, video: str | os.PathLike) -> torch.Tensor:
+        """The mean motion of each frame, T-motion: float32 `[F]`, what :func:`motionops.motion_starts` takes."""
+        return self.read(video).mean(dim=(1, 2))
+
 
 class MotionWriter(PreparedWriter):
     """The same file for writing; made where it is not there yet. See :class:`PreparedWriter`."""

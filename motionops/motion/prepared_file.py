@@ -11,7 +11,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -26,10 +26,16 @@ class Kind(NamedTuple):
     what: str  # "motion": as messages call it
     program: str  # the command without its arguments
     columns: tuple[str, ...]  # of the table `videos`, beside those that every kind has
-    tables: str = ""  # further tables, as SQL
+    pieces: str = ""  # a further table, whose column `video` is the number of a video: its name
+    piece_columns: tuple[str, ...] = ()  # and its other columns; the first is one piece's key beside the video
 
     def script(self) -> str:
         """The SQL that makes the tables where they are not there yet."""
+        pieces = ""
+        if self.pieces:
+            key = self.piece_columns[0].split()[0]
+            columns = f"video INTEGER, {', '.join(self.piece_columns)}, PRIMARY KEY (video, {key})"
+            pieces = f"CREATE TABLE IF NOT EXISTS {self.pieces} ({columns}) WITHOUT ROWID;"
         return f"""
             CREATE TABLE IF NOT EXISTS settings (one INTEGER PRIMARY KEY, value TEXT);
             CREATE TABLE IF NOT EXISTS videos (
@@ -37,7 +43,7 @@ class Kind(NamedTuple):
                 frames INTEGER, {", ".join(self.columns)}
             );
             CREATE INDEX IF NOT EXISTS tails ON videos (tail);
-            {self.tables}
+            {pieces}
         """
 
     def check(self, connection: sqlite3.Connection) -> None:
@@ -148,7 +154,7 @@ class PreparedWriter:
         self.file, self.kind = Path(path), kind
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.connection = sqlite3.connect(self.file, timeout=60)
+            self.connection = sqlite3.connect(self.file.absolute().as_uri(), timeout=60, uri=True)
             with self.connection:
                 self.connection.executescript(kind.script())
                 self.connection.execute("INSERT OR IGNORE INTO settings VALUES (0, ?)", (json.dumps(settings),))
@@ -199,8 +205,52 @@ class PreparedWriter:
             if more is not None:
                 more(self.connection, number)
 
+    def take(self, part: Path) -> int:
+        """Add the videos of another file of this kind that are not here in the same state; how many those were.
+
+        Raises:
+            UserError: it was made with other settings, or is none of this kind.
+        """
+        if (made := file_settings(part, self.kind)) != (own := file_settings(self.file, self.kind)):
+            raise UserError(f"{part} was made with {made}, {self.file} with {own}: they are not of one set")
+        columns = [column.split()[0] for column in self.kind.columns]
+        kept = ", ".join(["path", "tail", "size", "mtime_ns", "frames", *columns])
+        pieces = ", ".join(column.split()[0] for column in self.kind.piece_columns)
+        run = self.connection.execute
+        run("ATTACH ? AS part", (f"{part.absolute().as_uri()}?mode=ro",))
+        try:
+            new = run(
+                "SELECT number, path FROM part.videos AS there WHERE NOT EXISTS (SELECT 1 FROM main.videos AS here "
+                "WHERE here.path = there.path AND here.size = there.size AND here.mtime_ns = there.mtime_ns)"
+            ).fetchall()
+            for number, path in new:
+                with self.connection:  # a video whole or not at all
+                    known = run("SELECT number FROM main.videos WHERE path = ?", (path,)).fetchone()
+                    query = f"INSERT OR REPLACE INTO main.videos (number, {kept}) SELECT ?, {kept} FROM part.videos"
+                    own = run(f"{query} WHERE number = ?", (known and known[0], number)).lastrowid
+                    if pieces:
+                        table = self.kind.pieces
+                        run(f"DELETE FROM main.{table} WHERE video = ?", (own,))
+                        query = f"INSERT INTO main.{table} (video, {pieces}) SELECT ?, {pieces} FROM part.{table}"
+                        run(f"{query} WHERE video = ?", (own, number))
+            return len(new)
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{part} cannot be joined to {self.file}: {error}") from error
+        finally:
+            run("DETACH part")
+
     def close(self) -> None:
         self.connection.close()
+
+
+def file_settings(file: Path, kind: Kind) -> dict:
+    """How a file was made. UserError where it is none of this kind."""
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            kind.check(connection)
+            return json.loads(connection.execute("SELECT value FROM settings").fetchone()[0])
+    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+        raise UserError(f"{file} is not a {kind.what} file ({error})") from error
 
 
 def video_state(path: str | os.PathLike) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from motionops.commandline import user_message, warn
 from motionops.errors import UserError
 from motionops.files import damage
 from motionops.ranks import host_numbers, world
+from motionops.training.data.ending import end_workers, minding_no_lost_peers
 from motionops.training.lightning import Callback, TorchCheckpointIO
 from motionops.training.snapshot import Snapshot
 
@@ -26,12 +27,17 @@ NAME, PREVIOUS = "last.ckpt", "previous.ckpt"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # What a rank tells the others after a step: it was told to stop; --checkpoint-minutes have passed.
 STOP, LATE = 1, 2
-# Seconds that a batch still has to come in when a signal arrives in the middle of a step, or there are other ranks.
+# Seconds that a batch still has to come in when a signal arrives in the middle of a step, or there are other ranks:
+# with it last.ckpt is written. A batch system kills after 30.
 PATIENCE = 15.0
 
 
-class Interrupted(Exception):
-    """The run was told to stop; `.signal` is the signal's number, and where `.saved`, last.ckpt holds all it did."""
+class Interrupted(BaseException):
+    """The run was told to stop; `.signal` is the signal's number, and where `.saved`, last.ckpt holds all it did.
+
+    No Exception: a signal may come anywhere, and a library that answers every Exception of its own (DataLoader, by
+    readers that it says have died) would put another in its place.
+    """
 
     def __init__(self, number: int, step: int, saved: bool = True) -> None:
         super().__init__(f"{signal.Signals(number).name} at step {step}")
@@ -178,6 +184,7 @@ class LastCheckpoint(Callback):
         self._former: dict[int, Any] = {}
         self._saved = time.monotonic()
         self._waits: Callable[[], None] | None = None  # while the next batch is not there: ends the run
+        self._former_hook: Callable[..., Any] | None = None  # of errors that nobody caught
 
     def install(self) -> None:
         """Take over the signals (main thread only; elsewhere they stay as they are)."""
@@ -193,6 +200,12 @@ class LastCheckpoint(Callback):
             for number, former in self._former.items():
                 signal.signal(number, former)
             self._former.clear()
+
+    def end(self) -> None:
+        """What was changed for the run is as it was; called when its readers are gone."""
+        self.restore()
+        if self._former_hook is not None:
+            sys.excepthook, self._former_hook = self._former_hook, None
 
     def _handle(self, number: int, _frame: Any) -> None:
         self.received = number
@@ -255,7 +268,7 @@ class LastCheckpoint(Callback):
             module.require_finite(loss)
         trainer.save_checkpoint(self.path)
         self._finish(trainer)
-        _mind_no_lost_readers()
+        self._former_hook, sys.excepthook = sys.excepthook, minding_no_lost_peers(sys.excepthook)
         raise Interrupted(self.received or signal.SIGTERM, module.step)
 
     def _finish(self, trainer) -> None:
@@ -264,18 +277,9 @@ class LastCheckpoint(Callback):
         trainer.strategy.barrier()
 
     def on_exception(self, trainer, module, exception) -> None:
+        if isinstance(exception, Interrupted):
+            end_workers()  # DataLoader would wait 5 seconds for each of those that read what does not come
         try:
             trainer.strategy.checkpoint_io.wait()
         except Exception as error:  # the run ends with the error that came first
             warn(f"last.ckpt was not written: {user_message(error) or error}")
-
-
-def _mind_no_lost_readers() -> None:
-    """Readers that the same signal ends break off what they send; the thread that takes it would print a traceback."""
-    former = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if threading.current_thread() is threading.main_thread() or not issubclass(kind, (ConnectionError, EOFError)):
-            former(kind, error, trace)
-
-    sys.excepthook = hook

@@ -1,4 +1,4 @@
-"""torch.compile for what a method computes from its clips to its losses: --compile."""
+"""How networks and losses are computed: compiled (--compile), and in which arithmetic (--precision)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from motionops.commandline import say
 from motionops.models import BACKBONES
+from motionops.models.bfloat16_convolutions import float32_where_wrong
 from motionops.models.pathway import Pathway
 from motionops.training.method import Method
 
@@ -61,3 +63,16 @@ def compiled(module: Method, processes: int = 1) -> Iterator[None]:
                 del module.losses  # the class's own is there again
             for network in networks:
                 network._compiled_call_impl = None  # torch has no public way back
+
+
+@contextmanager
+def right_convolutions(module: nn.Module, tell: bool) -> Iterator[None]:
+    """Convolutions that bfloat16 gets wrong on this CPU are float32's while the context lasts; a line says so."""
+    with float32_where_wrong(module) as found:
+        if found and tell:
+            lengths = ", ".join(map(str, sorted(set().union(*found.values()))))
+            say(
+                f"--precision bf16-mixed: convolutions run in float32 where they get {lengths} frames; in bfloat16 "
+                "this torch computes them wrongly on this processor"
+            )
+        yield

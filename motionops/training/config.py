@@ -23,6 +23,9 @@ from motionops.flags import (
 )
 from motionops.models import BackboneName
 from motionops.models.shapes import named_map_shape
+from motionops.training.data.manifest import TrainingVideos
+from motionops.video import VideoDataset
+from motionops.video.dataset import Draw
 from motionops.video.lists import ListColumn
 from motionops.views.colour import KINETICS_MEAN, KINETICS_STD
 
@@ -150,6 +153,14 @@ class TrainConfig:
     def least_frames(self) -> int:
         """Source frames that a video must have to be used."""
         return 1 if self.short == "hold" else self.window()
+
+    def colours(self) -> dict[str, tuple[float, float, float]]:
+        """How a clip is normalised, as arguments of `augment_clips`."""
+        return {"mean": self.mean, "std": self.std}
+
+    def dataset(self, videos: TrainingVideos, plan: Draw, **further) -> VideoDataset:
+        """The data set of a run that draws `plan`; `further` are other arguments of `VideoDataset`."""
+        return VideoDataset(videos.usable, plan, self.seed, int(self.cache_gib * 2**30), **further)
 
     def map_shape(self) -> tuple[int, int, int]:
         """(T', H', W') of the feature map of the backbone that is named. UserError where it cannot take the clips."""

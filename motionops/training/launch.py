@@ -7,7 +7,7 @@ import os
 import torch
 
 from motionops.errors import UserError
-from motionops.ranks import slurm_tasks
+from motionops.ranks import environment_rank, slurm_tasks
 from motionops.training.config import TrainConfig
 
 
@@ -40,6 +40,11 @@ def processes(config: TrainConfig) -> tuple[int, int]:
             f"statistics; at least {2 * parts}"
         )
     return devices, nodes
+
+
+def is_first() -> bool:
+    """Whether this is the first of the run's processes, which alone writes and speaks."""
+    return environment_rank() == 0
 
 
 def restarts_hang() -> bool:

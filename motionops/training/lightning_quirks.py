@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from motionops.training.checkpoint import BackgroundCheckpointIO
 from motionops.training.config import TrainConfig
 from motionops.training.lightning import DDPStrategy, TensorBoardLogger, Trainer
-from motionops.training.run_folder import METRICS_CSV, TENSORBOARD, MetricsFile
+from motionops.training.run_folder import METRICS_CSV, TENSORBOARD, MetricsFile, plain
 
 # DDP's argument; torch 2.13 deprecates the former name.
 BUFFERS_BEFORE_FORWARD = next(
@@ -60,8 +60,20 @@ def loggers(config: TrainConfig, first_step: int) -> list:
     if "csv" in config.logger:
         made.append(MetricsFile(config.output / METRICS_CSV, first_step))
     if "tensorboard" in config.logger:
-        made.append(TensorBoardLogger(config.output, name="", version=TENSORBOARD, **purge))
+        board = TensorBoardLogger(config.output, name="", version=TENSORBOARD, default_hp_metric=False, **purge)
+        show_flags(board, plain(config))
+        made.append(board)
     return made
+
+
+def show_flags(board: TensorBoardLogger, flags: dict[str, Any]) -> None:
+    """The flags in TensorBoard's table of runs, beside the loss, and in hparams.yaml, which is else written empty."""
+    from torch.utils.tensorboard.summary import hparams
+
+    board.log_hyperparams(flags)
+    shown = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in flags.items()}
+    for summary in hparams(shown, {"loss": 0.0}):  # names the column; no value is logged
+        board.experiment.file_writer.add_summary(summary)
 
 
 @contextlib.contextmanager

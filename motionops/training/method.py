@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import motionops
 from motionops.commandline import warn
@@ -23,7 +23,10 @@ from motionops.training.lightning import Callback, LightningModule
 from motionops.training.schedule import cosine_factor, milestone_factor
 from motionops.training.watch.gradient_watch import AFTER_A_LOSS, GradientWatch
 from motionops.training.watch.waiting import Waiting
+from motionops.video import Batch
 from motionops.video.checking import Skipped, once_each
+
+__all__ = ["Batch", "Method", "Pathway", "Shuffle", "Step"]  # the words of a method
 
 
 class Step(NamedTuple):
@@ -81,6 +84,12 @@ class Method(LightningModule):
         self._outputs: list[dict[str, Tensor]] = []
         self._gradients = GradientWatch()
 
+    @property
+    def backbone(self) -> nn.Module:
+        """What is kept: the method's submodule of this name, or that of its `path`."""
+        own = self._modules.get("backbone")
+        return self.path.backbone if own is None else own
+
     @classmethod
     def for_videos(cls, config: TrainConfig, videos: TrainingVideos) -> Method:
         """The method that a run on these videos trains."""
@@ -114,7 +123,7 @@ class Method(LightningModule):
         """Backbones, by their names as submodules, that --compile must leave as they are."""
         return set()
 
-    def prepare(self, batch: dict[str, Any]) -> tuple:
+    def prepare(self, batch: Batch) -> tuple:
         """The arguments of `losses`, from a batch."""
         raise NotImplementedError
 
@@ -126,7 +135,7 @@ class Method(LightningModule):
         """What a loss is multiplied by."""
         return getattr(self.config, f"weight_{name}", 1.0)
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         if self.starts_step:
             for pathway in self.children():
                 if isinstance(pathway, Pathway):
@@ -179,9 +188,9 @@ class Method(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._waiting.batch_ends()  # after what the callbacks do
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._waiting.batch_starts()
-        for video in batch["failed"]:
+        for video in batch.failed:
             if self.config.strict:
                 raise UserError(f"--strict: {video.path}: {video.reason}")
             if all(video.path != other.path for other in self.failed):
@@ -242,7 +251,7 @@ class Method(LightningModule):
             logger.log_metrics(self.metrics, step=self.step)
         self.require_finite(outputs["loss"])
 
-    def report(self, folder: Path, batch: Any) -> None:
+    def report(self, folder: Path, batch: Batch) -> None:
         """Draw the method's own pictures into `folder`, of one batch as `training_step` gets it; none by default."""
 
     def made_by(self) -> dict[str, str]:

@@ -23,7 +23,7 @@ OWN = (
     *("backbone.safetensors", "image_backbone.safetensors", "motion_backbone.safetensors", "classifier.pt"),
     "backbone-epoch-*.safetensors",
     *("predictions.csv", "classes.csv", "confusion.csv", "confusion.png"),
-    *("report/*.png", "report/profile.json", "report/trace.json.gz"),
+    *("report/*.png", "report/report.html", "report/profile.json", "report/trace.json.gz"),
     *("tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
 )
 

@@ -3,12 +3,20 @@
 from motionops.video import moving_shapes
 from motionops.video.batches import VideoBatchSampler
 from motionops.video.checking import Skipped, UnusableVideos, check_videos, require_usable
-from motionops.video.dataset import VideoDataset, collate_videos, start_worker
+from motionops.video.dataset import VideoDataset, start_worker
 from motionops.video.list_lines import Video, class_names
 from motionops.video.lists import find_videos, read_list
+from motionops.video.readers.batch import Batch, KnownVideo, Plan, collate_videos
+from motionops.video.readers.frame_reader import FrameReader
+from motionops.video.readers.random_clips import RandomClips
 from motionops.video.reading import VideoError, count_frames, key_frame_numbers, read_frames, read_video
 
 __all__ = [
+    "Batch",
+    "FrameReader",
+    "KnownVideo",
+    "Plan",
+    "RandomClips",
     "Skipped",
     "UnusableVideos",
     "Video",

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from motionops.commandline import writable_folder
+
 
 def cache_folder() -> Path:
     """``$MOTIONOPS_CACHE``, or else ``$XDG_CACHE_HOME/motionops``, or else ``~/.cache/motionops``."""
@@ -14,6 +16,11 @@ def cache_folder() -> Path:
     if ours:
         return Path(ours)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motionops"
+
+
+def in_cache_folder(folder: Path) -> Path:
+    """A folder below the cache's, made; where it cannot be, a UserError names the variable that moves the cache."""
+    return writable_folder(folder, flag="MOTIONOPS_CACHE")
 
 
 @contextlib.contextmanager

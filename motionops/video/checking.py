@@ -17,7 +17,7 @@ from motionops.video.cache import one_at_a_time
 from motionops.video.known_counts import KnownCounts
 from motionops.video.list_lines import Video
 from motionops.video.progress import threads, with_progress
-from motionops.video.reading import VideoError, count_frames
+from motionops.video.reading import VideoError, measure
 
 MOST_SKIPPED = 0.1
 SHOWN = 50  # unusable videos that an error names
@@ -53,7 +53,7 @@ def check_videos(
     progress: bool = True,
     known: str | os.PathLike | None = None,
 ) -> tuple[list[Video], list[Skipped]]:
-    """Decode every video once, and count its frames.
+    """Decode every video once: count its frames, and see how large they are.
 
     Args:
         videos: of a list.
@@ -64,14 +64,14 @@ def check_videos(
             unusable; see :mod:`motionops.video.known_counts`. None decodes everything.
 
     Returns:
-        The usable videos with ``frames`` filled in, and the others with the reason, both in the order of the list.
-        Neither depends on ``workers``.
+        The usable videos with ``frames`` and ``picture`` filled in, and the others with the reason, both in the order
+        of the list. Neither depends on ``workers``.
     """
     require_av()
     counts = None if known is None else KnownCounts(known)
     paths = [video.path for video in videos]
     with ThreadPoolExecutor(threads(workers)) as pool:
-        found: list[int | str | None] = [None] * len(paths)
+        found: list[list[int] | str | None] = [None] * len(paths)
         if counts is not None and counts.records:
             found = list(pool.map(counts.get, paths))
         new = [place for place, frames in enumerate(found) if frames is None]
@@ -79,7 +79,7 @@ def check_videos(
             with _alone(known, paths):
                 # What another process has counted while this one waited is known now.
                 counts = None if known is None else KnownCounts(known)
-                counting = pool.map(lambda place: _count(paths[place], counts), new)
+                counting = pool.map(lambda place: _measured(paths[place], counts), new)
                 try:
                     counted = with_progress(counting, len(new), "checking videos", progress)
                     for place, frames in zip(new, counted, strict=True):
@@ -88,22 +88,24 @@ def check_videos(
                     pool.shutdown(cancel_futures=True)
                     raise
     usable, skipped = [], []
-    for video, frames in zip(videos, found, strict=True):
-        if isinstance(frames, int) and frames >= minimum_frames:
-            usable.append(dataclasses.replace(video, frames=frames))
-        elif isinstance(frames, int):
-            skipped.append(Skipped(video.path, f"is too short: {frames} frames, {minimum_frames} are needed"))
+    for video, measured in zip(videos, found, strict=True):
+        if isinstance(measured, str):
+            skipped.append(Skipped(video.path, measured))
+            continue
+        frames, *picture = measured
+        if frames >= minimum_frames:
+            usable.append(dataclasses.replace(video, frames=frames, picture=tuple(picture)))
         else:
-            skipped.append(Skipped(video.path, frames))
+            skipped.append(Skipped(video.path, f"is too short: {frames} frames, {minimum_frames} are needed"))
     return usable, skipped
 
 
-def _count(path: str, counts: KnownCounts | None) -> int | str:
-    """Frames of a file, or why they cannot be counted."""
+def _measured(path: str, counts: KnownCounts | None) -> list[int] | str:
+    """Frames, height and width of a file, or why they cannot be had."""
     found = counts.get(path) if counts else None
     if found is None:
         try:
-            found = count_frames(path)
+            found = list(measure(path))
         except VideoError as error:
             return error.reason
         if counts:

@@ -22,6 +22,8 @@ import numpy as np
 import torch
 
 from motionops.errors import UserError
+from motionops.video.readers.batch import KnownVideo, Plan
+from motionops.video.readers.frame_reader import FrameReader
 from motionops.video.reading import Coding, VideoError, read_coding, read_frames, require_room
 from motionops.video.upright import AS_STORED, Turn
 
@@ -130,8 +132,8 @@ class ReadByPyAV:
         return self.frames.shape
 
 
-class EncodedReader:
-    """Reads files for :class:`DALIDecoder`, in any process: ``(path, numbers [V, T], frame_count) -> EncodedClip``.
+class EncodedReader(FrameReader):
+    """Reads files for :class:`DALIDecoder`, in any process: the frames are :class:`EncodedClip`.
 
     Args:
         gpu: whether the GPU will decode.
@@ -145,7 +147,14 @@ class EncodedReader:
     def __init__(self, gpu: bool) -> None:
         self.gpu = gpu
 
-    def __call__(self, path: str, numbers: torch.Tensor, frame_count: int) -> EncodedClip | ReadByPyAV:
+    def whole(self, video: KnownVideo, most_bytes: int) -> None:
+        return None
+
+    def read(self, video: KnownVideo, plan: Plan, whole: None) -> tuple[EncodedClip | ReadByPyAV, Any]:
+        return self.clip(video.path, plan.frames.clamp(max=video.frames - 1), video.frames), plan.own
+
+    def clip(self, path: str, numbers: torch.Tensor, frame_count: int) -> EncodedClip | ReadByPyAV:
+        """The frames ``numbers [V, T]`` of a file, still to be decoded where DALI can decode them."""
         coding = read_coding(path)
         data = self._bytes(path)
         reason = unsupported(coding, self.gpu) or misnumbered(coding, frame_count)

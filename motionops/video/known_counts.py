@@ -24,7 +24,7 @@ def default_file() -> Path:
 
 
 class KnownCounts:
-    """Number of frames by video file.
+    """Number of frames, height and width by video file.
 
     Args:
         file: the records; a missing file is made. One that cannot be read or written is done without.
@@ -47,19 +47,19 @@ class KnownCounts:
             except (ValueError, TypeError, IndexError, KeyError, RecursionError):
                 continue
 
-    def get(self, path: str) -> int | None:
-        """Number of frames, or None where nothing is known of the file as it is now."""
+    def get(self, path: str) -> list[int] | None:
+        """Frames, height and width, or None where nothing is known of the file as it is now."""
         record = self.records.get(os.path.abspath(path))
-        if record is None or record[:-1] != self._state(path) or not isinstance(record[-1], int):
+        if record is None or record[:-1] != self._state(path) or not _is_shape(record[-1]):
             return None
         return record[-1]
 
-    def put(self, path: str, frames: int) -> None:
-        """Remember how many frames a file has."""
+    def put(self, path: str, shape: list[int]) -> None:
+        """Remember frames, height and width of a file."""
         state = self._state(path)
         if state is None:
             return
-        record = [os.path.abspath(path), *state, frames]
+        record = [os.path.abspath(path), *state, shape]
         line = json.dumps([record, _check(record)]) + "\n"
         with self.lock:
             try:
@@ -75,6 +75,10 @@ class KnownCounts:
         except OSError:
             return None
         return [status.st_size, status.st_mtime_ns, self.decoder]
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(side, int) for side in value)
 
 
 def _check(record: list) -> int:

@@ -25,7 +25,8 @@ class Video:
     """A video of a list.
 
     ``label`` is the class as the list writes it (a name or a number), None where it says nothing or has several.
-    ``frames`` is the number of frames that decode, None until :func:`motionops.video.check_videos` has counted them.
+    ``frames`` is the number of frames that decode, ``picture`` the height and width of an upright picture; None until
+    :func:`motionops.video.check_videos` has found them out.
     ``labels`` are the classes where a list gives several a video; with one of them it is ``label`` too.
     """
 
@@ -33,6 +34,7 @@ class Video:
     label: str | None = None
     frames: int | None = None
     labels: tuple[str, ...] = ()
+    picture: tuple[int, int] | None = None
 
 
 def class_names(*lists: Sequence[Video]) -> list[str]:

@@ -190,15 +190,22 @@ def require_room(path: str | os.PathLike, frames: int, height: int, width: int) 
         )
 
 
-@tried_again
 def count_frames(path: str | os.PathLike) -> int:
     """The number of frames that decode. Raises as :func:`read_video`."""
-    count = 0
+    return measure(path)[0]
+
+
+@tried_again
+def measure(path: str | os.PathLike) -> tuple[int, int, int]:
+    """The number of frames that decode, height and width of a picture: the shape of what :func:`read_video` gives."""
+    count, picture = 0, (0, 0)
     with Decoder(path) as decoder:
-        for _ in decoder.frames():
+        for frame in decoder.frames():
+            if not count:
+                picture = decoder.size(frame)
             count += 1
         decoder.check_end(count)
-    return count
+    return count, *picture
 
 
 @tried_again

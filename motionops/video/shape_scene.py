@@ -9,6 +9,8 @@ at every frame number:
   appears inside it, so that growing never has to stop;
 * shape, colours, textures and the camera's pan are drawn before the class is looked at.
 
+A scene of several acts does one motion after another, from where the one before it ended; its class is their order.
+
 All lengths below are pixels of a 40-pixel frame and grow with the frame.
 """
 
@@ -46,19 +48,22 @@ BACKGROUND_DEVIATION = 0.045
 
 @dataclass(frozen=True)
 class Scene:
-    """One video of MovingShapes: everything about it is a function of ``label``, ``seed``, ``size`` and ``frames``.
+    """One video of MovingShapes: everything about it is a function of these arguments.
 
     Args:
-        label: 0..7, the place in :data:`CLASSES`.
+        label: 0..7, the place in :data:`CLASSES`; or several, one an act.
         seed: integers that seed this scene alone.
         size: height and width in pixels.
-        frames: number of frames F.
+        frames: number of frames F, of all acts together; they are equally long.
+        ramp: most that the light changes from the first frame to the last, as a share; a video's own is drawn, of
+            either sign, and is linear in time.
     """
 
-    label: int
+    label: int | tuple[int, ...]
     seed: tuple[int, ...]
     size: int = 40
     frames: int = 24
+    ramp: float = 0.0
     _drawn: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -77,8 +82,19 @@ class Scene:
         drawn["texture_phases"] = generator.uniform(0, 2 * math.pi, TEXTURE_WAVES)
         drawn["texture_colours"] = generator.normal(0, TEXTURE_AMPLITUDE, (TEXTURE_WAVES, 3))
         drawn["background"] = _background_spectrum(generator, self.size)
-        motion = generator.uniform(size=4)
-        drawn["offsets"], drawn["phase_steps"] = _motion(CLASSES[self.label], motion, self.frames + 1, unit)
+        acts = (self.label,) if isinstance(self.label, int) else self.label
+        length = self.frames // len(acts)
+        offsets, phases = np.zeros((1, 2)), np.zeros(1)
+        for number, act in enumerate(acts):
+            motion = generator.uniform(size=4)
+            path, step = _motion(CLASSES[act], motion, length + 1, unit)
+            # An act goes on from where the last one ended; the only act of a scene is left as it is, to the bit.
+            path = path if number == 0 else offsets[-1] + path - path[0]
+            offsets = np.concatenate([offsets[:-1], path])
+            phases = np.concatenate([phases[:-1], phases[-1] + np.arange(length + 1) * step])
+        drawn["offsets"], drawn["phase_path"] = offsets, phases
+        change = generator.uniform(-self.ramp, self.ramp) if self.ramp else 0.0
+        drawn["light"] = 1.0 + change * (np.arange(self.frames) / max(self.frames - 1, 1) - 0.5)
 
     @property
     def centres(self) -> np.ndarray:
@@ -95,6 +111,7 @@ class Scene:
             angles = np.stack([x[seen], y[seen]], axis=1) @ drawn["texture_waves"].T + drawn["texture_phases"]
             texture = drawn["colours"][1] + np.sin(angles) @ drawn["texture_colours"]
             picture[seen] += alpha[seen][:, None] * (texture - picture[seen])
+        picture *= drawn["light"][:, None, None, None]
         return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
     def mask(self) -> np.ndarray:
@@ -111,7 +128,7 @@ class Scene:
         thing that it shows.
         """
         x, y = self._offsets_from_centre()
-        growth = SIZE_RANGE ** self._drawn["phase_steps"] - 1.0
+        growth = SIZE_RANGE ** np.diff(self._drawn["phase_path"])[:, None, None, None] - 1.0
         step = np.diff(self.centres, axis=0)[..., None, None]
         sprite = step + growth * np.stack([x, y], axis=1)
         pan = self._drawn["pan"][:, None, None]
@@ -128,7 +145,7 @@ class Scene:
     def _layers(self):
         """The sprite's one or two sizes, the lower first: (x, y in radii, alpha), each ``[F, H, W]``."""
         drawn = self._drawn
-        phase = (drawn["phase"] + np.arange(self.frames) * drawn["phase_steps"]) % 1.0
+        phase = (drawn["phase"] + drawn["phase_path"][:-1]) % 1.0
         shown = np.minimum(phase / FADE, 1.0)
         layers = [(phase, shown)]
         if (shown < 1).any():

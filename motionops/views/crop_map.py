@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from motionops.arrays import as_tensor
+from motionops.arrays import as_tensor, check_same_device
+from motionops.scalars import grid_sizes
 
 
 def crop_map(maps: Tensor, extents: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -26,8 +27,8 @@ def crop_map(maps: Tensor, extents: Tensor, grid: tuple[int, int, int]) -> Tenso
         `[B, t, h, w]` of the maps' type, without gradient.
 
     Raises:
-        TypeError: no tensors or arrays, or maps that are not floating.
-        ValueError: shapes that do not fit, a view without area.
+        TypeError: no tensors or arrays, or not floating ones; a grid that is no three whole numbers.
+        ValueError: shapes or devices that do not fit, a view without area.
     """
     maps = as_tensor("crop_map", "maps", maps)
     extents = as_tensor("crop_map", "extents", extents)
@@ -37,9 +38,13 @@ def crop_map(maps: Tensor, extents: Tensor, grid: tuple[int, int, int]) -> Tenso
         raise ValueError(f"crop_map: maps must be [B, T, H, W] with T, H, W >= 1, got {list(maps.shape)}")
     if extents.shape != (len(maps), 3, 2):
         raise ValueError(f"crop_map: extents must be [B={len(maps)}, 3, 2], got {list(extents.shape)}")
-    if len(grid) != 3 or min(grid) < 1:
+    if not extents.is_floating_point():
+        raise TypeError(f"crop_map: extents must be of a floating type, got {extents.dtype}")
+    check_same_device("crop_map", "maps", maps, extents=extents)
+    grid = grid_sizes("crop_map", "grid", grid)
+    if min(grid) < 1:
         raise ValueError(f"crop_map: grid must be three positive numbers (t, h, w), got {grid}")
-    if bool((extents[:, 1:, 0] == extents[:, 1:, 1]).any()):
+    if not extents.is_meta and bool((extents[:, 1:, 0] == extents[:, 1:, 1]).any()):
         raise ValueError("crop_map: extents must have an area, got start = end")
     maps = maps.detach()
     time, height, width = grid

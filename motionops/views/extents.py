@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from motionops.arrays import numbers_on_host
 from motionops.scalars import check_scalars
 from motionops.views.host import on_the_cpu
 
@@ -59,7 +60,7 @@ def sample_extents(
         batch, frames, stride, height, width, scale, ratio, mirror
     )
     span = (frames - 1) * stride + 1
-    frame_count = torch.as_tensor(frame_count)
+    frame_count = numbers_on_host("sample_extents", "frame_count", frame_count, whole=True)
     if frame_count.shape not in ((), (1,), (batch,)):
         raise ValueError(
             f"sample_extents: frame_count must be one number or [B={batch}], got {list(frame_count.shape)}"
@@ -69,11 +70,10 @@ def sample_extents(
         raise ValueError(f"sample_extents: frame_count must be at least {span}, got {int(last.min()) + span}")
     # One block of numbers a view, so that view i's draw does not depend on how many follow.
     draws = torch.rand(batch, 4 + 2 * TRIES, generator=generator, dtype=torch.float64)
-    starts = None if starts is None else torch.as_tensor(starts).cpu()
+    if starts is not None:
+        starts = numbers_on_host("sample_extents", "starts", starts, whole=True)
     if starts is None:
         starts = torch.minimum((draws[:, 0] * (last + 1)).long(), last)
-    elif starts.is_floating_point() or starts.is_complex() or starts.dtype == torch.bool:
-        raise TypeError(f"sample_extents: starts must be integers, got {starts.dtype}")
     elif starts.shape != (batch,):
         raise ValueError(f"sample_extents: starts must be [B={batch}], got {list(starts.shape)}")
     elif batch and (int(starts.min()) < 0 or bool((starts > last).any())):

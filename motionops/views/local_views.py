@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from motionops.arrays import numbers_on_host
 from motionops.scalars import check_scalars
 from motionops.views.extents import sample_extents
 from motionops.views.host import on_the_cpu
 
 
 @on_the_cpu
-def local_starts(frame_count: int, clips: int, span: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
+def local_starts(
+    frame_count: int, clips: int, *, frames: int, stride: int = 1, generator: torch.Generator | None = None
+) -> torch.Tensor:
     """Start frames of K clips whose centres lie in [(k - 1) T / K, k T / K], k = 1 .. K, each uniform there.
 
-    A clip stays inside its video: near the ends, where a clip with such a centre would leave it, the nearest start is
-    taken, so that of long clips in a short video the first and the last ones overlap more.
+    A clip's extent, ``frames * stride`` source frames, stays inside its video, as :func:`local_extents` wants it: near
+    the ends, where a clip with such a centre would leave it, the nearest start is taken, so that of long clips in a
+    short video the first and the last ones overlap more.
 
     Args:
         frame_count: T, frames of the video.
         clips: K.
-        span: source frames that a clip covers (frames * stride).
+        frames, stride: frames of a clip and source frames from one to the next.
         generator: on the CPU; without it torch's own.
 
     Returns:
@@ -29,18 +35,20 @@ def local_starts(frame_count: int, clips: int, span: int, *, generator: torch.Ge
         TypeError: an argument that is no whole number.
         ValueError: no clip; a clip longer than the video; fewer frames than segments.
     """
-    check_scalars("local_starts", whole={"frame_count": frame_count, "clips": clips, "span": span})
-    frame_count, clips, span = int(frame_count), int(clips), int(span)
-    if clips < 1 or span < 1:
-        raise ValueError(f"local_starts: clips and span must be at least 1, got {clips} and {span}")
-    if span > frame_count:
-        raise ValueError(f"local_starts: a clip of {span} source frames does not fit a video of {frame_count}")
+    whole = {"frame_count": frame_count, "clips": clips, "frames": frames, "stride": stride}
+    check_scalars("local_starts", whole=whole)
+    frame_count, clips, frames, stride = map(int, whole.values())
+    if min(clips, frames, stride) < 1:
+        raise ValueError(f"local_starts: clips, frames and stride must be at least 1, got {clips}, {frames}, {stride}")
+    length = frames * stride
+    if length > frame_count:
+        raise ValueError(f"local_starts: a clip of {length} source frames does not fit a video of {frame_count}")
     if clips > frame_count:
         raise ValueError(f"local_starts: a video of {frame_count} frames has no {clips} segments")
     k = torch.arange(clips, dtype=torch.float64)
-    most = frame_count - span
-    first = (k * frame_count / clips - span / 2).ceil().clamp(0, most)
-    last = ((k + 1) * frame_count / clips - span / 2).floor().clamp(0, most)
+    most = frame_count - length
+    first = (k * frame_count / clips - length / 2).ceil().clamp(0, most)
+    last = ((k + 1) * frame_count / clips - length / 2).floor().clamp(0, most)
     # A segment of less than a frame may hold no start: the one before it is the nearest.
     first = torch.minimum(first, last)
     draws = torch.rand(clips, generator=generator, dtype=torch.float64)
@@ -50,7 +58,7 @@ def local_starts(frame_count: int, clips: int, span: int, *, generator: torch.Ge
 @on_the_cpu
 def local_extents(
     view: torch.Tensor,
-    starts: torch.Tensor,
+    starts: torch.Tensor | Sequence[int],
     *,
     frames: int,
     stride: int = 1,
@@ -67,7 +75,7 @@ def local_extents(
 
     Args:
         view: `[3, 2]`, extent of the global view.
-        starts: int64 `[K]`, start frames of the clips.
+        starts: int64 `[K]` or a sequence of integers, start frames of the clips.
         frames, stride: frames of a clip and source frames from one to the next.
         height, width: of the source pictures in pixels; beside their ratio it counts that the view has a pixel.
         scale: range of a crop's share of the view.
@@ -80,10 +88,16 @@ def local_extents(
 
     Raises:
         TypeError: an argument that is no number, or no whole one.
-        ValueError: a clip that is not inside the view in time; what `sample_extents` refuses.
+        ValueError: a wrong shape, a clip that is not inside the view in time, what `sample_extents` refuses.
     """
     check_scalars("local_extents", real={"height": height, "width": width}, whole={"frames": frames, "stride": stride})
     frames, stride, height, width = int(frames), int(stride), float(height), float(width)
+    view = numbers_on_host("local_extents", "view", view)
+    starts = numbers_on_host("local_extents", "starts", starts, whole=True)
+    if view.shape != (3, 2):
+        raise ValueError(f"local_extents: view must be [3, 2], got {list(view.shape)}")
+    if starts.ndim != 1:
+        raise ValueError(f"local_extents: starts must be [K], got {list(starts.shape)}")
     begin, end = view[0].tolist()
     for start in starts.tolist():
         if start < begin or start + frames * stride > end:

@@ -35,7 +35,7 @@ def motion_extents(
     scale: tuple[float, float] = (0.2, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     mirror: float = 0.5,
-    threshold: float = 0.9,
+    quantile: float = 0.9,
     coverage: float = 0.8,
     form: str = "paper",
     probability: float | None = None,
@@ -44,13 +44,13 @@ def motion_extents(
 ) -> Tensor:
     """Draw views that hold what moves: MCL's motion-focused spatial cropping (Li et al. 2021, section 3.2).
 
-    ``form="paper"``: a cell is moving where its motion is above the ``threshold`` quantile of its map; the view is a
+    ``form="paper"``: a cell is moving where its motion is above the ``quantile`` of its map; the view is a
     random box of :func:`sample_extents` under the condition that it covers at least ``coverage`` of the moving cells
     (cells in part count in part). Where none of ``tries`` boxes does, the one that covers most is stretched towards
     the whole picture until it does: coverage goes before ``scale`` and ``ratio``.
 
     ``form="released"``: as in the authors' code, the map is averaged to 7 × 7 cells, and the rectangle around the
-    strongest of them (a share of 1 - ``threshold``: 4 of 49) is to be covered: ``coverage`` + 0.1 of its area where it
+    strongest of them (a share of 1 - ``quantile``: 4 of 49) is to be covered: ``coverage`` + 0.1 of its area where it
     has up to 4 cells, ``coverage`` up to 8, ``coverage`` - 0.1 up to 12, nothing above. One size is drawn and up to
     ``tries`` places for it; without success the best of them stays.
 
@@ -61,7 +61,7 @@ def motion_extents(
             resolution, cells fill the picture evenly; floating, finite.
         frames, stride, height, width, scale, ratio, mirror: as in :func:`sample_extents`.
         starts: int64 ``[B]`` (or a sequence of integers), the clips' first frames, >= 0.
-        threshold: quantile in [0, 1) above which a cell is moving.
+        quantile: share in [0, 1) of the map above whose value a cell is moving.
         coverage: share in [0, 1] of what moves that a view holds.
         form: ``"paper"`` or ``"released"``.
         probability: with which a view looks at motion at all, else it is uniform; by default 1 in the paper's form and
@@ -81,9 +81,9 @@ def motion_extents(
             expected and what was given.
     """
     grid, starts, probability, tries = _check(
-        motion_grid, starts, threshold, coverage, form, probability, tries, generator
+        motion_grid, starts, quantile, coverage, form, probability, tries, generator
     )
-    threshold, coverage = float(threshold), float(coverage)
+    quantile, coverage = float(quantile), float(coverage)
     generators = generator if isinstance(generator, Sequence) else [generator] * len(grid)
     check_scalars("motion_extents", whole={"frames": frames, "stride": stride})
     frames, stride = int(frames), int(stride)
@@ -95,7 +95,7 @@ def motion_extents(
     views = []
     for motion, start, own in zip(grid, starts.tolist(), generators, strict=True):
         focused = float(torch.rand((), generator=own, dtype=torch.float64)) < probability
-        views.append(choose(motion, start, focused, threshold, coverage, tries, own, options))
+        views.append(choose(motion, start, focused, quantile, coverage, tries, own, options))
     return torch.stack(views)
 
 
@@ -138,10 +138,10 @@ def motion_starts(
     return chosen[(draws * len(chosen)).long().clamp_(max=len(chosen) - 1)]
 
 
-def _paper_view(motion, start, focused, threshold, coverage, tries, generator, options) -> Tensor:
+def _paper_view(motion, start, focused, quantile, coverage, tries, generator, options) -> Tensor:
     """The first of ``tries`` uniform views that covers enough, or the best one stretched; ``[3, 2]``."""
     views = _uniform(tries, start, generator, options)
-    moving = motion > motion.flatten().quantile(threshold)
+    moving = motion > motion.flatten().quantile(quantile)
     if not focused or not bool(moving.any()):
         return views[0]
     covered = _covered(views[:, 1:].double().sort(dim=-1).values, moving.double())
@@ -165,13 +165,13 @@ def _paper_view(motion, start, focused, threshold, coverage, tries, generator, o
     return view
 
 
-def _released_view(motion, start, focused, threshold, coverage, tries, generator, options) -> Tensor:
+def _released_view(motion, start, focused, quantile, coverage, tries, generator, options) -> Tensor:
     """One uniform size, the first of ``tries`` places of it that covers enough, or the best; ``[3, 2]``."""
     view = _uniform(1, start, generator, options)[0]
     places = torch.rand(tries - 1, 2, generator=generator, dtype=torch.float64)
     cells = functional.adaptive_avg_pool2d(motion[None], [min(RELEASED_GRID, side) for side in motion.shape])[0]
     order = cells.flatten().argsort(descending=True, stable=True)
-    strongest = order[: max(1, int((1 - threshold) * cells.numel() + ROUNDING))]
+    strongest = order[: max(1, int((1 - quantile) * cells.numel() + ROUNDING))]
     strongest = strongest[cells.flatten()[strongest] > cells.min()]
     if not focused or not len(strongest):
         return view
@@ -213,7 +213,7 @@ def _covered(boxes: Tensor, moving: Tensor) -> Tensor:
     return ((rows @ moving) * columns).sum(dim=1) / moving.sum()
 
 
-def _check(motion_grid, starts, threshold, coverage, form, probability, tries, generator):
+def _check(motion_grid, starts, quantile, coverage, form, probability, tries, generator):
     op = "motion_extents"
     if form not in FORMS:
         raise ValueError(f'{op}: form must be "paper" or "released", got {form!r}')
@@ -234,12 +234,12 @@ def _check(motion_grid, starts, threshold, coverage, form, probability, tries, g
         starts = starts.long()
     if starts.shape != (len(grid),) or bool((starts < 0).any()):
         raise ValueError(f"{op}: starts must be [B={len(grid)}] and >= 0, got {starts.tolist()}")
-    for name, value in (("threshold", threshold), ("coverage", coverage), ("probability", probability)):
+    for name, value in (("quantile", quantile), ("coverage", coverage), ("probability", probability)):
         if name != "probability" or value is not None:
             check_scalars(op, real={name: value})
-    threshold, coverage = float(threshold), float(coverage)
-    if not 0 <= threshold < 1:
-        raise ValueError(f"{op}: threshold must be in [0, 1), got {threshold}")
+    quantile, coverage = float(quantile), float(coverage)
+    if not 0 <= quantile < 1:
+        raise ValueError(f"{op}: quantile must be in [0, 1), got {quantile}")
     if not 0 <= coverage <= 1:
         raise ValueError(f"{op}: coverage must be in [0, 1], got {coverage}")
     if probability is None:
@@ -263,6 +263,8 @@ def _finite(op: str, name: str, value: Any) -> Tensor:
     motion = as_tensor(op, name, value)
     if not motion.is_floating_point():
         raise TypeError(f"{op}: {name} must be floating, got {motion.dtype}")
+    if motion.is_meta:
+        raise ValueError(f"{op}: {name} must hold values, got a tensor on meta")
     motion = motion.detach().to("cpu", torch.float64)
     if not bool(motion.isfinite().all()):
         raise ValueError(f"{op}: {name} must be finite, got NaN or infinity")

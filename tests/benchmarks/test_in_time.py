@@ -1,5 +1,6 @@
 """Runs with little time: failures at once, no further test after the last second, and what was not begun is counted."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,15 @@ def test_second():
     {second}
 def test_third():
     time.sleep(30)
+    open(__file__ + ".slept", "w").close()
 def test_fourth():
     time.sleep(30)
 """
+
+
+def environment():
+    """Not that of a process of pytest-xdist, in which this test may run: such a one leaves telling to another."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
 
 
 def run(folder, second, *more):
@@ -29,6 +36,7 @@ def run(folder, second, *more):
     done = subprocess.run(
         [*command, "-p", "no:randomly", "--rootdir", folder, str(folder), *more],
         cwd=ROOT,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -48,12 +56,12 @@ def test_a_failure_is_told_at_once(tmp_path):
     process = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.in_time", "-p", "no:cacheprovider"]
     (tmp_path / "test_slow.py").write_text(SLOW.format(second="assert 1 == 2, 'told'"))
     with subprocess.Popen(
-        [*process, "--rootdir", tmp_path, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [*process, "--rootdir", tmp_path, str(tmp_path)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
     ) as running:
         told = next(line for line in running.stdout if line.startswith("E "))
-        assert running.poll() is None  # the third sleeps
         running.kill()
     assert "told" in told
+    assert not (tmp_path / "test_slow.py.slept").exists()  # the third sleeps
 
 
 def test_a_failure_is_a_failure(tmp_path):

@@ -32,7 +32,7 @@ def sample_of(op: str, dim: int = 24) -> dict[str, Tensor]:
     if op == "queue_infonce":
         return queue_sample(7, 90, dim, extra_rows=5, ids=True)
     if op == "pairwise_infonce":
-        return pairwise_sample(70, 75, dim)
+        return pairwise_sample(70, 75, dim, ids=True)
     if op == "pixel_contrast":
         return pixel_sample(2, 2, 5, 5, dim, negative_rows=70, masks=True)
     generator = torch.Generator().manual_seed(0)

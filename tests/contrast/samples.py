@@ -41,14 +41,19 @@ def queue_sample(
 
 
 def pairwise_sample(
-    rows: int, key_rows: int, dim: int, *, dtype: torch.dtype = torch.float32, seed: int = 0
+    rows: int, key_rows: int, dim: int, *, ids: bool = False, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Arguments of `pairwise_infonce`; the first keys lie near their queries."""
+    """Arguments of `pairwise_infonce`; the first keys lie near their queries, ids fall into a few videos."""
     generator = torch.Generator().manual_seed(seed)
     query = unit_rows(rows, dim, generator=generator, dtype=torch.float64)
     key = unit_rows(key_rows, dim, generator=generator, dtype=torch.float64)
     key[:rows] = F.normalize(query + 0.5 * key[:rows], dim=1)
-    return {"query": query.to(dtype), "key": key.to(dtype)}
+    sample = {"query": query.to(dtype), "key": key.to(dtype)}
+    if ids:
+        videos = max(2, key_rows // 8)
+        sample["query_ids"] = torch.randint(-1, videos, (rows,), generator=generator)
+        sample["key_ids"] = torch.randint(-1, videos, (key_rows,), generator=generator)
+    return sample
 
 
 def random_extents(batch: int, generator: torch.Generator) -> Tensor:

@@ -21,6 +21,7 @@ from motionops.evaluation.protocols.comparison import Run, difference, format_co
 from motionops.evaluation.protocols.papers import PROTOCOLS, protocol_settings
 from motionops.evaluation.written.results import append_result, read_results
 from motionops.video import read_list
+from tests.several_ranks import ready_to_fork
 
 ROOT = Path(__file__).parent.parent.parent
 FLAGS = ["--clips", "2", "--frames", "4", "--size", "16", "--workers", "0"]
@@ -164,12 +165,9 @@ def test_results_are_appended_whole(tmp_path):
 
 
 def test_results_of_many_processes(tmp_path):
-    import multiprocessing
-
-    context = multiprocessing.get_context("spawn")
     file = tmp_path / "results.csv"
     rows = [({"protocol": f"p{number}", f"column{number % 3}": number}, file) for number in range(8)]
-    with context.Pool(4) as pool:
+    with ready_to_fork().Pool(4) as pool:
         pool.starmap(append_result, rows)
     _, found = read_results(file)
     assert sorted(row["protocol"] for row in found) == sorted(row["protocol"] for row, _ in rows)

@@ -9,8 +9,11 @@ from torch import nn
 
 from motionops.errors import UserError
 from motionops.evaluation import extract_features
-from motionops.video import Video
+from motionops.evaluation.features.clip_recipe import ClipRecipe
+from motionops.evaluation.features.video_clips import VideoClips, in_batches
+from motionops.video import Video, read_frames
 from motionops.video.encoding import write_video
+from motionops.views import augment_clips_reference
 from motionops.views.even_clips import centre_extent, clip_starts, square_extents
 
 SETTINGS = {"clips": 3, "frames": 4, "stride": 2, "size": 16, "mean": (0.0,) * 3, "std": (1.0,) * 3}
@@ -175,6 +178,37 @@ def test_a_short_video_holds_its_last_frame(counting_videos, counting_frames, tm
     assert torch.equal(features[:1], plain)
     with pytest.raises(ValueError, match="short must be one of skip, hold, got 'loop'"):
         extract_features(FirstAndLast(), videos, **SETTINGS, short="loop")
+
+
+@pytest.mark.parametrize("size", [4, 40])
+def test_a_reader_sends_the_fewer_bytes_and_the_views_are_the_same(size, counting_videos):
+    """10 clips of 4 frames of 24 x 32 x 32 or so: 10 x 4 x 3 x size^2 floats, or each frame once."""
+    recipe = ClipRecipe(clips=10, crops=2, frames=4, stride=2, size=size)
+    views = VideoClips(counting_videos[:1], recipe)[0]
+    frames = torch.from_numpy(read_frames(counting_videos[0].path, range(24)).numpy())
+    starts = clip_starts(24, 10, 4, 2)
+    whole = [frames[starts[clip] + 2 * torch.arange(4)] for clip in range(10) for _ in range(2)]
+    extents = square_extents(*frames.shape[1:3], recipe.crop, 2).repeat(10, 1, 1)
+    expected = augment_clips_reference(whole, extents, size, mean=recipe.mean, std=recipe.std)
+    cut = torch.cat(list(in_batches([views], recipe, 3)))
+    assert torch.allclose(cut, expected, atol=1e-6)
+    used = {int(start) + 2 * step for start in starts for step in range(4)}
+    cut_bytes, frame_bytes = 4 * expected.numel(), len(used) * frames[0].numel()
+    assert views.pixels.nbytes == min(cut_bytes, frame_bytes)
+    assert (views.numbers is None) == (size == 4)
+
+
+def test_equal_clips_pass_the_network_once(counting_frames, tmp_path):
+    """A video of one clip's length has one start: the other nine clips, each of three squares, are the same."""
+    write_video(tmp_path / "short.mp4", counting_frames(7))
+    network = FirstAndLast()
+    seen = []
+    network.register_forward_pre_hook(lambda _, clips: seen.append(len(clips[0])))
+    videos = [Video(str(tmp_path / "short.mp4"), None)]
+    settings = {**SETTINGS, "clips": 10, "crops": 3}
+    (row,) = extract_features(network, videos, **settings)
+    assert sum(seen) == 3
+    assert row.tolist() == pytest.approx([0, 6], abs=0.3)
 
 
 def test_low_precision_is_near(counting_videos):

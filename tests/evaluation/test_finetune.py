@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 pytest.importorskip("lightning")
 pytest.importorskip("tyro")
 from motionops.commands.evaluate.lowshot import few_videos
+from motionops.commands.evaluate.program import main
 from motionops.errors import UserError
 from motionops.evaluation import extract_features
 from motionops.evaluation.features.backbones import named_backbone
@@ -26,6 +26,7 @@ from motionops.models import build_backbone, load_backbone, save_backbone
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import Video
 from motionops.video.encoding import write_video
+from tests.runs.runs import interrupted
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -114,7 +115,7 @@ def test_resumed_is_uninterrupted(bright_and_dark, tmp_path):
         finetune(config(resume=True, weights="another backbone", **change), train, test)
 
 
-def test_killed_and_resumed_from_the_command_line(bright_and_dark, tmp_path):
+def test_killed_and_resumed_from_the_command_line(bright_and_dark, tmp_path, capsys):
     train, test = bright_and_dark
     for name, videos in (("train", train), ("test", test)):
         (tmp_path / f"{name}.txt").write_text("".join(f"{v.path} {v.label}\n" for v in videos))
@@ -124,30 +125,13 @@ def test_killed_and_resumed_from_the_command_line(bright_and_dark, tmp_path):
         "--frames", 4, "--size", 16, "--batch-size", 4, "--epochs", 400, "--workers", 0, "--log-every", 1, "--resume",
     ]  # fmt: skip
     command = list(map(str, command))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "run" / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not (log.exists() and log.read_text().count("\n") > 6):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, err
+    status, err = interrupted(command, tmp_path / "run", 6, signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM, err
     assert "--resume continues" in err
-    steps = log.read_text().count("\n") - 1
+    steps = (tmp_path / "run" / "metrics.csv").read_text().count("\n") - 1
     assert not (tmp_path / "run" / "metrics.json").exists()
-    done = subprocess.run(
-        [*command, "--max-steps", str(steps + 2)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"continuing after step {steps}" in done.stderr
+    assert main([*command[2:], "--max-steps", str(steps + 2)]) == 0
+    assert f"continuing after step {steps}" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["steps"] == steps + 2
     assert (tmp_path / "results.csv").read_text().count("\n") == 2
 

@@ -75,11 +75,15 @@ def folders(tiny_shapes, tmp_path):
 def test_lists_are_written_once_and_say_the_same_as_the_evaluation(folders, tmp_path, capsys):
     argv = ["split", "--data", str(folders), "--output", str(tmp_path / "lists"), "--share", "0.25", "--seed", "3"]
     assert run_commands(COMMANDS, "Prepare.", argv, "prepare") == 0
-    assert "test.txt (8 videos), 8 classes" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("test.txt (8 videos), 8 classes\n")  # no source has several videos
     written = [read_list(tmp_path / "lists" / f"{name}.txt", root=folders) for name in ("train", "test")]
     assert list(map(len, written)) == [24, 8]
     split = labelled_videos(Retrieval("random", data=folders, split=0.25, seed=3))
     assert [[(v.path, v.label) for v in part] for part in split] == [[(v.path, v.label) for v in p] for p in written]
+    shutil.copy(train := Path(written[0][0].path), train.with_stem(f"{train.stem} (1)"))
+    again = [*argv[:4], str(tmp_path / "again"), *argv[5:]]
+    assert run_commands(COMMANDS, "Prepare.", again, "prepare") == 0
+    assert capsys.readouterr().out.endswith(" 8 classes; 1 sources of several videos are each on one side\n")
     assert run_commands(COMMANDS, "Prepare.", argv, "prepare") == 2
     assert "train.txt is there already" in capsys.readouterr().err
 

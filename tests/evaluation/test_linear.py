@@ -148,7 +148,7 @@ def test_wrong_arguments():
     features, names, *_, classes = case()
     with pytest.raises(ValueError, match=r"features must be \[N, C\] with a label and a group each"):
         fit_linear(features, names[:3], classes)
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match="row 0 is not finite"):
         fit_linear(features * float("nan"), names, classes)
     with pytest.raises(ValueError, match="C must be positive, got 0"):
         fit_linear(features, names, classes, C=0)

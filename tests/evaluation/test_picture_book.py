@@ -25,6 +25,7 @@ from motionops.evaluation.pictures import (
     affinity_picture,
     clip_similarities,
     confusion_picture,
+    drawing,
     point_attention,
     score_bars,
     score_curve,
@@ -33,6 +34,7 @@ from motionops.evaluation.pictures import (
 )
 from motionops.evaluation.pictures.gradcam import grad_cam
 from motionops.evaluation.pictures.page import Picture, Section, write_page
+from motionops.evaluation.pictures.picture_subject import PictureSubject
 from motionops.evaluation.pictures.shown_clips import shown_clips
 from motionops.evaluation.protocols.class_titles import class_titles, titled
 from motionops.methods.fima import FIMA, FIMAConfig
@@ -150,7 +152,7 @@ def test_a_page_holds_its_pictures_and_takes_text_as_text(tmp_path):
     assert base64.b64decode(data) == (tmp_path / "a.png").read_bytes()
     assert not re.search(r'(src|href)="(?!data:|#)', text)  # nothing is fetched
     (tmp_path / "b.png").write_text("no picture")
-    with pytest.raises(ValueError, match="is no PNG"):
+    with pytest.raises(ValueError, match="is neither PNG nor GIF"):
         write_page("t", [Section("s", pictures=[Picture(tmp_path / "b.png", "c")])], tmp_path / "report.html")
 
 
@@ -186,7 +188,7 @@ def report(fima_run, tiny_shapes, tmp_path_factory):
     """Of all pictures."""
     output = tmp_path_factory.mktemp("pictures")
     argv = ["pictures", "--backbone", fima_run / "backbone.safetensors", "--data", tiny_shapes, "--output", output]
-    argv += ["--workers", 0, "--clips", 2, "--shown", 3, "--no-cache"]
+    argv += ["--workers", 0, "--clips", 2, "--shown", 3, "--no-cache", "--beside", "random"]
     assert run_commands(program.COMMANDS, "Measure.", list(map(str, argv)), "evaluate.py") == 0
     return output / "report.html"
 
@@ -195,21 +197,37 @@ def test_every_chapter_is_there(report):
     names = ("training", "retrieval", "tsne", "confusion", "activation", "gradcam", "motion", "foreground", "affinity")
     names += ("attention_foreground", "attention_background", "tsne_test", "similarity")
     names += ("foreground_RGB", "foreground_frame_difference")
+    names += ("motion_inputs", "gradcam_pooled", "activation_beside")
     for name in names:
         assert imread(report.with_name(f"{name}.png")).std() > 0.01, name
+    assert report.with_name("motion.gif").read_bytes().startswith(b"GIF89a")
     text = report.read_text()
-    assert text.count("<img ") == len(names) + 1  # and the training's own
+    assert text.count("<img ") == len(names) + 2  # motion.gif, and the training's own
     assert "R@1" in text
     assert "FIMA&#x27;s mask (Eq. 6): momentum encoder" in text
 
 
-def test_without_a_run_what_is_the_trainings_is_left_out(tiny_shapes, tmp_path):
+def test_the_title_of_a_backbone_is_short_unless_it_is_the_others_too():
+    def titles(first, second):
+        beside = PictureSubject(torch.nn.Identity(), [], [], {}, name=second)
+        return PictureSubject(torch.nn.Identity(), [], [], {}, name=first, beside=beside).title, beside.title
+
+    assert titles("/far/runs/a/x.ckpt", "/far/runs/b/x.ckpt") == ("a/x.ckpt", "b/x.ckpt")
+    assert titles("/old/a/x.ckpt", "/new/a/x.ckpt") == ("/old/a/x.ckpt", "a/x.ckpt")
+    assert titles("random:i3d", "/new/a/x.ckpt")[0] == "random:i3d"
+
+
+def test_without_a_run_what_is_the_trainings_is_left_out(tiny_shapes, tmp_path, monkeypatch):
+    """And a page whose pictures hold numbers for letters says which."""
+    monkeypatch.setattr(drawing, "_numbers", {"走路": 1})
     argv = ["pictures", "--backbone", "random", "--data", tiny_shapes, "--output", tmp_path, "--workers", 0]
     argv += ["--clips", 1, "--shown", 2, "--no-cache"]
     assert run_commands(program.COMMANDS, "Measure.", list(map(str, argv)), "evaluate.py") == 0
     assert not (tmp_path / "training.png").exists()
     assert not (tmp_path / "attention_foreground.png").exists()
-    assert (tmp_path / "report.html").read_text().count("<img ") == 9
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<img ") == 12
+    assert "<td>#1</td><td>走路</td>" in text
     assert run_commands(program.COMMANDS, "Measure.", [*map(str, argv), "--run", "nowhere"], "evaluate.py") == 2
 
 
@@ -236,7 +254,7 @@ def test_in_a_browser(report, width):
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     found = json.loads(re.search(r"<pre>(\{.*\})</pre>", done.stdout)[1])
     assert "CONSOLE" not in done.stderr
-    assert found["loaded"] == found["images"] == 12
+    assert found["loaded"] == found["images"] == report.read_text().count("<img ")
     assert width - 20 <= found["width"] <= width  # without the scroll bar
     assert found["scroll"] <= found["width"]  # the page itself does not scroll sideways
     assert found["smallest"] >= 13

@@ -1,20 +1,29 @@
 """Pictures are written, have the content they are given, and refuse what they cannot draw."""
 
 import math
+import re
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("matplotlib")
 from matplotlib.image import imread
+from PIL import Image
 
+from build_support.sources import ROOT
 from motionops.evaluation.pictures import (
     activation_overlay,
     confusion_picture,
     drawing,
+    drawn_for,
     flow_colours,
     foreground_overlay,
+    map_columns,
+    motion_inputs,
     motion_panels,
+    moving_picture,
     retrieval_strips,
     scaled_activation,
     score_bars,
@@ -99,6 +108,75 @@ def test_motion_panels_draw_box_flow_and_map(tmp_path):
         motion_panels([frames().float()] * 2, flow, maps, boxes, file)
 
 
+def test_a_moving_picture_goes_through_the_clip(tmp_path):
+    """One page a frame, each with its frame, flow and map; the strongest of the whole clip has the last colour."""
+    clip = torch.zeros(1, 3, 16, 16, 3, dtype=torch.uint8)
+    clip[0, 1] = 200
+    flow = torch.zeros(1, 3, 2, 4, 4)
+    flow[0, 2, 0] = 3.0  # to the right: red
+    maps = torch.zeros(1, 3, 4, 4)
+    maps[0, 2] = 5.0
+    file = moving_picture(clip, flow, maps, tmp_path / "motion.gif", ["slide"], numbers=torch.arange(10, 13))
+    with Image.open(file) as image:
+        assert image.n_frames == 3
+        pages = []
+        for t in range(3):
+            image.seek(t)
+            pages.append(np.asarray(image.convert("RGB")).astype(int))
+    centre, width = pages[0].shape[0] - 64, 132  # of a panel of 128 pixels, and from one to the next
+    at = [[tuple(page[centre, 64 + width * column]) for column in range(3)] for page in pages]
+    assert [frame for frame, _, _ in at] == [(0, 0, 0), (200, 200, 200), (0, 0, 0)]
+    assert [way for _, way, _ in at] == [(255, 255, 255), (255, 255, 255), (255, 0, 0)]
+    assert max(at[0][2]) < 10
+    assert sum(at[2][2]) > 600  # inferno ends in a light yellow
+    with pytest.raises(ValueError, match=r"flow must be \[N=1, T=3, 2, h, w\]"):
+        moving_picture(clip, flow[:, :2], maps, file, ["slide"])
+
+
+def test_dots_and_svg(tmp_path):
+    plain = imread(confusion_picture(torch.eye(2).long(), ["a", "b"], tmp_path / "a.png"))
+    with drawn_for(200, svg=True):
+        fine = imread(confusion_picture(torch.eye(2).long(), ["a", "b"], tmp_path / "b.png"))
+    assert fine.shape[:2] == tuple(2 * side for side in plain.shape[:2])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png", "b.svg"]
+    assert ElementTree.parse(tmp_path / "b.svg").getroot().tag.endswith("svg")
+
+
+def test_no_picture_has_a_colour_map_that_misleads():
+    """Colours that are no brighter where there is more of it: jet, hsv and their like."""
+    for file in (ROOT / "motionops").rglob("*.py"):
+        assert not re.search(r"""cmap=["'](jet|hsv|rainbow|turbo)""", file.read_text()), file
+
+
+def test_maps_stand_beside_each_other_in_columns(tmp_path):
+    """A map is light yellow where it is largest, and each is scaled by itself."""
+    grey = torch.full((2, 24, 24, 3), 128, dtype=torch.uint8)
+    corner = torch.zeros(2, 4, 4)
+    corner[:, 0, 0] = 5.0
+    size = {}
+    for names in (("ours",), ("ours", "theirs"), ("S-motion", "ours", "theirs")):
+        file = map_columns(grey, dict.fromkeys(names, corner), tmp_path / "columns.png", ["wave", "bend"])
+        picture = imread(file)
+        size[len(names)] = picture.shape[1]
+        yellow = (picture[..., 0] > 0.8) & (picture[..., 1] > 0.8) & (picture[..., 2] < 0.75)
+        assert yellow.any(axis=0).sum() > 3 * len(names)
+    assert size[1] < size[2] < size[3]
+    with pytest.raises(ValueError, match=r"map_columns: ours must be \[N=2, h, w\], got \[1, 4, 4\]"):
+        map_columns(grey, {"ours": corner[:1]}, tmp_path / "columns.png")
+
+
+def test_four_motion_inputs_of_a_video(tmp_path):
+    """The difference of equal frames is half grey, and flow to the right is red."""
+    still = torch.full((1, 16, 16, 3), 40, dtype=torch.uint8)
+    flow = torch.zeros(1, 2, 16, 16)
+    flow[:, 0] = 3.0
+    file = motion_inputs(still, still, flow, torch.zeros(1, 16, 16), tmp_path / "inputs.png")
+    assert count_pixels(file, (128, 128, 128)) > 1000
+    assert count_pixels(file, tuple(flow_colours(flow)[0, 0, 0].tolist())) > 1000
+    with pytest.raises(ValueError, match="of the same N >= 1 videos, got 1, 1, 1 and 2"):
+        motion_inputs(still, still, flow, torch.zeros(2, 16, 16), tmp_path / "inputs.png")
+
+
 def test_retrieval_strips_mark_right_and_wrong(tmp_path):
     query = (frames()[...], "wave")
     right = retrieval_strips([query], [[(frames(), "wave")]], tmp_path / "right.png")
@@ -109,6 +187,25 @@ def test_retrieval_strips_mark_right_and_wrong(tmp_path):
     assert uneven.is_file()
     with pytest.raises(ValueError, match="one list of neighbours a query"):
         retrieval_strips([query], [], tmp_path / "x.png")
+
+
+def test_a_title_stays_within_its_panel(tmp_path):
+    """Each word alone on a white picture: what is left of it is as wide as the panel at most, and keeps both ends."""
+    long = "Pretending to open something without actually opening it"
+    assert drawing.written("BaseballPitch", 1.5) == "BaseballPitch"
+    assert drawing.written(long) == long
+    for name in (long, "W" * 60, "dog $park$ & <kids> in the garden"):
+        for inches in (0.7, 1.5):
+            shown = drawing.written(name, inches)
+            head, tail = shown.replace(r"\$", "$").split("…")
+            assert name.startswith(head)
+            assert name.endswith(tail)
+            assert abs(len(head) - len(tail)) <= 2
+            fig, (axis,) = drawing.figure(1, 1, width=4.0, height=0.5)
+            axis.axis("off")
+            axis.set_title(shown, fontsize=8)
+            ink = (imread(drawing.save(fig, tmp_path / "title.png"))[..., :3] < 0.9).any(axis=(0, 2)).nonzero()[0]
+            assert 0.75 * inches < (ink[-1] - ink[0] + 1) / 100 <= inches, (name, inches)
 
 
 def test_training_curves(tmp_path):
@@ -130,17 +227,20 @@ def fonts(monkeypatch):
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
     monkeypatch.setattr(drawing, "_numbers", {})
     monkeypatch.setattr(drawing, "_further", {})
-    drawing._font_of.cache_clear()
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    for kept in (drawing._font_of, drawing._new_fonts):
+        kept.cache_clear()
     yield own
-    drawing._font_of.cache_clear()
+    for kept in (drawing._font_of, drawing._new_fonts):
+        kept.cache_clear()
 
 
 def test_names_that_no_font_has_are_numbers_and_one_line_each(tmp_path, capsys, fonts, recwarn):
     counts = torch.tensor([[2, 1], [0, 3]])
     confusion_picture(counts, ["走路", "跑步 fast"], tmp_path / "a.png")
     assert capsys.readouterr().err.splitlines() == [
-        "warning: no font here has 走路: pictures show it as #1; a font of its script mends it",
-        "warning: no font here has 跑步: pictures show it as #2; a font of its script mends it",
+        "warning: no font here has 走路: pictures show it as #1; Noto Sans CJK (Debian's fonts-noto-cjk) mends it",
+        "warning: no font here has 跑步: pictures show it as #2; Noto Sans CJK (Debian's fonts-noto-cjk) mends it",
     ]
     assert drawing.written("✓ 走路") == "✓ #1"
     assert drawing.written("跑步 fast\nagain") == "#2 fast again"
@@ -148,6 +248,9 @@ def test_names_that_no_font_has_are_numbers_and_one_line_each(tmp_path, capsys, 
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert capsys.readouterr().err == ""
     assert not [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)]
+    assert drawing.written("हिन्दी") == "#3"
+    assert "a font of devanagari, as Noto has them, mends it" in capsys.readouterr().err
+    assert drawing.numbers_shown() == {"走路": 1, "跑步": 2, "हिन्दी": 3}
 
 
 def test_a_font_that_has_the_letters_is_taken(tmp_path, capsys, fonts, recwarn):
@@ -161,6 +264,18 @@ def test_a_font_that_has_the_letters_is_taken(tmp_path, capsys, fonts, recwarn):
         fonts[:] = [font for font in fonts if font.name != family]
         drawing._font_of.cache_clear()
     assert drawing.written(name) == "#1"
+
+
+def test_a_font_that_was_installed_since_is_found(fonts, monkeypatch):
+    """Matplotlib keeps a list of the fonts that there were when it was first used."""
+    from matplotlib import font_manager
+
+    name = "\U0001d51e"
+    later = [font.fname for font in fonts if "STIX" in font.name]
+    fonts[:] = [font for font in fonts if font.fname not in later]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: later)
+    assert drawing.written(name) == name
+    assert any("STIX" in family for family in drawing._further)
 
 
 def test_a_dollar_begins_no_formula(tmp_path):

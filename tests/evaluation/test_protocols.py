@@ -54,12 +54,12 @@ def test_a_short_video_is_seen_whole_by_segments(tmp_path, counting_frames):
     write_video(tmp_path / "v.mp4", counting_frames(24, offset=10))
     video = Video(str(tmp_path / "v.mp4"), "a")
     recipe = ClipRecipe(clips=1, frames=8, size=16, crop=1.0, mean=(0.0,) * 3, std=(1.0,) * 3, sampling="segments")
-    (clip,) = VideoClips([video], recipe)[0]
+    (clip,) = VideoClips([video], recipe)[0].cut([0], recipe)
     shown = ((255 * clip.mean(dim=(0, 2, 3)) - 10) / 8).round().int().tolist()
     assert shown == segment_frames(24, 8).tolist()
     assert len(set(shown)) == 8
     data = make_dataset(config(frames=8, sampling="segments"), TrainingVideos([replace(video, frames=24)]))
-    first, second = (data[epoch, 0]["frames"][0].float().mean(dim=(1, 2, 3)) for epoch in (0, 1))
+    first, second = (data[epoch, 0].frames[0].float().mean(dim=(1, 2, 3)) for epoch in (0, 1))
     assert not torch.equal(first, second)
     assert all((after > before).all() for after, before in ((first[1:], first[:-1]), (second[1:], second[:-1])))
     with pytest.raises(ValueError, match="clips must be 1 with sampling segments"):

@@ -5,15 +5,21 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from motionops.evaluation import (
     bootstrap_interval,
     chance_recall,
+    fit_linear,
+    knn_accuracy,
+    knn_scores,
+    linear_probe,
     majority_accuracy,
     nearest_neighbours,
     retrieval_recall,
 )
 from motionops.evaluation import retrieval_recall as retrieval_function
+from motionops.evaluation.features import neighbours
 from motionops.evaluation.protocols.retrieval import NEVER, first_hits
 
 
@@ -94,6 +100,55 @@ def test_equally_near_neighbours_keep_the_order_of_the_gallery():
     labels = [0, 0, 1, 1, 2, 2]
     assert first_hits(torch.ones(3, 3), [0, 1, 2], gallery, labels).tolist() == [0, 2, 4]
     assert nearest_neighbours(torch.ones(1, 3), gallery, 4).tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 8, 30, 100])
+def test_the_nearest_of_many_ties_in_blocks_are_a_stable_sorts(k, monkeypatch):
+    """Few distinct features, so that ties cross every border of blocks and of k."""
+    monkeypatch.setattr(neighbours, "BLOCK", 8)
+    monkeypatch.setattr(neighbours, "QUERIES", 4)
+    generator = torch.Generator().manual_seed(k)
+    kinds = torch.eye(4)[torch.randint(4, (61,), generator=generator)]
+    query = torch.randn(9, 4, generator=generator)
+    cosines = query.double() @ kinds.double().T
+    expected = np.argsort(-cosines.numpy(), axis=1, kind="stable")[:, :k]
+    assert nearest_neighbours(query, kinds, k).tolist() == expected.tolist()
+    untouched = query.clone().double()
+    neighbours.nearest(untouched, kinds, k)
+    assert torch.equal(untouched, query.double())
+
+
+def test_equal_features_are_ties_wherever_they_lie():
+    """A BLAS adds up the columns at the border of a matrix in another order than those within."""
+    generator = torch.Generator().manual_seed(0)
+    gallery, feature = torch.randn(1003, 64, generator=generator), torch.randn(64, generator=generator)
+    places = [3, 100, 1001, 1002]
+    gallery[places] = feature
+    query = feature + 0.01 * torch.randn(100, 64, generator=generator)
+    assert nearest_neighbours(query, gallery, 4).tolist() == [places] * 100
+    labels = [0] * 1003
+    labels[1002] = 1
+    assert first_hits(query, [1] * 100, gallery, labels).tolist() == [3] * 100
+
+
+class Largest(TorchDispatchMode):
+    """The bytes of the largest tensor that an operation gives."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.bytes = max(self.bytes, tensor.numel() * tensor.element_size())
+        return result
+
+
+def test_memory_of_the_nearest_does_not_grow_with_query_times_gallery():
+    """1,500 x 60,000 similarities are 720 MB in float64; those of a part and a block are held."""
+    with Largest() as largest:
+        nearest_neighbours(torch.randn(1500, 4), torch.randn(60_000, 4), 5)
+    assert largest.bytes <= 8 * neighbours.BLOCK * neighbours.QUERIES
 
 
 def test_shuffled_labels_score_chance_within_the_interval():
@@ -185,3 +240,29 @@ def test_wrong_arguments(change, message):
     arguments = {**dict(zip(names, random_case(), strict=True)), **change}
     with pytest.raises(ValueError, match=f"retrieval: {message}|retrieval: .*{message}"):
         retrieval_recall(**arguments)
+
+
+FEATURES, LABELS = torch.eye(3), ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("wrong", [None, "abc", [object()], 3], ids=["none", "text", "objects", "number"])
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda x: nearest_neighbours(x, FEATURES, 1), "retrieval: query"),
+        (lambda x: nearest_neighbours(FEATURES, FEATURES, [x]), "retrieval: ks"),
+        (lambda x: retrieval_recall(FEATURES, x, FEATURES, LABELS), "retrieval: query_labels"),
+        (lambda x: chance_recall(LABELS, x), "retrieval: gallery_labels"),
+        (lambda x: knn_scores(FEATURES, x, torch.arange(3), 3), "knn: gallery"),
+        (lambda x: knn_scores(FEATURES, FEATURES, x, 3), "knn: gallery_classes"),
+        (lambda x: knn_accuracy(x, LABELS, FEATURES, LABELS), "knn: query"),
+        (lambda x: knn_accuracy(FEATURES, LABELS, FEATURES, x), "knn: gallery_labels"),
+        (lambda x: fit_linear(x, LABELS, LABELS), "fit_linear: features"),
+        (lambda x: fit_linear(FEATURES, x, LABELS), "fit_linear: labels"),
+        (lambda x: linear_probe(FEATURES, LABELS, x, LABELS), "linear_probe: test"),
+    ],
+    ids=lambda value: value.split()[-1] if isinstance(value, str) else None,
+)
+def test_what_is_no_feature_and_no_class_is_named(call, named, wrong):
+    with pytest.raises((TypeError, ValueError), match=f"^{named} must"):
+        call(wrong)

@@ -85,11 +85,17 @@ def queue_arguments(draw, dtypes):
     if draw(st.booleans()):
         arguments["extra_negatives"] = draw(features((draw(sizes(20)), dim), dtype, special))
     if draw(st.booleans()):
-        generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
-        for name, count in (("query_ids", rows), ("queue_ids", queue_rows)):
-            ids = torch.randint(-1, 4, (count,), generator=generator)
-            arguments[name] = lay_out(ids, draw(st.sampled_from(["contiguous", "strided", "offset"])))
+        arguments |= video_ids(draw, query_ids=rows, queue_ids=queue_rows)
     return arguments
+
+
+def video_ids(draw, **rows):
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    layouts = ["contiguous", "strided", "offset"]
+    return {
+        name: lay_out(torch.randint(-1, 4, (count,), generator=generator), draw(st.sampled_from(layouts)))
+        for name, count in rows.items()
+    }
 
 
 def dtypes_of(backend):
@@ -206,12 +212,16 @@ def test_pixel_contrast_refuses(backend, examples):
 @st.composite
 def pairwise_arguments(draw, dtypes):
     rows, dim = draw(sizes(100)), max(1, draw(sizes(70)))
+    key_rows = rows + draw(sizes(100))
     special = draw(st.booleans())
-    return {
+    arguments = {
         "query": draw(features((rows, dim), draw(st.sampled_from(dtypes)), special)),
-        "key": draw(features((rows + draw(sizes(100)), dim), draw(st.sampled_from(dtypes)), special)),
+        "key": draw(features((key_rows, dim), draw(st.sampled_from(dtypes)), special)),
         "temperature": draw(st.sampled_from([0.01, 0.07, 0.1, 1.0, 30.0])),
     }
+    if draw(st.booleans()):
+        arguments |= video_ids(draw, query_ids=rows, key_ids=key_rows)
+    return arguments
 
 
 @pytest.mark.parametrize("examples", EXAMPLES)

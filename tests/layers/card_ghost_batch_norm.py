@@ -17,6 +17,7 @@ WRONG = [
     ({"residual": X[:2]}, ValueError, r"residual must be \[4, 3, 2\] as input is, got \[2, 3, 2\]"),
     ({"residual": X.half()}, TypeError, "residual must be float32 as input is, got float16"),
     ({"groups": [2, 1]}, ValueError, "groups must add up to N=4 samples, got 3"),
+    ({"groups": [2**62] * 4 + [4]}, ValueError, "groups must add up to N=4 samples, got more"),  # 4 in 64 bits
     ({"groups": [4, 0]}, ValueError, "groups must be numbers of samples, at least 1 each, got 0"),
     ({"eps": -1.0}, ValueError, "eps must not be negative, got -1"),
     ({"eps": "a"}, TypeError, "eps must be a number, got 'a'"),

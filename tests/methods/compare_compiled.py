@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from motionops.training import compiling
+from tests.made_batch import made_batch
 
 EXTENTS = torch.tensor([[0.0, 8.0], [0.0, 1.0], [0.0, 1.0]]).expand(4, 3, 3, 2)
 
@@ -17,7 +18,7 @@ def steps_of(module, prepare, given):
     for x in given:
         prepare(module, x)
         module.zero_grad()
-        outputs = module.training_step({"index": torch.arange(4), "extents": EXTENTS}, 0)
+        outputs = module.training_step(made_batch(count=4, extents=EXTENTS), 0)
         outputs["loss"].backward()
         module.finish_step(outputs)
         head = next(weight for name, weight in module.named_parameters() if name.endswith("head.first.weight"))

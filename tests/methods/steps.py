@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from motionops.models.bfloat16_convolutions import float32_where_wrong
 from motionops.training.data.loading import PlannedData
 from motionops.training.method import Method
 from motionops.video import VideoDataset
-from tests.methods.tiny import parts_of, tiny
+from tests.methods.tiny import method_of, parts_of, tiny
 from tests.methods.watched import watched
 
 
@@ -22,15 +23,28 @@ class Ready(NamedTuple):
     batches: list[dict[str, Any]]  # of the first steps
 
 
-def ready(name: str, shapes: Path, output: Path, batches: int = 2, *, watch: bool = False, **flags: Any) -> Ready:
-    """A method as it starts to train, and its first batches; `watch`: its config knows what is read of it."""
+def ready(
+    name: str,
+    shapes: Path,
+    output: Path,
+    batches: int = 2,
+    *,
+    watch: bool = False,
+    network: nn.Module | None = None,
+    **flags: Any,
+) -> Ready:
+    """A method as it starts to train, and its first batches.
+
+    `watch`: its config knows what is read of it. `network`: its backbone, in the place of what `flags` name.
+    """
     build, make_dataset, find = parts_of(name)
     config = tiny(name, shapes, output, **flags)
     config.check_backbone()
     config = watched(config) if watch else config
     videos = find(config, False)
     torch.manual_seed(0)
-    module = build(config, videos).to(memory_format=torch.channels_last_3d)
+    module = build(config, videos) if network is None else method_of(name)(config, network)
+    module = module.to(memory_format=torch.channels_last_3d)
     module.steps_per_epoch, module.total_steps = 4, batches
     dataset = make_dataset(config, videos)
     read = set(type(config).read) if watch else set()

@@ -16,7 +16,7 @@ from motionops.methods.context_motion.views import cut_clip, cut_key_frame, cut_
 from motionops.motion import read_motion_vectors
 from motionops.motion.vector_clips import fill_key_frames, in_steps
 from motionops.training.data.videos import TrainingVideos
-from motionops.video import class_names, key_frame_numbers, read_list, read_video
+from motionops.video import KnownVideo, class_names, key_frame_numbers, read_list, read_video
 from motionops.video.encoding import write_video
 
 BATCH, DIM, TAU = 3, 8, 0.2
@@ -140,8 +140,8 @@ def dataset(folder, **changes):
 
 def numbers(data, generator=None, frames=24):
     generator = generator or torch.Generator().manual_seed(0)
-    clip, _, motion = data.split(data.choose_frames(0, frames, generator))
-    return clip[0], motion
+    plan = data.plan(KnownVideo(0, "a.mp4", frames, 48, 48), generator)
+    return plan.frames[0], plan.own.motion
 
 
 def test_future_motion_is_that_of_the_next_frames(shapes):
@@ -188,25 +188,25 @@ def test_an_item_is_what_the_file_holds_kept_in_memory_or_not(shapes):
         kept, read = (dataset(shapes, cache_gib=gib, **changes) for gib in (1.0, 0.0))
         for index in range(4):
             first, second = kept[3, index], read[3, index]
-            assert first.keys() == second.keys()
-            for name in ("frames", "key_frame", "motion", "extents"):
-                assert (name in first) == (name in second)
-                if name in first:
-                    assert torch.equal(first[name], second[name]), name
-            assert ("key_frame" in first) == (changes.get("alpha") != 1.0)
-            assert ("motion" in first) == (changes.get("alpha") != 0.0)
+            assert torch.equal(first.frames, second.frames)
+            assert torch.equal(first.extents, second.extents)
+            for name, one, other in zip(first.own._fields, first.own, second.own, strict=True):
+                assert (one is None) == (other is None), name
+                assert one is None or torch.equal(one, other), name
+            assert (first.own.key_frame is not None) == (changes.get("alpha") != 1.0)
+            assert (first.own.motion is not None) == (changes.get("alpha") != 0.0)
             path = read.path(index)
-            start = int(first["starts"][0])
-            assert torch.equal(first["frames"][0], read_video(path)[start : start + 8 : 2])
-            if "motion" in first:
-                whole = read_motion_vectors(path, cell=read.cell)
-                assert torch.equal(first["motion"][0], whole[start + 7 : start + 11])
-            if "key_frame" in first:
+            start = int(first.starts[0])
+            assert torch.equal(first.frames[0], read_video(path)[start : start + 8 : 2])
+            if first.own.motion is not None:
+                whole = read_motion_vectors(path, cell=read.reader.cell)
+                assert torch.equal(first.own.motion[0], whole[start + 7 : start + 11])
+            if first.own.key_frame is not None:
                 keys = key_frame_numbers(path).tolist()
                 before = max((number for number in keys if number <= start), default=0)
                 behind = min((number for number in keys if number >= start + 6), default=24)
                 near = [read_video(path)[number] for number in (before, *keys) if before <= number <= behind]
-                assert any(torch.equal(first["key_frame"][0], frame) for frame in near)
+                assert any(torch.equal(first.own.key_frame[0], frame) for frame in near)
 
 
 def test_the_key_frame_is_a_random_one_around_the_clip(tmp_path):
@@ -219,8 +219,8 @@ def test_the_key_frame_is_a_random_one_around_the_clip(tmp_path):
         data, seen = dataset(tmp_path, cache_gib=gib, motion_frames=2), {}
         for epoch in range(120):
             item = data[epoch, 0]
-            key = round(float(item["key_frame"].float().mean()) / 8)
-            seen.setdefault(int(item["starts"][0]), set()).add(key)
+            key = round(float(item.own.key_frame.float().mean()) / 8)
+            seen.setdefault(int(item.starts[0]), set()).add(key)
         for start, keys in seen.items():
             before = start // 6 * 6
             around = {number for number in range(before, 24, 6) if number < start + 6 + 6}
@@ -277,10 +277,10 @@ def test_the_motion_clips_of_a_pan(tmp_path, source):
     mirrored = set()
     for epoch in range(6):
         batch = context_motion_batch(data, [(epoch, 0)])
-        begin, end = batch["extents"][0, 0, 2].tolist()
+        begin, end = batch.extents[0, 0, 2].tolist()
         mirrored.add(begin > end)
         expected = step * 32 / ((end - begin) * 96)
-        clips = cut_motion(data.config, batch)
+        clips = cut_motion(data.plan.config, batch, batch.extents[:, 0])
         assert clips.shape == (1, 4, 2, 4, 32, 32)
         inner = clips[0, :, :, :, 6:-6, 6:-6]
         # The first frame of all has no neighbour before it, and may be one of a hard negative.
@@ -302,12 +302,12 @@ def test_clip_and_motion_share_the_crop_and_the_key_frame_has_its_own(shapes):
     clip, image = cut_clip(c, batch), cut_key_frame(c, batch)
     assert clip.shape == (BATCH, 3, 4, 16, 16)
     assert image.shape == (BATCH, 3, 1, 16, 16)
-    assert not torch.equal(batch["extents"][:, 0], batch["extents"][:, 1])
-    looks = [batch["appearance"][:, part] for part in (0, 1)]
+    assert not torch.equal(batch.extents[:, 0], batch.extents[:, 1])
+    looks = [batch.appearance[:, part] for part in (0, 1)]
     mean_and_std = {"mean": c.mean, "std": c.std}
-    again = motionops.augment_clips(batch["frames"][:, 0], batch["extents"][:, 0], 16, looks[0], **mean_and_std)
+    again = motionops.augment_clips(batch.frames[:, 0], batch.extents[:, 0], 16, looks[0], **mean_and_std)
     assert torch.equal(clip, again)
-    again = motionops.augment_clips(batch["key_frame"], batch["extents"][:, 1], 16, looks[1], **mean_and_std)
+    again = motionops.augment_clips(batch.own.key_frame, batch.extents[:, 1], 16, looks[1], **mean_and_std)
     assert torch.equal(image, again)
 
 
@@ -323,7 +323,7 @@ def test_motion_prediction_regularises_a_classifier(shapes):
     own = FinetuneConfig(backbone="random", classes=tuple(class_names(videos)), **given)
     data = MotionRegulariser.make_dataset(own, TrainingVideos(videos))
     batch = context_motion_batch(data, [(0, 0), (0, 1), (0, 2)])
-    assert batch["extents"].shape == (BATCH, 3, 2)
+    assert batch.extents.shape == (BATCH, 3, 2)
     torch.manual_seed(0)
     classifier = SupervisedClassifier(own, MotionRegulariser)
     out = classifier.training_step(batch, 0)
@@ -332,7 +332,7 @@ def test_motion_prediction_regularises_a_classifier(shapes):
     assert all(parameter.grad is not None for parameter in classifier.parameters())
     _, labels, motion = classifier.prepare(batch)
     assert motion.shape == (BATCH, 4, 2, 16, 32, 32)
-    assert labels.tolist() == batch["label"].tolist()
+    assert labels.tolist() == batch.label.tolist()
 
 
 @pytest.mark.parametrize("changes", [{"alpha": 0.5}, {"motion_loss": "mse"}])

@@ -114,7 +114,7 @@ def test_a_broken_video_is_replaced_and_named(shapes, tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:.*the stream has several reference pictures")
-@pytest.mark.parametrize("folder", ["weizmann4", "surv_fight"])
+@pytest.mark.parametrize("folder", [pytest.param("weizmann4", marks=pytest.mark.slow), "surv_fight"])
 def test_real_videos(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path / "cache"))
     if not (DATA / folder).is_dir():

@@ -16,6 +16,7 @@ from motionops.video.dataset import start_worker
 from motionops.video.readers.shared_memory import listed, tensors_in
 from tests.methods.steps import ready
 from tests.methods.tiny import CARDS, NAMES
+from tests.several_ranks import ready_to_fork
 
 CASES = [(name, {}) for name in NAMES] + [(name, CARDS[name].flow) for name in NAMES if CARDS[name].flow]
 
@@ -64,7 +65,7 @@ def test_readers_that_are_started_anew_read_the_same(labelled, config):
     """A supervised training stands for all."""
     dataset = finetune.make_dataset(config, TrainingVideos(labelled))
     batches = []
-    for context in (None, "spawn"):
+    for context in (None, ready_to_fork()):
         loader = PlannedData(config, Module(), dataset, "").train_dataloader()
         loader.multiprocessing_context = context
         batches.append(list(loader))

@@ -4,21 +4,20 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import motionops
-from motionops.commands.train import exported
 from motionops.models.pathway import Pathway, leaves
 from motionops.models.shuffled_batch_norm import Shuffle
-from motionops.training.method import Method
+from tests.methods.small_network import SmallNetwork
 from tests.methods.steps import ready, steps
-from tests.methods.tiny import CARDS, NAMES, package_of, tiny
+from tests.methods.tiny import CARDS, NAMES, tiny
 from tests.methods.watched import silent_flags
 
 STEPS_OF_A_FALL = 8
-# A constant that is added to all scores, which the Donsker-Varadhan bound does not see.
-UNSEEN = {"information.second.bias"}
+# The estimator of L_mi takes steps of its own, but for the constant that is added to all scores: the Donsker-Varadhan
+# bound does not see it, so that whether it moves is a matter of rounding.
+BY_ITSELF, UNSEEN = "information.theta.", {"information.theta.second.bias"}
 
 
 def parts(module, kind):
@@ -64,7 +63,8 @@ def test_every_weight_learns_and_every_norm_sees_its_batch(shapes, tmp_path, met
         assert all(value.dtype == torch.float32 for value in outputs.values())
     for name, weight in module.named_parameters():
         assert weight.requires_grad == (weight.grad is not None), name
-        assert torch.equal(weight, before[name]) == (not weight.requires_grad or name in UNSEEN), name
+        learns = weight.requires_grad or name.startswith(BY_ITSELF)
+        assert name in UNSEEN or torch.equal(weight, before[name]) != learns, name
     for name, norm in parts(module, _BatchNorm).items():
         assert norm.num_batches_tracked > 0, name
         assert norm.running_mean.abs().max() > 0, name
@@ -139,23 +139,10 @@ def test_every_ablation_learns_something_else(shapes, tmp_path, plain, method, f
     assert names is None or {f"loss_{name}" for name in names} == values[0].keys() - {"loss"}
 
 
-class Bare(nn.Module):
-    """A backbone that says nothing of itself: T frames of S x S -> 2 x S/4 x S/4 cells of 6 channels."""
-
-    def __init__(self, frames):
-        super().__init__()
-        self.layer1 = nn.Conv3d(3, 6, 3, stride=(frames // 2, 4, 4), padding=1)
-
-    def forward(self, clips):
-        return self.layer1(clips).relu()
-
-
 @pytest.mark.parametrize("method", NAMES)
 def test_any_network_can_be_the_backbone(shapes, tmp_path, method):
-    *_, batches = ready(method, shapes, tmp_path, batches=1)
-    config = tiny(method, shapes, tmp_path)
-    network = Bare(config.frames)
-    module = exported(package_of(method), Method)(config, network)
+    network = SmallNetwork(tiny(method, shapes, tmp_path).frames)
+    module, _, batches = ready(method, shapes, tmp_path, batches=1, network=network)
     assert module.backbone is network
     for outputs in steps(module, batches):
         assert outputs["loss"].isfinite()

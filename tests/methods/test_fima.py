@@ -10,6 +10,7 @@ from motionops.methods import fima
 from motionops.methods.fima.views import Clips, DrawViews
 from motionops.models.activation import foreground_mask
 from motionops.models.pathway import embedded
+from motionops.video import KnownVideo
 
 BATCH, DIM, FRAMES, CELLS = 4, 8, 2, 3
 TAU = 0.1
@@ -279,11 +280,16 @@ def test_presets_hold_the_papers_numbers():
 
 
 def test_draws_depend_on_the_generator_alone_and_parts_follow_the_window():
-    settings = config(frames=8, stride=2)
-    draw = DrawViews(settings)
-    windows = torch.tensor([3, 20])[:, None] + torch.arange(16)
-    one, two = (draw(windows, (40, 60), torch.Generator().manual_seed(4)) for _ in range(2))
-    assert torch.equal(one["extents"], two["extents"])
-    assert one["extents"].shape == (6, 3, 2)
-    assert one["appearance"].jitter.shape == (8, 4)
-    assert one["extents"][:, 0].tolist() == [[3, 19], [20, 36], [3, 11], [11, 19], [20, 28], [28, 36]]
+    """A window of 16 source frames is a clip of 8 with a stride of 2, and two parts of 8 without one."""
+    draw = DrawViews(config(frames=8, stride=2))
+    video = KnownVideo(0, "v.mp4", 50, 40, 60)
+    one, two = (draw(video, torch.Generator().manual_seed(4)) for _ in range(2))
+    assert torch.equal(one.extents, two.extents)
+    assert torch.equal(one.frames, two.frames)
+    assert one.extents.shape == (6, 3, 2)
+    assert one.appearance.jitter.shape == (8, 4)
+    first, second = one.frames[:, 0].tolist()
+    assert torch.equal(one.frames, torch.tensor([[first], [second]]) + torch.arange(16))
+    begin_and_end = [[first, first + 16], [second, second + 16]]
+    begin_and_end += [[start, start + 8] for start in (first, first + 8, second, second + 8)]
+    assert one.extents[:, 0].tolist() == begin_and_end

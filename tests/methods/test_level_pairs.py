@@ -2,34 +2,39 @@
 
 import torch
 
-from motionops.methods.controllable.level_pairs import level_pairs, other_videos
+from motionops.methods.controllable.level_pairs import level_pairs, other_videos, same_level
 
 
-def test_pairs_share_their_level_and_not_their_video():
+def test_pairs_are_all_clips_of_a_level_and_of_other_videos():
     generator = torch.Generator().manual_seed(0)
     videos = torch.arange(12).repeat_interleave(4)
     levels = torch.randint(6, (48,), generator=generator)
     first, second, others = level_pairs(levels, videos, 3, generator)
-    assert torch.equal(levels[first], levels[second])
-    assert (videos[first] != videos[second]).all()
-    assert others.shape == (len(first), 3)
-    assert (videos[others] != videos[first][:, None]).all()
-    lonely = [i for i in range(48) if not ((levels == levels[i]) & (videos != videos[i])).any()]
-    assert sorted({*range(48)} - {*lonely}) == first.tolist()
+    expected = {(i, j) for i in range(48) for j in range(48) if levels[i] == levels[j] and videos[i] != videos[j]}
+    assert len(first) == len(expected)
+    assert set(zip(first.tolist(), second.tolist(), strict=True)) == expected
+    assert others.shape == (48, 3)
+    assert (videos[others] != videos[:, None]).all()
 
 
-def test_every_partner_and_every_stranger_is_drawn():
+def test_every_stranger_is_drawn():
     generator = torch.Generator().manual_seed(0)
     levels, videos = torch.tensor([0, 0, 0, 0, 1]), torch.tensor([0, 0, 1, 2, 3])
     drawn = [level_pairs(levels, videos, 1, generator) for _ in range(200)]
-    assert {int(second[0]) for _, second, _ in drawn} == {2, 3}
     assert {int(others[0]) for _, _, others in drawn} == {2, 3, 4}
-    assert {tuple(first.tolist()) for first, _, _ in drawn} == {(0, 1, 2, 3)}  # clip 4 has no partner
+
+
+def test_pairs_of_several_steps_stay_within_a_step():
+    """And where a step is not there yet, no clip has a partner."""
+    strange = torch.tensor([[False, True], [True, False]])
+    first, second = same_level(torch.tensor([[5, 5], [5, 7], [5, 5], [-1, -1]]), strange)
+    assert list(zip(first.tolist(), second.tolist(), strict=True)) == [(0, 1), (1, 0), (4, 5), (5, 4)]
 
 
 def test_no_shared_level_is_no_pair():
     first, second, others = level_pairs(torch.arange(4), torch.arange(4), 2)
-    assert len(first) == len(second) == len(others) == 0
+    assert len(first) == len(second) == 0
+    assert others.shape == (4, 2)
     first, *_ = level_pairs(torch.tensor([1, 1, 2, 2]), torch.tensor([0, 0, 1, 1]), 2)  # of one video each
     assert len(first) == 0
 

@@ -11,8 +11,10 @@ from motionops.methods.mcl import MCL, MCLConfig, pictures
 from motionops.methods.mcl.motion_alignment import motion_alignment
 from motionops.methods.mcl.recording import recorded
 from motionops.methods.mcl.seco import intra_loss
-from motionops.methods.mcl.views import MCLVideos, clip_motion, cut, tubelets
+from motionops.methods.mcl.views import DrawViews, Moving, clip_motion, cut, tubelets
+from motionops.video import KnownVideo
 from motionops.views.crop_map import crop_map
+from tests.made_batch import made_batch
 
 BATCH, DIM, TAU = 3, 8, 0.1
 
@@ -36,22 +38,20 @@ def batch(views=2, clips=2, size=24):
         for _ in range(BATCH)
     ]
     looks = [motionops.Appearance.sample(views).fields() for _ in range(BATCH)]
-    return {
-        "frames": torch.randint(0, 256, (BATCH, clips, 4, size, size, 3), dtype=torch.uint8),
-        "starts": starts,
-        "extents": torch.stack(extents),
-        "appearance": motionops.Appearance(*(torch.stack(field) for field in zip(*looks, strict=True))),
-        "motion": torch.rand(BATCH, 1, 4, 4),
-        "index": torch.arange(BATCH),
-        "failed": [],
-    }
+    return made_batch(
+        torch.randint(0, 256, (BATCH, clips, 4, size, size, 3), dtype=torch.uint8),
+        starts=starts,
+        extents=torch.stack(extents),
+        appearance=motionops.Appearance(*(torch.stack(field) for field in zip(*looks, strict=True))),
+        own=Moving(torch.rand(BATCH, 1, 4, 4)),
+    )
 
 
 def by_hand(mcl_, given):
     """Query, its keys, h and the similarity's gradient, written out."""
     path = mcl_.path
     with recorded(path.backbone) as outputs:
-        clips = cut(mcl_.config, given, given["extents"])
+        clips = cut(mcl_.config, given, given.extents)
         query = path.backbone(clips[0]).mean(dim=(2, 3, 4))
     keys = [path.key_backbone(clip).mean(dim=(2, 3, 4)) for clip in clips[1:]]
     q = path.head["inter"](query)
@@ -77,7 +77,7 @@ def test_a_step_is_instance_discrimination_and_alignment(variant, form):
     outputs = mcl_.training_step(given, 0)
     *_, q, (key,), h, gradient = by_hand(mcl_, given)
     torch.testing.assert_close(outputs["loss_nce"].double(), nce(q, key, queue), rtol=1e-4, atol=1e-4)
-    parts = motion_alignment(gradient, given["motion"], features=h, variant=variant, form=form)
+    parts = motion_alignment(gradient, given.own.motion, features=h, variant=variant, form=form)
     for name in ("st", "s", "t"):
         torch.testing.assert_close(outputs[f"loss_{name}"], getattr(parts, name).detach(), rtol=1e-3, atol=1e-4)
     expected = 0.5 * outputs["loss_nce"] + 2 * parts.loss
@@ -97,13 +97,13 @@ def test_any_network_is_a_backbone_and_its_own_output_is_aligned():
     assert mcl_.backbone is network
     given = batch()
     outputs = mcl_.training_step(given, 0)
-    query, key = cut(mcl_.config, given, given["extents"])
+    query, key = cut(mcl_.config, given, given.extents)
     h = network(query)
     assert h.shape == (BATCH, 8, *mcl_.grid)
     q = mcl_.path.head["inter"](h.mean(dim=(2, 3, 4)))
     k = mcl_.path.key_head.network["inter"](mcl_.path.key_backbone(key).mean(dim=(2, 3, 4)))
     (gradient,) = torch.autograd.grad((q * k).sum(), h)
-    parts = motion_alignment(gradient, given["motion"])
+    parts = motion_alignment(gradient, given.own.motion)
     for name in ("st", "s", "t"):
         torch.testing.assert_close(outputs[f"loss_{name}"], getattr(parts, name), rtol=1e-3, atol=1e-4)
     outputs["loss"].backward()
@@ -114,10 +114,10 @@ def test_the_report_of_any_network_shows_the_motion_that_is_aligned(tmp_path, mo
     """The readers' motion is of the cells of the network that the flags name, here (1, 4, 4) of (2, 8, 8)."""
     network = nn.Conv3d(3, 8, 3, stride=(2, 4, 4), padding=1)
     mcl_, given, shown = MCL(config(), backbone=network), batch(), []
-    monkeypatch.setattr(pictures, "activation_overlay", lambda *what: shown.append(what))
+    monkeypatch.setattr(pictures, "activation_overlay", lambda *what, **_: shown.append(what))
     mcl_.report(tmp_path, given)
     (_, maps, *_), scaled = shown[0], pictures.scaled_activation
-    expected = given["motion"].repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = given.own.motion.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert maps.shape == (2 * BATCH, 2, 8, 8)
     torch.testing.assert_close(maps[::2], scaled(expected[:, None]))
 
@@ -137,8 +137,8 @@ def test_the_gradient_map_follows_the_motion():
     """Steps on the alignment alone bring the gradient map of the clips nearer to their motion."""
     mcl_ = module(weight_nce=0.0, alignment_variant="v3", momentum=1.0)
     given = batch()
-    given["motion"] = torch.zeros(BATCH, 1, 4, 4)
-    given["motion"][:, :, 1:3, 2:] = 1.0
+    given.own = Moving(torch.zeros(BATCH, 1, 4, 4))
+    given.own.motion[:, :, 1:3, 2:] = 1.0
     optimizer = torch.optim.Adam(mcl_.parameters(), lr=2e-3)
     values = []
     for _ in range(30):
@@ -183,13 +183,16 @@ class Motion:
         return self.maps
 
 
-def videos(**changes):
-    from motionops.training.data.videos import TrainingVideos
-    from motionops.video import Video
-
+def drawing(**changes):
     own = {"crop_area": (0.1, 0.4), **changes}
-    known = TrainingVideos([Video("a.mp4", None, 40)])
-    return MCLVideos(config(**own), known, None if changes.get("motion") is False else Motion())
+    return DrawViews(config(**own), None if changes.get("motion") is False else Motion())
+
+
+KNOWN = KnownVideo(0, "a.mp4", 40, 40, 40)
+
+
+def starts_of(draw, generators):
+    return [draw(KNOWN, generator).frames[:, 0] for generator in generators]
 
 
 def generators(count):
@@ -197,45 +200,47 @@ def generators(count):
 
 
 def test_clips_start_where_the_video_moves():
-    starts = [videos().choose_frames(0, 40, generator)[:, 0] for generator in generators(50)]
+    starts = starts_of(drawing(), generators(50))
     assert min(int(start.min()) for start in starts) > 12
-    anywhere = [videos(temporal_sampling=False).choose_frames(0, 40, one)[:, 0] for one in generators(50)]
+    anywhere = starts_of(drawing(temporal_sampling=False), generators(50))
     assert min(int(start.min()) for start in anywhere) < 4
-    sometimes = [videos(temporal_probability=0.5).choose_frames(0, 40, one)[:, 0] for one in generators(50)]
+    sometimes = starts_of(drawing(temporal_probability=0.5), generators(50))
     assert min(int(start.min()) for start in sometimes) < 12
-    numbers = videos().choose_frames(0, 40, generators(1)[0])
+    numbers = drawing()(KNOWN, generators(1)[0]).frames
     assert numbers.shape == (2, 4)
     assert (numbers.diff(dim=1) == 2).all()
 
 
 def test_crops_cover_what_moves_and_the_motion_is_that_of_the_query():
-    numbers = torch.arange(30, 38, 2).repeat(2, 1)
+    strongest = []
     for generator in generators(20):
-        item = videos().describe(0, numbers, (40, 40), generator)
-        low, high = item["extents"][:, 1:].sort(dim=2).values.unbind(dim=2)
+        plan = drawing()(KNOWN, generator)
+        low, high = plan.extents[:, 1:].sort(dim=2).values.unbind(dim=2)
         inside = (high - low.clamp(min=0.7)).clamp(min=0).prod(dim=1)
         assert (inside / 0.09 >= 0.8 - 1e-4).all()
-        expected = crop_map(Motion().maps[numbers[:1]], item["extents"][:1], (1, 4, 4))[0]
-        torch.testing.assert_close(item["motion"], expected)
-        assert item["motion"].max() > 0.9
-    plain = [videos(spatial_crop=False).describe(0, numbers, (40, 40), one)["extents"] for one in generators(20)]
+        expected = crop_map(Motion().maps[plan.frames[:1]], plan.extents[:1], (1, 4, 4))[0]
+        torch.testing.assert_close(plan.own.motion, expected)
+        if plan.frames[0, 0] >= 20:  # all of the clip moves
+            strongest.append(plan.own.motion.max())
+    assert len(strongest) > 5
+    assert min(strongest) > 0.9
+    plain = [drawing(spatial_crop=False)(KNOWN, one).extents for one in generators(20)]
     assert min(float(extents[:, 1:].max()) for extents in plain) < 0.9
 
 
 def test_without_motion_nothing_looks_at_it():
-    item = videos(motion=False).describe(0, torch.arange(0, 8, 2).repeat(2, 1), (40, 40), generators(1)[0])
-    assert set(item) == {"appearance", "extents"}
+    assert drawing(motion=False)(KNOWN, generators(1)[0]).own is None
     mcl_ = module(motion=False)
-    given = {key: value for key, value in batch().items() if key != "motion"}
+    given = replace(batch(), own=None)
     outputs = mcl_.training_step(given, 0)
     assert set(outputs) == {"loss", "loss_nce", "accuracy"}
 
 
 def test_the_query_comes_before_or_after_the_two_others():
-    data = videos(seco=("intra", "order"), queue=16)
+    draw = drawing(seco=("intra", "order"), queue=16)
     before = []
     for generator in generators(40):
-        query, first, second = data.choose_frames(0, 40, generator)[:, 0].tolist()
+        query, first, second = draw(KNOWN, generator).frames[:, 0].tolist()
         assert first <= second
         assert query <= first or query >= second
         before.append(query <= first)
@@ -266,11 +271,13 @@ def test_motion_on_the_fly_is_that_of_every_frame_and_the_next():
 def test_views_on_the_fly_depend_on_the_video_alone():
     mcl_ = module(motion_source="on-the-fly")
     frames = torch.randint(0, 256, (BATCH, 2, 8, 24, 24, 3), dtype=torch.uint8)
-    given = {"frames": frames, "starts": torch.zeros(BATCH, 2, dtype=torch.int64), "seed": torch.arange(BATCH)}
+    starts = torch.zeros(BATCH, 2, dtype=torch.int64)
+    given = made_batch(frames, starts=starts, own=Moving(seed=torch.arange(BATCH)))
     extents, motion = tubelets(mcl_.config, given, mcl_.grid)
     assert extents.shape == (BATCH, 2, 3, 2)
     assert motion.shape == (BATCH, 1, 4, 4)
-    alone, own = tubelets(mcl_.config, {key: value[1:2] for key, value in given.items()}, mcl_.grid)
+    second = made_batch(frames[1:2], starts=starts[1:2], own=Moving(seed=torch.tensor([1])))
+    alone, own = tubelets(mcl_.config, second, mcl_.grid)
     assert torch.equal(alone[0], extents[1])
     torch.testing.assert_close(own[0], motion[1])
 

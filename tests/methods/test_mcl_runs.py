@@ -80,8 +80,15 @@ def test_videos_without_motion_and_of_four_rows(tmp_path, source):
         main(replace(config, list=tmp_path / "odd" / "all.txt", output=tmp_path / "other"))
 
 
-@pytest.mark.parametrize("name", ["weizmann4", "surv_fight"])
-@pytest.mark.parametrize("source", ["prepared", "on-the-fly"])
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("weizmann4", "on-the-fly"),
+        ("surv_fight", "prepared"),
+        pytest.param("weizmann4", "prepared", marks=pytest.mark.slow),
+        pytest.param("surv_fight", "on-the-fly", marks=pytest.mark.slow),
+    ],
+)
 def test_real_videos(tmp_path, name, source):
     listing = DATA / name / "train.txt"
     if not listing.exists():

@@ -1,15 +1,16 @@
 """MoCo's loss against its formula, the keys that enter the queue, and what a batch's clips are."""
 
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 
 from motionops.errors import UserError
-from motionops.methods.moco import PRESETS, MoCo, MoCoConfig, make_dataset
-from motionops.methods.moco.views import KEY, QUERY, cut
+from motionops.methods.moco import PRESETS, MoCo, MoCoConfig
+from motionops.training.data.two_views import two_views
 from motionops.training.data.videos import TrainingVideos
-from motionops.video import collate_videos, read_list
+from motionops.video import collate_videos, read_list, read_video
 from tests.methods.tiny import tiny, trained
 
 BATCH, TAU = 4, 0.2
@@ -21,43 +22,59 @@ def module(**changes):
     return MoCo(replace(MoCoConfig(), **{**sizes, **changes}))
 
 
-def test_the_loss_is_infonce_against_the_queue():
-    moco = module()
-    query, key = torch.randn(2, BATCH, 3, 8, 16, 16)
-    losses, shown, enqueue = moco.losses(query, key, None)
-    q = moco.path.head(moco.path.backbone(query).mean(dim=(2, 3, 4))).double()
-    k = moco.path.key_head(moco.path.key_backbone(key).mean(dim=(2, 3, 4))).double()
-    logits = torch.cat([(q * k).sum(dim=1, keepdim=True), q @ moco.queue.features.double().T], dim=1) / TAU
-    expected = (logits.logsumexp(dim=1) - logits[:, 0]).mean()
-    torch.testing.assert_close(losses["nce"].double(), expected, rtol=1e-5, atol=1e-5)
-    assert shown["accuracy"].item() == (logits.argmax(dim=1) == 0).double().mean().item()
-    ((name, rows, ids),) = enqueue
-    assert (name, ids) == ("queue", None)
-    torch.testing.assert_close(rows.double(), k, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_loss_is_infonce_against_the_queue(symmetric):
+    moco = module(queue=16, symmetric=symmetric)
+    one, two = torch.randn(2, BATCH, 3, 8, 16, 16)
+    pairs = [(one, two), (two, one)] if symmetric else [(one, two)]
+    queries, keys = (list(clips) for clips in zip(*pairs, strict=True))
+    losses, shown, enqueue = moco.losses(queries, keys, [None] * len(keys))
+    terms, first, expected_keys = [], [], []
+    for query, key in pairs:
+        q = moco.path.head(moco.path.backbone(query).mean(dim=(2, 3, 4))).double()
+        k = moco.path.key_head(moco.path.key_backbone(key).mean(dim=(2, 3, 4))).double()
+        logits = torch.cat([(q * k).sum(dim=1, keepdim=True), q @ moco.queue.features.double().T], dim=1) / TAU
+        terms.append(logits.logsumexp(dim=1) - logits[:, 0])
+        first.append(logits.argmax(dim=1) == 0)
+        expected_keys.append(k)
+    torch.testing.assert_close(losses["nce"].double(), torch.cat(terms).mean(), rtol=1e-5, atol=1e-5)
+    assert shown["accuracy"].item() == torch.cat(first).double().mean().item()
+    for (name, rows, ids), k in zip(enqueue, expected_keys, strict=True):
+        assert (name, ids) == ("queue", None)
+        torch.testing.assert_close(rows.double(), k, rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_reach_the_query_alone():
     moco = module()
-    moco.losses(*torch.randn(2, BATCH, 3, 8, 16, 16), None).losses["nce"].backward()
+    query, key = torch.randn(2, BATCH, 3, 8, 16, 16)
+    moco.losses([query], [key], [None]).losses["nce"].backward()
     learnt = {".".join(name.split(".")[:2]) for name, x in moco.named_parameters() if x.grad is not None}
     assert learnt == {"path.backbone", "path.head"}
 
 
-def test_views_are_two_windows_of_one_video(shapes):
-    config = replace(MoCoConfig(), size=16, jitter=0.0, blur=0.0, grayscale=0.0)
-    dataset = make_dataset(config, TrainingVideos(read_list(shapes / "train.txt")))
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_views_are_two_windows_of_one_video(shapes, symmetric):
+    moco = module(jitter=0.0, blur=0.0, grayscale=0.0, symmetric=symmetric)
+    dataset = two_views(moco.config, TrainingVideos(read_list(shapes / "train.txt")))
     batch = collate_videos([dataset[0, number] for number in range(BATCH)])
-    query, key = (cut(config, batch, view) for view in (QUERY, KEY))
-    assert query.shape == key.shape == (BATCH, 3, 8, 16, 16)
-    assert not torch.equal(query, key)
-    starts = batch["starts"]
-    assert batch["frames"].shape[1:3] == (2, config.window())
-    assert torch.equal(batch["extents"][:, :, 0, 0].long(), starts)
+    queries, keys, shuffles = moco.prepare(batch)
+    assert len(queries) == len(keys) == len(shuffles) == 1 + symmetric
+    assert queries[0].shape == keys[0].shape == (BATCH, 3, 8, 16, 16)
+    assert not torch.equal(queries[0], keys[0])
+    if symmetric:
+        assert queries[1] is keys[0]
+        assert keys[1] is queries[0]
+    assert batch.frames.shape[1:3] == (2, 8)
+    assert torch.equal(batch.extents[:, :, 0, 0].long(), batch.starts)
+    for video, frames, starts in zip(dataset.paths, batch.frames, batch.starts, strict=False):
+        whole = read_video(os.fsdecode(bytes(video)))
+        assert all(torch.equal(frames[v], whole[start : start + 16 : 2]) for v, start in enumerate(starts.tolist()))
 
 
-def test_too_short_a_queue_is_refused():
-    with pytest.raises(UserError, match="--queue: 31 negatives are fewer than the --batch-size of 32"):
-        replace(PRESETS["demo"], queue=31).check()
+@pytest.mark.parametrize(("symmetric", "keys"), [(True, 64), (False, 32)])
+def test_too_short_a_queue_is_refused(symmetric, keys):
+    with pytest.raises(UserError, match=f"--queue: {keys - 1} negatives are fewer than the {keys} keys of a step"):
+        replace(PRESETS["demo"], queue=keys - 1, symmetric=symmetric).check()
 
 
 def test_clipped_gradients_are_as_long_as_said(shapes, tmp_path):

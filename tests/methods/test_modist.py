@@ -14,7 +14,9 @@ from motionops.methods.modist.views import Clips, Pair
 from motionops.motion import pair_motion as motion_input
 from motionops.motion.pair_motion import tvl1_pairs
 from motionops.views.frames import of_each
+from tests.made_batch import made_batch
 from tests.methods.compare_compiled import compare
+from tests.methods.small_network import SmallNetwork
 
 BATCH, DIM, TAU = 4, 8, 0.1
 
@@ -76,7 +78,7 @@ def step(modist_, visual, motion, moving, ids, monkeypatch):
     monkeypatch.setattr(method, "cut", lambda *given: Clips(Pair(*visual), Pair(*motion), moving))
     monkeypatch.setattr(modist_, "embed", lambda pathway, embeddings, shuffle: embeddings)
     modist_.total_steps = modist_.steps_per_epoch = 1000
-    return modist_.training_step({"index": ids}, 0)
+    return modist_.training_step(made_batch(count=len(ids), index=ids), 0)
 
 
 @pytest.mark.parametrize("negatives", ["query", "key"])
@@ -159,12 +161,11 @@ def test_any_network_is_a_backbone():
     modist_ = MoDist(small, visual, motion)
     assert modist_.backbone is visual
     modist_.total_steps = modist_.steps_per_epoch = 1000
-    given = {
-        "frames": videos(small, [[1, 1, 1, 1], [0, 1, 0, 1]]),
-        "extents": torch.tensor([[0.0, 4.0], [0.0, 1.0], [0.0, 1.0]]).expand(2, 2, 3, 2),
-        "appearance": motionops.Appearance.neutral(batch=4).map(lambda field: field.unflatten(0, (2, 2))),
-        "index": torch.arange(2),
-    }
+    given = made_batch(
+        videos(small, [[1, 1, 1, 1], [0, 1, 0, 1]]),
+        extents=torch.tensor([[0.0, 4.0], [0.0, 1.0], [0.0, 1.0]]).expand(2, 2, 3, 2),
+        appearance=motionops.Appearance.neutral(batch=4).map(lambda field: field.unflatten(0, (2, 2))),
+    )
     outputs = modist_.training_step(given, 0)
     outputs["loss"].backward()
     assert outputs["low_motion"] == 0
@@ -207,7 +208,8 @@ def test_flow_edges_of_pairs():
 @pytest.mark.parametrize(("counts", "compiled"), [([4, 2, 3, 2], 1), ([3, 1, 2, 0, 4], 3)])
 def test_however_many_videos_move(counts, compiled, graphs, monkeypatch):
     """One graph for two and more, and one each for none and for one."""
-    modist_ = module(compile=True)
+    torch.manual_seed(0)
+    modist_ = MoDist(config(compile=True), SmallNetwork(2), SmallNetwork(2))
     clips = [torch.randn(4, 3, 2, 16, 16) for _ in range(4)]
 
     def prepare(module, moving):

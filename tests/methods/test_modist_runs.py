@@ -56,7 +56,7 @@ def test_a_video_without_motion_is_counted_and_used_for_its_visual_loss(shapes, 
     assert set(range(6)) == set(state["queues.motion.ids"].tolist()) - {-1}
 
 
-@pytest.mark.parametrize("folder", ["weizmann4", "surv_fight"])
+@pytest.mark.parametrize("folder", ["weizmann4", pytest.param("surv_fight", marks=pytest.mark.slow)])
 def test_real_videos(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path / "cache"))
     if not (DATA / folder).is_dir():

@@ -1,11 +1,11 @@
-"""Bounds of mutual information against closed forms; the gradient of MINE; the reversal of a gradient."""
+"""Bounds of mutual information against closed forms; the gradient of MINE."""
 
 import math
 
 import pytest
 import torch
 
-from motionops.methods.controllable.mutual_information import GradientReversal, MutualInformation, information_bound
+from motionops.methods.controllable.mutual_information import MutualInformation, information_bound
 
 
 def gaussians(count, rho, generator):
@@ -179,29 +179,22 @@ def test_large_scores_stay_finite():
     assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.25, 0.0])
-def test_gradient_reversal_negates_exactly(scale):
+def test_pairs_by_their_places_are_the_same_pairs():
+    """And with a moving average: the marginal is weighted alike, by the pairs of each x."""
+    generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    features = torch.randn(7, 5, requires_grad=True)
-    (plain,) = torch.autograd.grad((features**3).sum(), features)
-    reversed_ = GradientReversal(scale)(features)
-    assert torch.equal(reversed_, features)
-    (turned,) = torch.autograd.grad((reversed_**3).sum(), features)
-    assert torch.equal(turned, -scale * plain)
-
-
-def test_one_step_moves_the_network_up_and_the_features_down():
-    """min over f, max over theta in one optimiser (Eq. 6): the loss is minus the bound of reversed features."""
-    torch.manual_seed(0)
-    network = MutualInformation(2, 2, hidden=8, decay=0.0).double()
-    x, y = (torch.randn(6, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    reverse = GradientReversal()
-    gradients = torch.autograd.grad(network(x, y), [x, y, *network.parameters()])
-    (-network(reverse(x), reverse(y))).backward()
-    for leaf, gradient in zip((x, y), gradients[:2], strict=True):
-        torch.testing.assert_close(leaf.grad, gradient)  # gradient descent lowers the bound
-    for leaf, gradient in zip(network.parameters(), gradients[2:], strict=True):
-        torch.testing.assert_close(leaf.grad, -gradient)  # and raises it
+    network, twin = (MutualInformation(2, 3, hidden=8).double() for _ in range(2))
+    twin.load_state_dict(network.state_dict())
+    x, y = torch.randn(5, 2, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    first, second = torch.tensor([0, 0, 0, 3, 4, 4]), torch.tensor([1, 2, 3, 0, 1, 1])
+    others = torch.randint(4, (5, 2), generator=generator)
+    for _ in range(2):
+        value = network.of_pairs(x, y, first, second, others)
+        expected = twin(x[first], y[second], y[others[first]])
+        torch.testing.assert_close(value, expected)
+        gradients = [torch.autograd.grad(v, list(n.parameters())) for v, n in ((value, network), (expected, twin))]
+        torch.testing.assert_close(*gradients)
+        torch.testing.assert_close(network.log_partition, twin.log_partition)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +211,6 @@ def test_one_step_moves_the_network_up_and_the_features_down():
         ),
         (lambda: information_bound(torch.ones(3), torch.ones(2, 2)), r"got \[3\] and \[2, 2\]"),
         (lambda: information_bound(torch.ones(3), torch.ones(3, 2), "x"), "information_bound: estimator must be one"),
-        (lambda: GradientReversal(-1.0), "GradientReversal: scale must be finite and at least 0, got -1.0"),
     ],
 )
 def test_wrong_arguments(make, message):

@@ -8,7 +8,7 @@ import torch
 
 from motionops.errors import UserError
 from motionops.models.bfloat16_convolutions import _wrong_lengths
-from motionops.training import run as training
+from motionops.training import compiling, fitting
 from motionops.training.lightning import Callback
 from tests.methods.tiny import NAMES, tiny, trained
 from tests.models.wrong_bfloat16 import plant
@@ -20,6 +20,8 @@ ROUNDING = 2.0**-8
 # Cosine of float32's and a right gradient: those here are from 0.82, of 16 BatchNorm weights, to 1. A convolution of
 # two independent frames that meets the wrong ones shares 2 of 3 and 4 parts with the right one: 2 / sqrt(12) = 0.58.
 ALIKE = 0.75
+# At a temperature of 0.1 MoCo's loss is 0.014 here, and what is left of its gradient as large as its rounding.
+FLAGS = {"moco": {"temperature": 0.5}}
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,7 @@ def asked_anew(tmp_path, monkeypatch):
 @pytest.fixture
 def first_step(shapes, tmp_path, monkeypatch):
     """Runs one step of a method: `first_step(method, precision)` -> (configuration, loss, gradients by name)."""
-    make_trainer, gradients = training.make_trainer, {}
+    make_trainer, gradients = fitting.make_trainer, {}
 
     class Keep(Callback):
         def on_before_optimizer_step(self, trainer, module, optimizer):
@@ -44,11 +46,12 @@ def first_step(shapes, tmp_path, monkeypatch):
     def with_keep(config, devices, nodes, loggers, callbacks):
         return make_trainer(config, devices, nodes, loggers, [*callbacks, Keep()])
 
-    monkeypatch.setattr(training, "make_trainer", with_keep)
+    monkeypatch.setattr(fitting, "make_trainer", with_keep)
 
     def run(method, precision):
         gradients.clear()
-        config = tiny(method, shapes, tmp_path / precision, max_steps=1, precision=precision, overwrite=True)
+        flags = {"max_steps": 1, "precision": precision, "overwrite": True, **FLAGS.get(method, {})}
+        config = tiny(method, shapes, tmp_path / precision, **flags)
         trained(method, config)
         (row,) = logged(config.output, ("loss",))
         return config, float(row["loss"]), dict(gradients)
@@ -94,7 +97,7 @@ def test_a_processor_that_computes_two_frames_wrongly(first_step, monkeypatch, c
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "float32" in line)
     assert line.startswith("--precision bf16-mixed: convolutions run in float32 where they get 2 frames; ")
 
-    monkeypatch.setattr(training, "float32_where_wrong", lambda network: contextlib.nullcontext({}))
+    monkeypatch.setattr(compiling, "float32_where_wrong", lambda network: contextlib.nullcontext({}))
     if math.isnan(behind):
         with pytest.raises(UserError, match=r"step 1: the gradient of visual\.backbone\.layer2\.conv2\.0\.weight and"):
             first_step("modist", "bf16-mixed")

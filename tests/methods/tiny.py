@@ -15,9 +15,8 @@ from types import ModuleType
 from typing import Any
 
 import motionops.methods
-from motionops.commands.train import exported
+from motionops.commands.train import exported, found_by
 from motionops.training.config import TrainConfig
-from motionops.training.data.videos import find_training_videos
 from motionops.training.method import Method
 from motionops.training.run import train
 
@@ -61,7 +60,13 @@ CARDS = {
         flags=QUEUE,
         pictures=(),
         falls={"nce": 0.1},
-        ablations=({"group": 2}, {"grayscale": 1.0}, {"temperature": 0.2}, {"precision": "bf16-mixed"}),
+        ablations=(
+            {"symmetric": False},
+            {"group": 2},
+            {"grayscale": 1.0},
+            {"temperature": 0.2},
+            {"precision": "bf16-mixed"},
+        ),
         ranks=({},),
         accumulate={"queue": 32},
         graphs=(({}, {"queue_infonce"}),),
@@ -221,11 +226,15 @@ def tiny(name: str, shapes: Path, output: Path, **changes: Any) -> TrainConfig:
     return replace(exported(package_of(name), TrainConfig)(), **given)
 
 
+def method_of(name: str) -> type[Method]:
+    return exported(package_of(name), Method)
+
+
 def parts_of(name: str) -> tuple:
     """What `motionops.training.run.train` is given of a method: (build, make_dataset, find)."""
     package = package_of(name)
-    find = getattr(package, "find_videos", find_training_videos)
-    return exported(package, Method).for_videos, package.make_dataset, find
+    find, make_dataset = found_by(package)
+    return method_of(name).for_videos, make_dataset, find
 
 
 def trained(name: str, config: TrainConfig) -> Path:

@@ -1,15 +1,26 @@
 """Backbones: shapes, sizes and names against the published networks, and weights on disk."""
 
 import json
+from typing import get_args
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from torchvision.models.video import r2plus1d_18, r3d_18, s3d
 from torchvision.models.video.resnet import BasicBlock, BasicStem, Conv3DSimple, VideoResNet
 
 from motionops.errors import UserError
-from motionops.models import build_backbone, load_backbone, load_weights, read_metadata, save_backbone
+from motionops.models import (
+    BACKBONES,
+    BackboneName,
+    build_backbone,
+    load_backbone,
+    load_weights,
+    read_metadata,
+    save_backbone,
+)
+from motionops.models.backbones import read_weights
 from motionops.models.networks.i3d import same_padding
 
 # Feature map of a clip at the size that the paper uses, and parameters: I3D 12.3 M (FIMA, Table 11), R(2+1)D-18
@@ -131,6 +142,37 @@ def test_saved_backbone_comes_back_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["backbone.safetensors"]
 
 
+def test_no_flipped_bit_is_another_weight(tmp_path):
+    """Any bit of a file: refused in one line, or it is of the check sums' name and nothing that counts is another."""
+    file = tmp_path / "backbone.safetensors"
+    save_backbone(nn.Linear(3, 2), file, frames="8", mean="[0.43, 0.39, 0.38]")
+    whole = file.read_bytes()
+    expected, header = read_weights(file)
+    accepted, lines = 0, []
+    for bit in range(8 * len(whole)):
+        held = bytearray(whole)
+        held[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(held)
+        try:
+            state, said = read_weights(file)
+        except UserError as error:
+            lines.append(str(error))
+        else:
+            accepted += 1
+            assert header.items() <= said.items()
+            assert all(torch.equal(value, expected[key]) for key, value in state.items())
+    assert accepted <= 8 * len("crc32")
+    assert all(str(file) in line and "\n" not in line for line in lines)
+
+
+def test_files_of_others_need_no_check_sum(tmp_path):
+    backbone = build_backbone("r3d_small", widths=(4, 8, 8, 16))
+    header = {"backbone": "r3d_small", "kwargs": '{"widths": [4, 8, 8, 16]}'}
+    save_file(backbone.state_dict(), tmp_path / "others.safetensors", metadata=header)
+    loaded = load_backbone(tmp_path / "others.safetensors").state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in backbone.state_dict().items())
+
+
 def test_weights_that_do_not_fit_are_named(tmp_path):
     backbone = build_backbone("r3d_small")
     state = backbone.state_dict()
@@ -245,3 +287,8 @@ def test_motion_vectors_have_two_channels():
         assert backbone.kwargs == {"inputs": 2}
     with pytest.raises(ValueError, match="widths must be four positive numbers"):
         build_backbone("r2d_10", widths=(1, 2))
+
+
+def test_the_type_of_names_is_that_of_the_backbones():
+    """Written out: a type checker cannot compute it."""
+    assert get_args(BackboneName) == tuple(BACKBONES)

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import relu
-from torchvision.models.video import r3d_18
+from torchvision.models.video import r3d_18, s3d
 
+from motionops.commandline import run
 from motionops.errors import UserError
 from motionops.models import build_backbone, save_backbone
 from motionops.models.export import ExportConfig, export_state, main
@@ -135,6 +137,16 @@ def test_slow_only_loads_strictly_and_computes_the_same(slow, library):
         torch.testing.assert_close(theirs(clip), slow(clip))
 
 
+def test_the_detector_of_mmaction2_has_every_key_and_shape(slow):
+    """Its file: the state of `ResNet3dSlowOnly` of mmaction2 1.2.0 with conv1_kernel (5, 7, 7), as that code made it.
+    docs/detection/modist_ava_mmaction2.py puts it behind a detector, as `backbone`."""
+    lines = (Path(__file__).parent / "mmaction2_slowonly.txt").read_text().splitlines()
+    theirs = {f"backbone.{key}": [int(size) for size in sizes] for key, *sizes in map(str.split, lines)}
+    ours = {key: list(value.shape) for key, value in export_state(slow, "mmaction2").items()}
+    assert len(theirs) == 318
+    assert ours == theirs
+
+
 def test_torchvision_takes_r3d_18():
     torch.manual_seed(0)
     ours, theirs = build_backbone("r3d_18").eval(), r3d_18(weights=None).eval()
@@ -147,8 +159,16 @@ def test_torchvision_takes_r3d_18():
         torch.testing.assert_close(ours(clip).mean(dim=(2, 3, 4)), theirs(clip))
 
 
+def test_torchvision_takes_s3d():
+    missing, unknown = s3d(weights=None).load_state_dict(
+        export_state(build_backbone("s3d"), "torchvision"), strict=False
+    )
+    assert {key.partition(".")[0] for key in missing} == {"classifier"}
+    assert not unknown
+
+
 def test_a_network_that_a_library_lacks():
-    with pytest.raises(UserError, match="torchvision has r3d_18 and r2plus1d_18 of these networks, and no r3d_small"):
+    with pytest.raises(UserError, match="torchvision has r3d_18, r2plus1d_18, s3d of these networks, and no r3d_small"):
         export_state(build_backbone("r3d_small"), "torchvision")
     with pytest.raises(UserError, match="--to slowfast: slowfast has slow_r50 of these networks, and no r3d_small"):
         export_state(build_backbone("r3d_small"), "slowfast")
@@ -165,14 +185,12 @@ def test_files_are_as_the_libraries_read_them(slow, tmp_path, library, key):
     assert content[key].keys() == export_state(slow, library).keys()
 
 
-def test_the_command_line(tmp_path):
+def test_the_command_line(tmp_path, capsys):
     save_backbone(build_backbone("r3d_18"), tmp_path / "backbone.safetensors")
     command = [sys.executable, "-m", "motionops.models.export", "--to", "torchvision"]
     command += ["--backbone", str(tmp_path / "backbone.safetensors"), "--output", str(tmp_path / "out.pth")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "stem.0.weight" in torch.load(tmp_path / "out.pth", weights_only=True)
-    command[-1] = str(tmp_path / "none" / "out.pth")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: --output: there is no folder")
+    assert run(main, ExportConfig, argv=[*command[3:-1], str(tmp_path / "none" / "out.pth")]) == 2
+    assert capsys.readouterr().err.startswith("error: --output: there is no folder")

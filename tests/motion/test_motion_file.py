@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import motionops
+from motionops.commands import program
 from motionops.errors import UserError
 from motionops.flow.clip_flow import clip_flow
 from motionops.motion import MotionFile
@@ -53,6 +54,8 @@ def test_maps_are_those_of_the_frames(shapes, prepared):
     # The square root is stored in steps of 1/255 of the largest.
     largest = float(expected.max())
     torch.testing.assert_close(motion.div(largest).sqrt(), expected.div(largest).sqrt(), atol=0.003, rtol=0)
+    means = MotionFile(prepared).means(video.path)
+    torch.testing.assert_close(means, motion.flatten(1).sum(dim=1) / motion[0].numel())
 
 
 def test_coarse_maps_are_means_and_long_videos_go_piece_by_piece(tmp_path, monkeypatch):
@@ -104,12 +107,12 @@ def test_it_goes_into_workers(shapes, prepared):
     first = motion.read(path)
     assert torch.equal(pickle.loads(pickle.dumps(motion)).read(path), first)
     child = os.fork()
-    if child == 0:
-        os._exit(0 if torch.equal(motion.read(path), first) else 1)
+    if child == 0:  # in NumPy: torch's threads do not live through a fork
+        os._exit(0 if np.array_equal(motion.read(path).numpy(), first.numpy()) else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_killed_run_is_continued(shapes, tmp_path):
+def test_a_killed_run_is_continued(shapes, tmp_path, capsys):
     output = tmp_path / "motion.sqlite"
     line = [sys.executable, "-m", "motionops", "prepare", "motion", "--list", str(shapes / "train.txt")]
     line += ["--output", str(output), "--workers", "1"]
@@ -132,8 +135,8 @@ def test_a_killed_run_is_continued(shapes, tmp_path):
     process.wait(timeout=60)
     before = done()
     assert 1 <= before < 8
-    finished = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
-    assert "MiB an hour of video" in finished.stderr
+    assert program.main(line[3:]) == 0
+    assert "MiB an hour of video" in capsys.readouterr().err
     assert done() == 8
     MotionFile(output).require(read_list(shapes / "train.txt"))
 
@@ -232,12 +235,13 @@ def small(tmp_path):
     return file, videos, [MotionFile(file).read(video) for video in videos]
 
 
-def test_a_damaged_file_is_one_line_or_right(small):
+@pytest.mark.parametrize("times", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_damaged_file_is_one_line_or_right(small, times):
     """Random bytes, as a disk that fails leaves them: never a traceback, never other maps."""
     file, videos, expected = small
     held, random = file.read_bytes(), np.random.default_rng(0)
     refused = []
-    for _ in range(200):
+    for _ in range(times):
         spoiled = bytearray(held)
         for place in random.integers(0, len(held), random.integers(1, 9)):
             spoiled[place] = random.integers(256)
@@ -247,7 +251,7 @@ def test_a_damaged_file_is_one_line_or_right(small):
                 assert torch.equal(MotionFile(file).read(video), maps)
             except UserError as error:
                 refused.append(str(error))
-    assert len(refused) > 20
+    assert len(refused) > times // 10
     assert all("python -m motionops prepare motion" in line and "\n" not in line for line in refused)
 
 

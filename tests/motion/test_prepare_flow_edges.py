@@ -1,15 +1,15 @@
 """Prepared flow edges: what is stored, resumption, errors, and a training that reads them."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from motionops.commandline import run
+from motionops.commands import program
 from motionops.errors import UserError
+from motionops.methods.modist import MoDistConfig
 from motionops.motion import EdgesFolder
 from motionops.motion.edges_folder import shard_of
 from motionops.motion.find_or_prepare import find_or_prepare_edges
@@ -18,11 +18,11 @@ from motionops.motion.prepare import flow_edges as preparing
 from motionops.motion.prepare.flow_edges import FlowEdgesConfig, main
 from motionops.video import UnusableVideos, Video, find_videos, moving_shapes, read_list, read_video
 from motionops.video.encoding import write_video
+from trainers import modist
 
 # What is prepared in two ways is compared exactly.
 pytestmark = pytest.mark.usefixtures("no_gpu")
 
-ROOT = Path(__file__).parents[2]
 INTERVAL, SIZE = 3, 24
 
 
@@ -169,14 +169,12 @@ def test_a_run_without_a_folder_makes_one_once(shapes, tmp_path, monkeypatch):
 
 
 def test_a_training_reads_them(shapes, prepared, tmp_path):
-    command = [sys.executable, str(ROOT / "trainers" / "modist.py"), "--data", shapes, "--list", shapes / "train.txt"]
-    command += ["--output", tmp_path / "run", "--flow", "prepared", "--prepared", prepared, "--size", SIZE]
-    command += ["--flow-interval", INTERVAL, "--batch-size", 4, "--queue", 16, "--max-steps", 2, "--workers", 1]
-    command += ["--log-every", 1]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = ["--data", shapes, "--list", shapes / "train.txt"]
+    line += ["--output", tmp_path / "run", "--flow", "prepared", "--prepared", prepared, "--size", SIZE]
+    line += ["--flow-interval", INTERVAL, "--batch-size", 4, "--queue", 16, "--max-steps", 2, "--workers", 1]
+    line += ["--log-every", 1]
     for more in ([], ["--no-temporal-jitter", "--gamma", "0", "--overwrite"]):
-        done = subprocess.run([*map(str, command), *more], capture_output=True, text=True, check=False, env=environment)
-        assert done.returncode == 0, done.stderr
+        assert run(modist.main, MoDistConfig, modist.PRESETS, [*map(str, line), *more]) == 0
     rows = np.genfromtxt(tmp_path / "run" / "metrics.csv", delimiter=",", names=True)
     assert np.isfinite(rows["loss_mv"]).all()
 
@@ -194,11 +192,10 @@ def test_a_training_reads_them(shapes, prepared, tmp_path):
         ),
     ],
 )
-def test_wrong_flags(tmp_path, shapes, flags, message):
+def test_wrong_flags(tmp_path, shapes, monkeypatch, capsys, flags, message):
+    monkeypatch.chdir(tmp_path)
     flags = [str(shapes) if flag == "DATA" else flag for flag in flags]
-    command = [sys.executable, "-m", "motionops", "prepare", "flow-edges", *flags]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert program.main(["prepare", "flow-edges", *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error

@@ -1,4 +1,4 @@
-"""A trainer whose checkpoints take a second to write, the first half of the bytes before it.
+"""A trainer whose checkpoints take three steps to write, the first half of the bytes before them.
 
 python tests/runs/run_on_a_slow_disk.py trainers/fima.py [FLAGS]
 """
@@ -13,7 +13,19 @@ import torch
 
 from motionops.commandline import run
 
-SECONDS = 1.0
+STEPS = 3
+PATIENCE = 2.0  # seconds in which no step is logged: the run itself waits for the file
+
+
+def let_steps_pass(metrics):
+    """However long a step takes on the machine."""
+    begin = steps = len(metrics.read_text().splitlines())
+    end = time.monotonic() + PATIENCE
+    while steps < begin + STEPS and time.monotonic() < end:
+        time.sleep(0.01)
+        now = len(metrics.read_text().splitlines())
+        if now > steps:
+            steps, end = now, time.monotonic() + PATIENCE
 
 
 def save_slowly(value, file, save=torch.save):
@@ -22,7 +34,7 @@ def save_slowly(value, file, save=torch.save):
     half = len(whole.getbuffer()) // 2
     file.write(whole.getbuffer()[:half])
     file.flush()
-    time.sleep(SECONDS)
+    let_steps_pass(Path(file.name).with_name("metrics.csv"))
     file.write(whole.getbuffer()[half:])
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -10,8 +11,11 @@ from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+import torch
+
 from motionops.commandline import EXIT_USER_ERROR, run
 from motionops.flags import idle
+from tests.several_ranks import ready_to_fork
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -24,7 +28,7 @@ def logged(folder, names):
         return [{name: row[name] for name in names if name in row} for row in csv.DictReader(file)]
 
 
-def command(config, trainer, *more, without_batchnorm=False):
+def command(config, trainer, *more):
     """The command line of a configuration: what it has otherwise than the trainer without flags, and what counts."""
     usual, line, silent = import_module(f"trainers.{trainer}").PRESETS["demo"], [], idle(config)
     for name, value in ((each.name, getattr(config, each.name)) for each in fields(config)):
@@ -32,8 +36,7 @@ def command(config, trainer, *more, without_batchnorm=False):
             no = "no-" if value is False else ""
             values = value if isinstance(value, tuple) else (value,) if not isinstance(value, bool) else ()
             line += [f"--{no}{name.replace('_', '-')}", *map(str, values)]
-    scripts = [*([WITHOUT_BATCHNORM] if without_batchnorm else []), f"trainers/{trainer}.py"]
-    return [sys.executable, *(str(ROOT / script) for script in scripts), *line, *more]
+    return [sys.executable, str(ROOT / "trainers" / f"{trainer}.py"), *line, *more]
 
 
 def environment(**more):
@@ -47,25 +50,37 @@ def finished(line):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def run_script(line, environment, errors):
+    """In a process that has imported torch already: what `python script …` would do in a session of its own."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), sys.stderr.fileno())
+    sys.argv = line
+    runpy.run_path(line[0], run_name="__main__")
+
+
 def interrupted(line, output, steps, number=signal.SIGKILL, group=False, moment=lambda done: True):
     """Start a run, send it a signal when it has logged so many steps, and return its exit status and text.
 
     `group`: to all processes, its workers too, as a terminal's Ctrl-C and a batch system do.
     `moment`: whether it is time, of the steps that are logged.
     """
-    process = subprocess.Popen(line, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    errors = output.with_name(f"{output.name}.errors")
+    given = (line[1:], environment(OMP_WAIT_POLICY="passive"), errors)
+    process = ready_to_fork().Process(target=run_script, args=given)
+    process.start()
     metrics, end = output / "metrics.csv", time.monotonic() + 240
-    while time.monotonic() < end and process.poll() is None:
+    while time.monotonic() < end and process.is_alive():
         done = len(metrics.read_text().splitlines()) - 1 if metrics.exists() else 0
         if done >= steps and moment(done):
             break
         time.sleep(0.01)
-    if group:
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    _, text = process.communicate(timeout=240)
-    return process.returncode, text
+    (os.killpg if group else os.kill)(process.pid, number)
+    process.join(240)
+    assert not process.is_alive()
+    return process.exitcode, errors.read_text()
 
 
 def refused(capsys, trainer, *arguments):

@@ -10,6 +10,7 @@ import torch
 
 from motionops.training import checkpoint, lightning_quirks
 from motionops.training.checkpoint import NAME
+from tests.runs.conftest import UNINTERRUPTED
 from tests.runs.runs import ROOT, command, interrupted, logged
 from trainers import fima
 
@@ -21,9 +22,8 @@ def saved_step(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_signal_while_a_checkpoint_is_half_written(tiny, tmp_path, number):
-    whole, cut = (tiny(output=tmp_path / name, epochs=6, losses=("vv",)) for name in ("whole", "cut"))
-    assert fima.main(whole) == 0
+def test_a_signal_while_a_checkpoint_is_half_written(whole, tiny, tmp_path, number):
+    cut = tiny(output=tmp_path / "cut", **UNINTERRUPTED)
     line = command(cut, "fima", "--checkpoint-every", "4")
     line.insert(1, str(ROOT / "tests/runs/run_on_a_slow_disk.py"))
     partial = cut.output / f".{NAME}.partial"
@@ -42,8 +42,8 @@ def test_a_signal_while_a_checkpoint_is_half_written(tiny, tmp_path, number):
         assert status == 128 + number, text
         assert not partial.exists()
         assert saved_step(cut.output) == steps
-    assert fima.main(tiny(output=cut.output, epochs=6, losses=("vv",), resume=True)) == 0
-    assert logged(cut.output, LOGGED) == logged(whole.output, LOGGED)
+    assert fima.main(tiny(output=cut.output, **UNINTERRUPTED, resume=True)) == 0
+    assert logged(cut.output, LOGGED) == logged(whole, LOGGED)
     assert not partial.exists()
 
 

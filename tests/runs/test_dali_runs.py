@@ -14,7 +14,7 @@ from motionops.training.data.dali_batches import check_reads_frames
 from motionops.training.data.loading import PlannedData
 from motionops.training.data.videos import TrainingVideos
 from motionops.training.method import Method
-from motionops.video import Video
+from motionops.video import Batch, Video
 from tests.runs.runs import ROOT, WITHOUT_BATCHNORM, environment
 from tests.video.test_dali import FAST, assert_same, coloured, needs_dali
 from tests.video.video_files import encode
@@ -33,7 +33,7 @@ def videos(tmp_path_factory):
     return folder
 
 
-def first_batches(make_dataset, config) -> list[dict]:
+def first_batches(make_dataset, config) -> list[Batch]:
     """The batches of two steps, as a run gets them."""
     usable = [Video(str(path), None, FRAMES) for path in sorted(Path(config.data).glob("*.webm"))]
     module = Method(config)
@@ -56,14 +56,10 @@ def first_batches(make_dataset, config) -> list[dict]:
 def test_batches_of_the_methods_are_those_of_pyav(videos, make_dataset, config):
     config = replace(config, data=videos, batch_size=4, workers=0)
     with_dali, with_pyav = (
-        [
-            {name: value for name, value in batch.items() if name != "appearance"}
-            for batch in first_batches(make_dataset, replace(config, decoder=decoder))
-        ]
-        for decoder in ("dali", "pyav")
+        first_batches(make_dataset, replace(config, decoder=decoder)) for decoder in ("dali", "pyav")
     )
     for batch in (*with_dali, *with_pyav):  # clips of one picture each, whatever the method's views are
-        batch["frames"] = [video.flatten(0, 1)[None] for video in batch["frames"]]
+        batch.frames = [video.flatten(0, 1)[None] for video in batch.frames]
     assert_same(with_dali, with_pyav)
 
 

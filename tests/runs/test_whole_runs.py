@@ -9,6 +9,7 @@ import torch
 
 from motionops.contrast.momentum_encoder import MomentumEncoder
 from motionops.errors import UserError
+from tests.runs.conftest import UNINTERRUPTED
 from tests.runs.runs import command, interrupted, logged
 from trainers import fima
 
@@ -52,10 +53,8 @@ def test_what_cannot_be_divided_is_said(tiny):
 @pytest.mark.parametrize(
     ("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGTERM, 2), (signal.SIGINT, 2), (signal.SIGKILL, 2)]
 )
-def test_a_signal_in_the_middle_loses_nothing(tiny, tmp_path, number, workers):
-    whole = tiny(output=tmp_path / "whole", epochs=6, losses=("vv",))
-    assert fima.main(whole) == 0
-    cut = tiny(output=tmp_path / "cut", epochs=6, losses=("vv",), workers=workers)
+def test_a_signal_in_the_middle_loses_nothing(whole, tiny, tmp_path, number, workers):
+    cut = tiny(output=tmp_path / "cut", **UNINTERRUPTED, workers=workers)
     line = command(cut, "fima", "--checkpoint-every", "3")
     status, text = interrupted(line, cut.output, 7, number, group=workers > 0)
     steps = len(losses(cut.output))
@@ -67,8 +66,8 @@ def test_a_signal_in_the_middle_loses_nothing(tiny, tmp_path, number, workers):
         assert "Traceback" not in text
         assert torch.load(cut.output / "last.ckpt", weights_only=True)["motionops"]["step"] == steps
     assert 7 <= steps < 24
-    assert fima.main(tiny(output=tmp_path / "cut", epochs=6, losses=("vv",), resume=True)) == 0
-    assert losses(cut.output) == losses(whole.output)
+    assert fima.main(tiny(output=tmp_path / "cut", **UNINTERRUPTED, resume=True)) == 0
+    assert losses(cut.output) == losses(whole)
 
 
 def test_resume_without_a_checkpoint_starts_and_with_other_flags_is_refused(tiny, capsys):

@@ -3,10 +3,12 @@
 import errno
 import os
 import signal
+import sys
 import threading
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,6 +103,27 @@ def test_one_flipped_bit_is_found_and_the_checkpoint_before_is_offered(tmp_path,
     offered = f"; the one before it, of step 3, is whole: mv {tmp_path / 'previous.ckpt'} {path}"
     offered = offered if len(damaged) == 1 else ""
     assert str(error.value) == f"--resume: {path} is damaged (the check sum of archive/data/0 is another one){offered}"
+
+
+@pytest.mark.parametrize("times", [50, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_bits_that_flip_anywhere_make_no_other_checkpoint(tmp_path, times):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(whole(6), path)
+    expected, held, random = read_checkpoint(path), path.read_bytes(), np.random.default_rng(times)
+    refused = []
+    for bit in random.integers(0, 8 * len(held), times):
+        spoiled = bytearray(held)
+        spoiled[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(spoiled)
+        try:
+            found = read_checkpoint(path)
+        except UserError as error:
+            refused.append(str(error))
+        else:  # padding, times and names of the archive's own
+            assert torch.equal(found["state_dict"]["w"], expected["state_dict"]["w"])
+            assert found["motionops"] == expected["motionops"]
+    assert len(refused) > times // 2
+    assert all(line.startswith("--resume: ") and "\n" not in line for line in refused)
 
 
 def test_a_cut_file_or_a_lost_one_is_offered_the_one_before_too(tmp_path):
@@ -266,10 +289,11 @@ def waiting(monkeypatch, tmp_path):
     monkeypatch.undo()
     run.writer.wait = run.trainer.strategy.barrier = lambda: None
     monkeypatch.setattr(checkpoint, "PATIENCE", WATCHED)
-    handlers = [signal.getsignal(number) for number in (*checkpoint.SIGNALS, signal.SIGALRM)]
+    handlers, hook = [signal.getsignal(number) for number in (*checkpoint.SIGNALS, signal.SIGALRM)], sys.excepthook
     run.callback.install()
     yield run
-    run.callback.restore()
+    run.callback.end()
+    assert sys.excepthook is hook
     assert [signal.getsignal(number) for number in (*checkpoint.SIGNALS, signal.SIGALRM)] == handlers
 
 
@@ -282,12 +306,29 @@ def test_the_first_signal_ends_a_run_that_waits_for_a_batch(waiting, number):
     assert waiting.saved == [3]
 
 
-def test_a_batch_that_does_not_come_in_the_middle_of_a_step_is_not_waited_for_long(waiting):
+def test_what_lost_readers_leave_behind_is_not_told_but_everything_else_is(waiting, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: told.append(kind))
+    waiting.steps(1)
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+    for kind in (EOFError, ConnectionResetError, KeyError):
+        thread = threading.Thread(target=sys.excepthook, args=(kind, kind(), None))
+        thread.start()
+        thread.join()
+    sys.excepthook(EOFError, EOFError(), None)  # the run's own
+    assert told == [KeyError, EOFError]
+    waiting.callback.end()
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_batch_that_does_not_come_in_the_middle_of_a_step_is_not_waited_for_long(waiting, number):
     waiting.module.between_steps = False
     waiting.steps(1)
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(number)
     with pytest.raises(Interrupted) as stop:
-        time.sleep(60)
+        time.sleep(20)
     assert not stop.value.saved
     assert waiting.saved == []
 

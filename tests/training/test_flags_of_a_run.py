@@ -4,11 +4,15 @@ import warnings
 from dataclasses import replace
 
 import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from motionops.motion import MotionVectorWarning
 from motionops.training.config import TrainConfig
 from motionops.training.data import loading
 from motionops.training.lightning_quirks import loggers, make_trainer
+from motionops.training.run_folder import plain
 
 
 @pytest.mark.parametrize(
@@ -17,6 +21,22 @@ from motionops.training.lightning_quirks import loggers, make_trainer
 )
 def test_it_logs_to_what_is_named(tmp_path, names, kinds):
     assert [type(one).__name__ for one in loggers(TrainConfig(output=tmp_path, logger=names), 0)] == kinds
+
+
+def test_tensorboards_table_of_runs_has_the_flags(tmp_path):
+    """As TensorBoard's own reader and the file beside the events tell them."""
+    config = TrainConfig(output=tmp_path, learning_rate=0.25, milestones=(3, 5), logger=("tensorboard",))
+    (board,) = loggers(config, 0)
+    board.save()
+    flags = yaml.safe_load((tmp_path / "tensorboard" / "hparams.yaml").read_text())
+    assert flags == plain(config)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    held = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    start = HParamsPluginData.FromString(held).session_start_info.hparams
+    assert start["learning_rate"].number_value == 0.25
+    assert start["milestones"].string_value == "[3, 5]"
+    assert start["seed"].number_value == 0
 
 
 def test_gradients_are_shortened_where_it_is_asked(tmp_path, no_gpu):

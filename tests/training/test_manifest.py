@@ -2,17 +2,22 @@
 
 import json
 import os
+import random
 import socket
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch.multiprocessing as processes
 
 from motionops.errors import UserError
 from motionops.training.config import TrainConfig
-from motionops.training.data.first_process import TOLD_IN, found_by_the_first, tell_children
+from motionops.training.data.first_process import (
+    TOLD_IN,
+    found_by_the_first,
+    has_what_the_first_has,
+    telling_children,
+)
 from motionops.training.data.manifest import (
     MANIFEST,
     TrainingVideos,
@@ -24,6 +29,7 @@ from motionops.training.data.manifest import (
 from motionops.training.data.videos import find_training_videos, videos_of_the_run, warn_of
 from motionops.video import Skipped, Video
 from motionops.video.encoding import write_video
+from tests.several_ranks import in_processes
 from tests.video.video_files import numbered_frames
 
 # More than one piece of the store, compressed too, and bytes that are no UTF-8.
@@ -33,7 +39,7 @@ LONG = "jos\udce9.mp4 " + np.random.default_rng(0).bytes(1_500_000).hex()
 def test_lines_come_back_as_they_were():
     videos = TrainingVideos(
         [
-            Video("/data/up/jos\udce9.mp4", "up", 40),
+            Video("/data/up/jos\udce9.mp4", "up", 40, picture=(240, 320)),
             Video("/data/b.mp4", None, 30),
             Video("/elsewhere/走.mp4", None, 20, ("1", "3")),
             Video("/data/c d.mp4", "2", 25, ("2",)),
@@ -43,7 +49,8 @@ def test_lines_come_back_as_they_were():
     )
     text = manifest_text(videos)
     lines = [json.loads(line) for line in text.splitlines()]
-    assert lines[0] == {"path": "/data/up/jos\udce9.mp4", "below": "up/jos\udce9.mp4", "label": "up", "frames": 40}
+    first = {"path": "/data/up/jos\udce9.mp4", "below": "up/jos\udce9.mp4", "label": "up", "frames": 40}
+    assert lines[0] == first | {"picture": [240, 320]}
     assert lines[-1] == {"path": "/data/bad.mp4", "below": "bad.mp4", "reason": "is empty (0 bytes)"}
     assert parse_manifest(text, "/data") == videos
     moved = parse_manifest(text, "/mnt/copy")
@@ -109,16 +116,16 @@ def test_a_run_does_not_go_on_with_other_videos(data):
 def test_processes_that_the_run_starts_read_its_file(data, monkeypatch):
     began = videos_of_the_run(config(data), find_training_videos)
     write_manifest(data.parent / MANIFEST, began)
-    monkeypatch.setenv(TOLD_IN, "")
-    tell_children(data.parent / MANIFEST)
     monkeypatch.setenv("LOCAL_RANK", "1")
     (data / "up" / "v03.mp4").unlink()
-    told = videos_of_the_run(config(data), lambda *_: pytest.fail("the videos are told"))
+    with telling_children(data.parent / MANIFEST):
+        told = videos_of_the_run(config(data), lambda *_: pytest.fail("the videos are told"))
     assert told.usable == began.usable
+    assert TOLD_IN not in os.environ  # what this process runs afterwards has videos of its own
 
 
 def meet(rank: int, ports: list[int], folder: Path) -> None:
-    """Write down what a process of two, as torchrun starts them, is told: videos, and then an error."""
+    """Write down what a process of two, as torchrun starts them, is told: videos and checkpoints, and then an error."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
     for case, port in enumerate(ports):
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
@@ -134,18 +141,35 @@ def meet(rank: int, ports: list[int], folder: Path) -> None:
             told = found_by_the_first(find)
         except UserError as error:
             told = f"error: {error}"
+        if case == 0:
+            own = folder.parent / f"run {rank}" / "last.ckpt"
+            found = [has_what_the_first_has(own, wanted=True) for _ in range(2)]
+            if rank == 0:
+                own.unlink()
+            found += [has_what_the_first_has(own, wanted=True), has_what_the_first_has(own, wanted=False)]
+            (own.parent / "found").write_text(repr(found))
         (folder / f"{case} {rank}").write_text(told, errors="surrogateescape")
     while len(list(folder.iterdir())) < 4:  # the store ends with the process that holds it
         time.sleep(0.05)
 
 
-def test_what_the_first_process_finds_all_have(tmp_path):
+def test_what_the_first_process_finds_all_have(tmp_path, monkeypatch):
+    monkeypatch.setenv(TOLD_IN, str(tmp_path / "of another run"))  # torchrun in a training's own environment
+    told, held = tmp_path / "told", random.Random(0).randbytes(5 << 19)
+    for folder in (told, tmp_path / "run 0", tmp_path / "run 1"):
+        folder.mkdir()
+    (tmp_path / "run 0" / "last.ckpt").write_bytes(held)
+    (tmp_path / "run 1" / "last.ckpt").write_bytes(held[::-1])  # of another run, or of an earlier step
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         ports = [server.getsockname()[1] for server in (one, other)]
-    processes.spawn(meet, (ports, tmp_path), nprocs=2)
+    in_processes(meet, ports, told)
     for case, expected in enumerate((LONG, "error: there is no video")):
         for rank in range(2):
-            assert (tmp_path / f"{case} {rank}").read_text(errors="surrogateescape") == expected
+            assert (told / f"{case} {rank}").read_text(errors="surrogateescape") == expected
+    assert (tmp_path / "run 1" / "last.ckpt").read_bytes() == held
+    assert not (tmp_path / "run 0" / "last.ckpt").exists()
+    assert (tmp_path / "run 0" / "found").read_text() == repr([True, True, True, True])  # it looks for itself
+    assert (tmp_path / "run 1" / "found").read_text() == repr([True, True, False, False])
 
 
 def test_many_videos_that_cannot_be_used_are_summed_up(capsys):

@@ -11,6 +11,7 @@ from motionops.errors import UserError
 from motionops.training.config import TrainConfig
 from motionops.training.method import Method
 from motionops.video import Skipped
+from tests.made_batch import made_batch
 
 
 def module(**flags):
@@ -34,7 +35,7 @@ def test_what_was_logged_and_what_failed_outlive_an_interruption(tmp_path):
 
 
 def test_strict_stops_at_a_video_that_breaks_while_training():
-    batch = {"failed": [Skipped("a.mp4", "is empty")]}
+    batch = made_batch(failed=[Skipped("a.mp4", "is empty")])
     with pytest.raises(UserError, match=r"--strict: a\.mp4: is empty"):
         module(strict=True).on_train_batch_start(batch, 0)
 

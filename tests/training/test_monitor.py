@@ -1,16 +1,25 @@
 """--monitor: scores every few epochs, in metrics.csv and with a kept backbone, and a run that it does not change."""
 
 import csv
+import time
+from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import distributed
 
 pytest.importorskip("lightning")
 from motionops.errors import UserError
 from motionops.evaluation.end_of_run import measure_epoch
 from motionops.models import load_backbone, read_metadata
+from motionops.ranks import host_numbers
 from motionops.training.run import train
+from motionops.training.watch.monitor import Monitor
 from tests.methods.tiny import parts_of, tiny
+from tests.several_ranks import on_ranks
+
+PATIENCE = 2.0  # seconds that a collective of the run waits
 
 
 def rows(folder):
@@ -41,3 +50,19 @@ def test_every_epoch_is_measured_and_none_is_changed(shapes, tmp_path):
 def test_without_test_videos_it_is_refused(shapes, tmp_path):
     with pytest.raises(UserError, match=r"--monitor: there are no labelled test videos .*--test-list"):
         run(tiny("moco", shapes, tmp_path / "run", monitor=1))
+
+
+def measured_for_long(rank):
+    """What the ranks tell each other after a measurement that outlasts the patience of their group."""
+    module = SimpleNamespace(step=4, steps_per_epoch=4, between_steps=True, modules=list)
+    trainer = SimpleNamespace(is_global_zero=rank == 0, loggers=[])
+    monitor = Monitor(1, lambda *_: time.sleep(3 * PATIENCE) or {})
+    monitor.on_train_start(trainer, module)
+    distributed.barrier()
+    distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=PATIENCE), distributed.group.WORLD)
+    monitor.on_train_batch_end(trainer, module, None, None, 0)
+    return host_numbers(rank + 1)
+
+
+def test_the_other_ranks_outwait_a_long_measurement(tmp_path):
+    assert on_ranks(measured_for_long, tmp_path) == [[1, 2], [1, 2]]

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.multiprocessing import ProcessRaisedException
 
 from motionops.errors import UserError
 from motionops.training import output_folder
 from motionops.training.output_folder import CONFIG, MARK, choose_folder, held, remove_run
+from tests.several_ranks import in_processes
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = Path("elsewhere")
@@ -148,13 +150,13 @@ def test_a_strangers_files_of_like_names_stay(tmp_path):
     assert (folder / "old_backbone.safetensors").exists()
 
 
+def hold(_rank: int, folder: Path) -> None:
+    with held(folder):
+        pass
+
+
 def test_two_runs_do_not_share_a_folder(tmp_path):
-    code = "import sys, pathlib, motionops.training.output_folder as folder\n"
-    code += "with folder.held(pathlib.Path(sys.argv[1])): pass"
-    line = [sys.executable, "-c", code, str(tmp_path)]
-    how = {"env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "text": True, "check": False}
-    with held(tmp_path):
-        done = subprocess.run(line, **how)
-    assert f"UserError: --output: another run is writing in {tmp_path}" in done.stderr
-    done = subprocess.run(line, **how)
-    assert done.returncode == 0, done.stderr
+    refused = pytest.raises(ProcessRaisedException, match=f"UserError: --output: another run is writing in {tmp_path}")
+    with held(tmp_path), refused:
+        in_processes(hold, tmp_path, size=1)
+    in_processes(hold, tmp_path, size=1)

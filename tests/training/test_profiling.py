@@ -15,9 +15,10 @@ from motionops.contrast.momentum_encoder import MomentumEncoder
 from motionops.models import build_backbone
 from motionops.motion.pair_motion import RAFTPairs
 from motionops.training.watch.profiling import WARM_UP, StepProfile, mean_size
-from motionops.video import Video, VideoDataset, VideoError, collate_videos
+from motionops.video import FrameReader, Plan, Video, VideoDataset, VideoError, collate_videos
 from motionops.video.dataset import start_worker
 from motionops.video.encoding import write_video
+from tests.made_batch import made_batch
 from tests.video.video_files import numbered_frames
 
 FRAMES = 4
@@ -56,8 +57,8 @@ def videos(tmp_path):
     return [Video(str(tmp_path / f"{number}.mp4"), None, 20) for number in range(3)]
 
 
-def sample(frame_count, generator):
-    return torch.randint(0, frame_count - FRAMES, (2, 1), generator=generator) + torch.arange(FRAMES)
+def sample(video, generator):
+    return Plan(torch.randint(0, video.frames - FRAMES, (2, 1), generator=generator) + torch.arange(FRAMES))
 
 
 def run(profiled, module, dataset, steps):
@@ -65,7 +66,7 @@ def run(profiled, module, dataset, steps):
     strategy = SimpleNamespace(batch_to_device=lambda batch: (spend("copy"), batch)[1])
     trainer = SimpleNamespace(datamodule=SimpleNamespace(dataset=dataset), strategy=strategy)
     profiled.setup(trainer, module, stage="fit")
-    batch = {"index": torch.arange(3), "decoding": 0.25}
+    batch = made_batch(torch.zeros(3), decoding=0.25)
     clips = torch.zeros(3, 3, 4, 8, 8)
     profiled.on_train_start(trainer, module)
     for number in range(steps):
@@ -123,12 +124,12 @@ def test_files_that_are_gone_have_no_size(videos):
     assert mean_size(dataset) is None
 
 
-class Burning(VideoDataset):
+class Burning(FrameReader):
     """Decoding burns 30 ms of a core, and waits as long for the storage."""
 
-    def read(self, index, numbers, whole):
+    def read(self, video, plan, whole):
         burn()
-        return super().read(index, numbers, whole)
+        return super().read(video, plan, whole)
 
 
 def burn():
@@ -139,51 +140,46 @@ def burn():
 
 
 def test_decoding_is_timed_where_it_is_asked_for(videos):
-    dataset = Burning(videos, sample, cache_bytes=0)
-    assert "decoding" not in dataset[0]
+    dataset = VideoDataset(videos, sample, cache_bytes=0, reader=Burning())
+    assert dataset[0].decoding is None
     dataset.time_decoding = True
-    assert 0.03 <= dataset[0]["decoding"] < 0.06  # not the storage's 30 ms
-    assert "decoding" not in VideoDataset(videos, sample)[0]
+    assert 0.03 <= dataset[0].decoding < 0.06  # not the storage's 30 ms
 
 
 def test_a_video_in_memory_is_decoded_once(videos):
     dataset = VideoDataset(videos, sample)
     dataset.time_decoding = True
     first, second = dataset[0, 1], dataset[1, 1]
-    assert first["decoding"] > 0
-    assert second["decoding"] == 0
-    assert dataset[1, 2]["decoding"] > 0
+    assert first.decoding > 0
+    assert second.decoding == 0
+    assert dataset[1, 2].decoding > 0
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_batch_has_the_sum_of_its_videos(videos, workers):
-    dataset = Burning(videos, sample, cache_bytes=0)
+    dataset = VideoDataset(videos, sample, cache_bytes=0, reader=Burning())
     dataset.time_decoding = True
     loader = DataLoader(
         dataset, batch_size=3, num_workers=workers, collate_fn=collate_videos, worker_init_fn=start_worker
     )
     (batch,) = loader
-    assert isinstance(batch["decoding"], float)
-    assert 3 * 0.03 <= batch["decoding"] < 3 * 0.06
+    assert isinstance(batch.decoding, float)
+    assert 3 * 0.03 <= batch.decoding < 3 * 0.06
 
 
-def test_a_reader_of_bytes_is_timed_too(videos):
-    def read(path, numbers, frame_count):
-        burn()
-        return torch.zeros(*numbers.shape, 4, 4, 3, dtype=torch.uint8)
-
+def test_another_reader_is_timed_too(videos):
     dataset = VideoDataset(videos, sample)
     dataset.time_decoding = True
-    assert dataset.with_reader(read)[0]["decoding"] >= 0.03
+    assert dataset.with_reader(Burning())[0].decoding >= 0.03
 
 
 def test_a_replaced_video_has_the_time_of_the_one_in_its_place(videos):
     class Broken(Burning):
-        def read(self, index, numbers, whole):
-            if index == 0:
-                raise VideoError(self.path(0), "broken")
-            return super().read(index, numbers, whole)
+        def read(self, video, plan, whole):
+            if video.index == 0:
+                raise VideoError(video.path, "broken")
+            return super().read(video, plan, whole)
 
-    dataset = Broken(videos, sample, cache_bytes=0)
+    dataset = VideoDataset(videos, sample, cache_bytes=0, reader=Broken())
     dataset.time_decoding = True
-    assert 0.03 <= dataset[0]["decoding"] < 0.06
+    assert 0.03 <= dataset[0].decoding < 0.06

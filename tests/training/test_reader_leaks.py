@@ -10,9 +10,8 @@ import pytest
 pytest.importorskip("av")
 from torch.utils.data import DataLoader
 
-from motionops.video import Video, VideoBatchSampler, VideoDataset, collate_videos, moving_shapes
+from motionops.video import RandomClips, Video, VideoBatchSampler, VideoDataset, collate_videos, moving_shapes
 from motionops.video.dataset import start_worker
-from motionops.views.random_windows import random_windows
 
 WARM, ALL, BATCH = 200, 2000, 10
 
@@ -32,14 +31,14 @@ def test_2000_videos_leave_memory_and_files_as_200_do(tmp_path, workers):
     folder = moving_shapes.generate(tmp_path, train=16, test=8, progress=False)
     paths = sorted(str(path) for path in folder.rglob("*.mp4"))
     videos = [Video(path, None) for path in (paths * (WARM // len(paths) + 1))[:WARM]]
-    dataset = VideoDataset(videos, random_windows(2, 16), seed=0, cache_bytes=0)
+    dataset = VideoDataset(videos, RandomClips(2, 16), seed=0, cache_bytes=0)
     batches = VideoBatchSampler(dataset, BATCH, steps=ALL // BATCH)
     seen, then = 0, {}
     for batch in DataLoader(
         dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate_videos, worker_init_fn=start_worker
     ):
-        seen += len(batch["index"])
-        assert batch["failed"] == []
+        seen += len(batch)
+        assert batch.failed == []
         if seen in (WARM, ALL):  # the readers live as long as the loop
             del batch
             gc.collect()

@@ -3,12 +3,16 @@
 import os
 import time
 
-import torch.multiprocessing as processes
+import pytest
 
+from motionops.errors import UserError
+from motionops.motion.find_or_prepare import in_cache
+from motionops.motion.prepared_file import Kind
 from motionops.training.config import TrainConfig
 from motionops.training.data.videos import find_training_videos
 from motionops.video import checking, moving_shapes
 from motionops.video.cache import one_at_a_time
+from tests.several_ranks import in_processes, ready_to_fork
 
 
 def inside(rank: int, folder, together) -> None:
@@ -22,7 +26,7 @@ def inside(rank: int, folder, together) -> None:
 
 
 def test_processes_take_turns(tmp_path):
-    processes.spawn(inside, (tmp_path, processes.get_context("spawn").Barrier(2)), nprocs=2)
+    in_processes(inside, tmp_path, ready_to_fork().Barrier(2))
     assert (tmp_path / "log").read_text().split() == ["in", "out"] * 2
 
 
@@ -34,16 +38,24 @@ def test_where_nothing_can_be_locked_the_work_is_done_all_the_same(tmp_path):
     assert done
 
 
+def test_a_cache_that_cannot_be_written_names_its_variable(monkeypatch):
+    monkeypatch.setenv("MOTIONOPS_CACHE", "/proc/nobody")  # nor by root
+    with pytest.raises(UserError, match=r"^MOTIONOPS_CACHE: cannot write in /proc/nobody/moving_shapes-.*: No such"):
+        moving_shapes.generate(train=8, test=8, progress=False)
+    with pytest.raises(UserError, match=r"^MOTIONOPS_CACHE: cannot write in /proc/nobody/motion: No such file"):
+        in_cache(Kind("motion", "prepare motion", ()), {}, [], ".sqlite", lambda *_: None)
+
+
 def find(rank: int, folder, cache, together) -> None:
     os.environ["MOTIONOPS_CACHE"] = str(cache)
-    count = checking.count_frames
+    measure = checking.measure
 
     def counted(path):
         with open(cache / f"decoded-{rank}", "a") as log:
             log.write(f"{path}\n")
-        return count(path)
+        return measure(path)
 
-    checking.count_frames = counted
+    checking.measure = counted
     together.wait()
     assert len(find_training_videos(TrainConfig(data=folder), progress=False).usable) == 16
 
@@ -51,6 +63,6 @@ def find(rank: int, folder, cache, together) -> None:
 def test_ranks_that_start_together_decode_a_new_set_once(tmp_path):
     folder = moving_shapes.generate(tmp_path / "shapes", train=8, test=8, progress=False)
     (tmp_path / "cache").mkdir()
-    processes.spawn(find, (folder, tmp_path / "cache", processes.get_context("spawn").Barrier(2)), nprocs=2)
+    in_processes(find, folder, tmp_path / "cache", ready_to_fork().Barrier(2))
     decoded = [line for log in (tmp_path / "cache").glob("decoded-*") for line in log.read_text().splitlines()]
     assert len(decoded) == len(set(decoded)) == 16

@@ -8,12 +8,12 @@ from motionops.video import (
     Video,
     check_videos,
     checking,
-    count_frames,
     find_videos,
     read_list,
     require_usable,
 )
 from motionops.video.encoding import write_video
+from motionops.video.reading import measure
 from tests.video.video_files import numbered_frames
 
 
@@ -31,7 +31,7 @@ def videos(tmp_path):
 @pytest.mark.parametrize("workers", [1, 4])
 def test_skipped_with_reasons(videos, workers):
     usable, skipped = check_videos(videos, minimum_frames=16, workers=workers, progress=False)
-    assert usable == [Video(videos[place].path, "x", 20) for place in (0, 3)]
+    assert usable == [Video(videos[place].path, "x", 20, picture=(48, 64)) for place in (0, 3)]
     assert [(name.path, name.reason.split(" (")[0]) for name in skipped] == [
         (videos[1].path, "no such file"),
         (videos[2].path, "is truncated"),
@@ -54,9 +54,9 @@ def test_what_is_known_is_not_decoded_again(videos, tmp_path, monkeypatch):
 
     def counting(path):
         decoded.append(path)
-        return count_frames(path)
+        return measure(path)
 
-    monkeypatch.setattr(checking, "count_frames", counting)
+    monkeypatch.setattr(checking, "measure", counting)
     known = tmp_path / "cache" / "counts.jsonl"
     expected = check_videos(videos, 16, progress=False)
     decoded.clear()

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,19 @@ from torch.utils.data import DataLoader
 from motionops.errors import UserError
 from motionops.extras import require_av
 from motionops.training.data.dali_batches import DALIBatches, check_dali, check_reads_frames
-from motionops.video import Video, VideoBatchSampler, VideoDataset, VideoError, collate_videos, read_frames, read_video
+from motionops.video import (
+    Batch,
+    FrameReader,
+    KnownVideo,
+    Plan,
+    Video,
+    VideoBatchSampler,
+    VideoDataset,
+    VideoError,
+    collate_videos,
+    read_frames,
+    read_video,
+)
 from motionops.video import dali as module
 from motionops.video.dali import (
     DALIDecoder,
@@ -24,6 +37,7 @@ from motionops.video.dali import (
     misnumbered,
     unsupported,
 )
+from motionops.video.readers.shared_memory import tensors_in
 from motionops.video.reading import Coding, read_coding
 from tests.video.video_files import encode, numbered_frames, numbers_of, turn_header
 
@@ -83,7 +97,7 @@ def interpolated(path: Path) -> np.ndarray:
 
 def decode(path: Path, numbers: torch.Tensor, frame_count: int) -> torch.Tensor:
     """Frames by DALI; an assertion fails where it was PyAV that read them."""
-    clip = EncodedReader(gpu=False)(str(path), numbers, frame_count)
+    clip = EncodedReader(gpu=False).clip(str(path), numbers, frame_count)
     assert isinstance(clip, EncodedClip), clip
     (frames,) = DALIDecoder(1)([clip])
     assert isinstance(frames, torch.Tensor), frames
@@ -110,7 +124,7 @@ def test_every_frame_alone_and_all_at_once(tmp_path):
     path = encode(tmp_path / "a.webm", numbered_frames(60), "libvpx-vp9", FAST)
     assert numbers_of(decode(path, torch.arange(60)[None], 60)[0]) == list(range(60))
     reader, decoder = EncodedReader(gpu=False), DALIDecoder(60, threads=2)
-    alone = decoder([reader(str(path), torch.tensor([[number]]), 60) for number in range(60)])
+    alone = decoder([reader.clip(str(path), torch.tensor([[number]]), 60) for number in range(60)])
     assert numbers_of(torch.cat(alone)[:, 0]) == list(range(60))
 
 
@@ -244,7 +258,7 @@ def test_frames_that_are_reordered_need_stored_times(tmp_path):
 def test_other_files_are_read_with_pyav_and_say_so(tmp_path, gpu):
     numbers = torch.tensor([[4, 9, 2]])
     path = encode(tmp_path / "a.avi", numbered_frames(30), "mpeg4", {"bf": "2"})
-    item = EncodedReader(gpu)(str(path), numbers, 30)
+    item = EncodedReader(gpu).clip(str(path), numbers, 30)
     assert isinstance(item, ReadByPyAV)
     assert torch.equal(item.frames, read_frames(path, numbers))
     assert item.shape == (1, 3, 48, 64, 3)
@@ -253,7 +267,7 @@ def test_other_files_are_read_with_pyav_and_say_so(tmp_path, gpu):
 def test_large_files_are_read_with_pyav(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MOST_BYTES", 1 << 10)
     path = encode(tmp_path / "a.webm", coloured(20, 64, 96), "libvpx-vp9", FAST)
-    item = EncodedReader(gpu=False)(str(path), torch.tensor([[1]]), 20)
+    item = EncodedReader(gpu=False).clip(str(path), torch.tensor([[1]]), 20)
     assert isinstance(item, ReadByPyAV)
     assert "is larger than" in item.reason
 
@@ -266,9 +280,9 @@ def test_unusable_files_are_errors_as_with_pyav(tmp_path):
     (tmp_path / "cut.webm").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     for name, reason in [("none.webm", "no such file"), ("empty.webm", "is empty"), ("text.webm", "is not a video")]:
         with pytest.raises(VideoError, match=reason):
-            reader(str(tmp_path / name), numbers, 30)
+            reader.clip(str(tmp_path / name), numbers, 30)
     with pytest.raises(VideoError, match="is truncated"):
-        reader(str(tmp_path / "cut.webm"), torch.tensor([[28]]), 30)
+        reader.clip(str(tmp_path / "cut.webm"), torch.tensor([[28]]), 30)
 
 
 # Batches.
@@ -276,12 +290,9 @@ def test_unusable_files_are_errors_as_with_pyav(tmp_path):
 FRAMES = 24
 
 
-def sample(frame_count: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.randint(frame_count - 7, (2, 1), generator=generator) + torch.arange(0, 8, 2)
-
-
-def draw(numbers, picture, generator):
-    return {"extents": torch.rand(2, 3, 2, generator=generator), "picture": torch.tensor(picture)}
+def draw(video: KnownVideo, generator: torch.Generator) -> Plan:
+    numbers = torch.randint(video.frames - 7, (2, 1), generator=generator) + torch.arange(0, 8, 2)
+    return Plan(numbers, torch.rand(2, 3, 2, generator=generator))
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +308,7 @@ def videos_of(folder: Path) -> list[Video]:
     return [Video(str(path), path.stem[-1], FRAMES) for path in sorted(folder.glob("*.webm"))]
 
 
-def batches_of(dataset: VideoDataset, plan: VideoBatchSampler, dali: bool, workers: int = 0) -> list[dict]:
+def batches_of(dataset: VideoDataset, plan: VideoBatchSampler, dali: bool, workers: int = 0) -> list[Batch]:
     if not dali:
         return list(DataLoader(dataset, batch_sampler=plan, collate_fn=collate_videos))
     read = dataset.with_reader(EncodedReader(gpu=False))
@@ -305,16 +316,16 @@ def batches_of(dataset: VideoDataset, plan: VideoBatchSampler, dali: bool, worke
     return list(DALIBatches(loader, read, DALIDecoder(plan.batch_size)))
 
 
-def assert_same(batches: list[dict], others: list[dict]) -> None:
+def assert_same(batches: list[Batch], others: list[Batch]) -> None:
     """Equal in all but colour, whose planes the two enlarge differently; frames show which they are."""
     assert len(batches) == len(others)
     for batch, other in zip(batches, others, strict=True):
-        assert batch.keys() == other.keys()
-        for name in batch.keys() - {"frames", "failed"}:
-            assert torch.equal(batch[name], other[name]), name
-        assert batch["failed"] == other["failed"]
-        assert type(batch["frames"]) is type(other["frames"])
-        for video, same in zip(batch["frames"], other["frames"], strict=True):
+        one, two = (list(tensors_in(replace(each, frames=[]))) for each in (batch, other))
+        assert len(one) == len(two)
+        assert all(map(torch.equal, one, two))
+        assert batch.failed == other.failed
+        assert type(batch.frames) is type(other.frames)
+        for video, same in zip(batch.frames, other.frames, strict=True):
             assert video.shape == same.shape
             half = video.shape[2] // 2
             shown = numbers_of(video.flatten(0, 1)[:, :half])
@@ -325,27 +336,27 @@ def assert_same(batches: list[dict], others: list[dict]) -> None:
 @needs_dali
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_those_of_pyav(folder, workers):
-    dataset = VideoDataset(videos_of(folder), sample, seed=5, draw=draw)
+    dataset = VideoDataset(videos_of(folder), draw, seed=5)
     plan = VideoBatchSampler(dataset, 4, seed=5, steps=5)
     batches = batches_of(dataset, plan, dali=True, workers=workers)
-    assert any(isinstance(batch["frames"], list) for batch in batches)  # videos of two sizes in one batch
+    assert any(isinstance(batch.frames, list) for batch in batches)  # videos of two sizes in one batch
     assert_same(batches, batches_of(dataset, plan, dali=False))
 
 
 @needs_dali
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_ranks_share_the_videos_and_a_run_can_be_continued(folder, ranks):
-    dataset = VideoDataset(videos_of(folder), sample, seed=2, draw=draw)
+    dataset = VideoDataset(videos_of(folder), draw, seed=2)
     batch_size = 4 if ranks == 2 else 3
     whole = batches_of(dataset, VideoBatchSampler(9, batch_size, seed=2, steps=4), dali=True)
     shares = [VideoBatchSampler(9, batch_size, seed=2, steps=4, rank=rank, world=ranks) for rank in range(ranks)]
     parts = [batches_of(dataset, share, dali=True) for share in shares]
     for step in range(4):
-        assert torch.cat([part[step]["index"] for part in parts]).tolist() == whole[step]["index"].tolist()
-        assert torch.cat([part[step]["starts"] for part in parts]).tolist() == whole[step]["starts"].tolist()
-        frames = list(itertools.chain.from_iterable(part[step]["frames"] for part in parts))
-        assert all(torch.equal(one, other) for one, other in zip(frames, whole[step]["frames"], strict=True))
-    epoch = torch.cat([batch["index"] for batch in whole[: 9 // batch_size]])
+        assert torch.cat([part[step].index for part in parts]).tolist() == whole[step].index.tolist()
+        assert torch.cat([part[step].starts for part in parts]).tolist() == whole[step].starts.tolist()
+        frames = list(itertools.chain.from_iterable(part[step].frames for part in parts))
+        assert all(torch.equal(one, other) for one, other in zip(frames, whole[step].frames, strict=True))
+    epoch = torch.cat([batch.index for batch in whole[: 9 // batch_size]])
     assert len(set(epoch.tolist())) == 9 // batch_size * batch_size
     rest = VideoBatchSampler(9, batch_size, seed=2, steps=4, first_step=2)
     continued = batches_of(dataset, rest, dali=True)
@@ -366,11 +377,11 @@ def test_broken_videos_are_replaced_and_named(folder, tmp_path):
     (copy / "video 3.webm").write_bytes(damaged)
     videos = videos_of(folder)
     videos = [Video(str(copy / Path(video.path).name), video.label, FRAMES) for video in videos]
-    late = VideoDataset(videos, lambda count, generator: torch.arange(count - 4, count)[None], seed=1, draw=draw)
+    late = VideoDataset(videos, lambda video, _: Plan(torch.arange(video.frames - 4, video.frames)[None]), seed=1)
     plan = VideoBatchSampler(9, 9, seed=1, steps=1)
     with_dali, with_pyav = (batches_of(late, plan, dali) for dali in (True, False))
     assert_same(with_dali, with_pyav)
-    named = {Path(video.path).name for video in with_dali[0]["failed"]}
+    named = {Path(video.path).name for video in with_dali[0].failed}
     assert named == {"video 1.webm", "video 2.webm", "video 3.webm"}
 
 
@@ -379,7 +390,7 @@ def test_videos_that_are_not_for_dali_are_named_once(folder, tmp_path, capsys):
     for number in range(4):
         encode(tmp_path / f"{number}.avi", numbered_frames(FRAMES, 64, 64), "mpeg4", {"bf": "2"})
     others = [Video(str(path), "0", FRAMES) for path in sorted(tmp_path.glob("*.avi"))]
-    dataset = VideoDataset([*videos_of(folder)[1:3], *others], sample, classes=list("0123456789"))
+    dataset = VideoDataset([*videos_of(folder)[1:3], *others], draw, classes=list("0123456789"))
     plan = VideoBatchSampler(6, 6, steps=2)
     assert_same(batches_of(dataset, plan, dali=True), batches_of(dataset, plan, dali=False))
     said = capsys.readouterr().err.strip().splitlines()
@@ -389,7 +400,7 @@ def test_videos_that_are_not_for_dali_are_named_once(folder, tmp_path, capsys):
 
 @needs_dali
 def test_memory_and_open_files_stay_where_they_were(folder):
-    dataset = VideoDataset(videos_of(folder), sample, draw=draw)
+    dataset = VideoDataset(videos_of(folder), draw)
     read = dataset.with_reader(EncodedReader(gpu=False))
     loader = DataLoader(read, batch_sampler=VideoBatchSampler(9, 9, steps=112), collate_fn=list, num_workers=1)
     used = []
@@ -411,12 +422,12 @@ class Refuses(DALIDecoder):
 
 @needs_dali
 def test_a_clip_that_dali_alone_refuses_is_read_with_pyav_but_not_all(folder, capsys):
-    dataset = VideoDataset(videos_of(folder)[1:3], sample)
+    dataset = VideoDataset(videos_of(folder)[1:3], draw)
     read = dataset.with_reader(EncodedReader(gpu=False))
     batches = DALIBatches(DataLoader(read, batch_size=1), read, Refuses(1))
     item = read[0, 0]
     batch = batches.batch([item])
-    assert torch.equal(batch["frames"][0], dataset[0, 0]["frames"])
+    assert torch.equal(batch.frames[0], dataset[0, 0].frames)
     assert "are read with PyAV: DALI: no decoder" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"^--decoder dali: DALI decodes no video of a batch, --decoder pyav does: "):
         batches.batch([read[0, 0], read[0, 1]])
@@ -436,13 +447,12 @@ def test_a_set_that_needs_a_gpu_is_refused_without_one(tmp_path, monkeypatch):
 
 
 def test_methods_that_read_motion_vectors_are_refused(folder):
-    class ReadsMore(VideoDataset):
-        def read(self, index, numbers, whole):
-            return {}
+    class ReadsMore(FrameReader):
+        pass
 
-    check_reads_frames(VideoDataset(videos_of(folder), sample))
+    check_reads_frames(VideoDataset(videos_of(folder), draw))
     with pytest.raises(UserError, match="--decoder pyav does"):
-        check_reads_frames(ReadsMore(videos_of(folder), sample))
+        check_reads_frames(VideoDataset(videos_of(folder), draw, reader=ReadsMore()))
 
 
 def test_missing_dali_is_one_line_with_the_command(monkeypatch):
@@ -466,7 +476,7 @@ def test_missing_dali_is_one_line_with_the_command(monkeypatch):
 def test_frames_on_the_gpu_are_those_of_pyav(tmp_path, name, encoder, options):
     path = encode(tmp_path / name, coloured(60, 160, 192), encoder, options)
     numbers = torch.tensor([[59, 0, 7, 7], [31, 20, 21, 38]])
-    clip = EncodedReader(gpu=True)(str(path), numbers, 60)
+    clip = EncodedReader(gpu=True).clip(str(path), numbers, 60)
     assert isinstance(clip, EncodedClip), clip
     (frames,) = DALIDecoder(1, device=torch.device("cuda", torch.cuda.current_device()))([clip])
     assert frames.is_cuda

@@ -10,21 +10,22 @@ from motionops.video.known_counts import KnownCounts
 
 @pytest.fixture
 def counted(tmp_path):
-    """A file of records, and the videos with their numbers."""
-    videos = {str(tmp_path / f"v{number}.mp4"): 10 + number for number in range(12)}
+    """A file of records, and the videos with their frames, heights and widths."""
+    videos = {str(tmp_path / f"v{number}.mp4"): [10 + number, 48, 64] for number in range(12)}
     counts = KnownCounts(tmp_path / "counts.jsonl")
-    for path, frames in videos.items():
+    for path, shape in videos.items():
         with open(path, "w") as file:
             file.write(path)
-        counts.put(path, frames)
+        counts.put(path, shape)
     return counts.file, videos
 
 
-def test_damaged_bytes_cost_their_lines(counted):
+@pytest.mark.parametrize("times", [200, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_damaged_bytes_cost_their_lines(counted, times):
     file, videos = counted
     whole = file.read_bytes()
     random = np.random.default_rng(0)
-    for _ in range(200):
+    for _ in range(times):
         data = bytearray(whole)
         places = random.integers(0, len(data), random.integers(1, 4))
         for place in places:
@@ -32,9 +33,9 @@ def test_damaged_bytes_cost_their_lines(counted):
         file.write_bytes(data)
         found = KnownCounts(file)
         known = {path: found.get(path) for path in videos}
-        assert all(frames in (None, videos[path]) for path, frames in known.items())
+        assert all(shape in (None, videos[path]) for path, shape in known.items())
         # A changed byte spoils its line; a changed end of a line the next one too.
-        assert sum(frames is None for frames in known.values()) <= 2 * len(places)
+        assert sum(shape is None for shape in known.values()) <= 2 * len(places)
 
 
 def test_a_file_with_damage_goes_on_being_used(counted):
@@ -48,7 +49,7 @@ def test_a_number_that_was_changed_is_not_believed(counted):
     file, videos = counted
     lines = file.read_text().splitlines()
     record, check = json.loads(lines[3])
-    record[-1] = 753
+    record[-1] = [753, 48, 64]
     file.write_text("\n".join([*lines[:3], json.dumps([record, check]), *lines[4:]]) + "\n")
     counts = KnownCounts(file)
     assert [counts.get(path) for path in videos].count(None) == 1
@@ -57,5 +58,5 @@ def test_a_number_that_was_changed_is_not_believed(counted):
 def test_names_that_are_no_utf_8(tmp_path):
     path = str(tmp_path / "jos\udce9.mp4")
     open(path, "w").close()
-    KnownCounts(tmp_path / "counts.jsonl").put(path, 7)
-    assert KnownCounts(tmp_path / "counts.jsonl").get(path) == 7
+    KnownCounts(tmp_path / "counts.jsonl").put(path, [7, 2, 3])
+    assert KnownCounts(tmp_path / "counts.jsonl").get(path) == [7, 2, 3]

@@ -5,7 +5,17 @@ import pytest
 import torch
 
 from motionops.motion import read_coded_clip
-from motionops.video import Video, VideoDataset, VideoError, check_videos, count_frames, decoder, read_frames, reading
+from motionops.video import (
+    Plan,
+    Video,
+    VideoDataset,
+    VideoError,
+    check_videos,
+    count_frames,
+    decoder,
+    read_frames,
+    reading,
+)
 from motionops.video.encoding import write_video
 from motionops.video.reading import read_pieces
 from tests.video.video_files import encode, numbered_frames
@@ -73,17 +83,17 @@ def test_too_small_to_cut_a_view_out_of(tmp_path, side):
     encode(tmp_path / "small.mkv", frames, "ffv1" if side == 1 else "libvpx", {})
     write_video(tmp_path / "v.mp4", numbered_frames(12))
 
-    def draw(numbers, picture, generator):
-        if min(picture) < 8:
+    def draw(video, generator):
+        if video.height < 8:
             raise ValueError("sample_extents: height must be >= 1, got 0.8")
-        return {}
+        return Plan(torch.arange(4)[None])
 
     videos = [Video(str(tmp_path / name), None, 12) for name in ("small.mkv", "v.mp4")]
-    dataset = VideoDataset(videos, lambda count, generator: torch.arange(4)[None], draw=draw)
-    failed = dataset[0, 0]["failed"]
+    dataset = VideoDataset(videos, draw)
+    failed = dataset[0, 0].failed
     assert {(video.path, video.reason.split(" (")[0]) for video in failed} == {
         (str(tmp_path / "small.mkv"), f"is too small: {side}x{side} pixels")
     }
-    assert not dataset[0, 1]["failed"]
+    assert not dataset[0, 1].failed
     with pytest.raises(ValueError, match="a mistake"):
-        VideoDataset(videos[1:], dataset.sample, draw=lambda *_: (_ for _ in ()).throw(ValueError("a mistake")))[0]
+        VideoDataset(videos[1:], lambda *_: (_ for _ in ()).throw(ValueError("a mistake")))[0]

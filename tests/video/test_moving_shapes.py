@@ -141,6 +141,9 @@ def test_other_constants_are_another_set(small, monkeypatch):
         ({"size": 8}, "size must be an integer >= 16, got 8"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"codec": "vp9"}, "codec must be one of h264, mpeg4, got 'vp9'"),
+        ({"acts": 0}, "acts must be an integer >= 1, got 0"),
+        ({"acts": 6}, "acts must be at most 5, got 6"),
+        ({"ramp": 1.5}, r"ramp must be in \[0, 1\], got 1.5"),
     ],
 )
 def test_wrong_arguments(tmp_path, changed, text):
@@ -246,3 +249,70 @@ def test_the_size_of_the_sprite_has_one_distribution():
         ]
         means, error = np.mean(areas, axis=1), np.std(areas) / 8
         assert np.abs(means - means.mean()).max() < 3.5 * error
+
+
+ACTS = {"train": 20, "test": 20, "frames": 6, "acts": 2, "ramp": 0.5, "progress": False}
+
+
+def test_a_set_of_several_acts(tmp_path):
+    """Every order of two motions is a class, each video is as long as its acts, and the lists say what moves when."""
+    folder = moving_shapes.generate(tmp_path / "acts", workers=1, **ACTS)
+    names = (folder / "classes.txt").read_text().split()
+    assert len(names) == len(set(names)) == 5 * 4
+    assert {"-".join(reversed(name.split("-"))) for name in names} == set(names)
+    acts = [line.split() for line in (folder / "train_acts.txt").read_text().splitlines()]
+    videos = read_list(folder / "train.txt")
+    assert len(acts) == 2 * len(videos) == 40
+    for number, video in enumerate(videos):
+        one = scene("train", number, frames=6, acts=2, ramp=0.5)
+        assert read_video(video.path).shape == one.render().shape == (12, 40, 40, 3)
+        first, second = acts[2 * number : 2 * number + 2]
+        assert f"{first[3]}-{second[3]}" == names[int(video.label)]
+        assert tuple(first[:3]) == (video.path.removeprefix(f"{folder}/"), "0", "6")
+        assert tuple(second[:3]) == (first[0], "6", "12")
+        np.testing.assert_array_equal(moving_shapes.true_flow(video.path).numpy(), one.flow())
+    assert moving_shapes.default_folder(acts=2) != moving_shapes.default_folder()
+    assert moving_shapes.default_folder(acts=2, ramp=0.5) != moving_shapes.default_folder(acts=2)
+
+
+def test_each_act_moves_as_its_name_says():
+    """By the true flow within the sprite: rise is up, fall down, slide sideways, approach outwards, recede inwards."""
+    signs = {"rise": (1, -1), "fall": (1, 1), "slide": (0, None), "approach": ("out", 1), "recede": ("out", -1)}
+    for number in range(20):
+        one = scene("train", number, acts=2)
+        flow, mask = one.flow(), one.mask()
+        x, y = one._offsets_from_centre()
+        for act, name in enumerate(moving_shapes.classes(2)[number]):
+            frames = slice(act * 24, act * 24 + 24)
+            seen = mask[frames]
+            u, v = flow[frames, 0][seen], flow[frames, 1][seen]
+            axis, sign = signs[name]
+            if axis == "out":
+                steps = (u - np.median(u)) * x[frames][seen] + (v - np.median(v)) * y[frames][seen]
+                assert np.sign(np.median(steps)) == sign
+                assert max(abs(np.median(u)), abs(np.median(v))) < PAN + 0.1
+            else:
+                along, across = (v, u) if axis else (u, v)
+                assert abs(np.median(along)) > 0.5 > PAN + 0.2 > abs(np.median(across))
+                assert sign is None or np.sign(np.median(along)) == sign
+
+
+def test_an_act_begins_where_the_last_one_ended():
+    for number in range(20):
+        one = scene("train", number, acts=2)
+        steps = np.abs(np.diff(one.centres, axis=0))
+        assert steps.max() < 1.5 + PAN + 1e-9
+        assert np.abs(np.diff(one._drawn["phase_path"])).max() < 0.05
+
+
+def test_the_light_of_a_ramp_changes_evenly_and_by_at_most_its_share():
+    changes = []
+    for number in range(20):
+        plain, lit = (scene("train", number, acts=2, ramp=ramp).render().astype(float) for ramp in (0.0, 0.5))
+        middle = np.where((plain > 60) & (plain < 180), plain, np.nan)  # far from where white is cut off
+        light = np.nanmedian(lit / middle, axis=(1, 2, 3))
+        changes.append(light[-1] - light[0])
+        np.testing.assert_allclose(light, np.linspace(light[0], light[-1], 48), atol=0.008)
+        assert light.mean() == pytest.approx(1.0, abs=0.01)
+    assert 0.3 < max(np.abs(changes)) <= 0.51
+    assert min(changes) < -0.1 < 0.1 < max(changes)

@@ -13,6 +13,7 @@ from motionops.errors import UserError
 from motionops.video import collate_videos
 from motionops.video.readers import shared_memory
 from motionops.video.readers.shared_memory import listed, shortage
+from tests.made_batch import made_batch
 
 MOST = 1 << 20  # bytes of a file that a reader may write: shared memory is files
 
@@ -29,7 +30,7 @@ class Items(torch.utils.data.Dataset):
         return len(self.shapes)
 
     def __getitem__(self, index):
-        return {"frames": torch.zeros(self.shapes[index], dtype=torch.uint8), "index": index, "failed": []}
+        return made_batch(torch.zeros(self.shapes[index], dtype=torch.uint8), index=index)
 
 
 def loaded(collate, *shapes):
@@ -49,10 +50,10 @@ def test_a_batch_without_room_is_an_error_that_names_the_flags(collate, shapes):
 
 def test_a_batch_is_in_shared_memory_before_it_is_handed_over():
     batch = loaded(collate_videos, (3, 2), (3, 2))
-    assert batch["frames"].shape == (2, 3, 2)
-    assert batch["index"].tolist() == [0, 1]
-    assert [item["frames"].shape for item in loaded(listed, (3, 2), (4,))] == [(3, 2), (4,)]
-    assert not collate_videos([Items((3,))[0]])["frames"].is_shared()  # nobody to share it with
+    assert batch.frames.shape == (2, 3, 2)
+    assert batch.index.tolist() == [0, 1]
+    assert [item.frames.shape for item in loaded(listed, (3, 2), (4,))] == [(3, 2), (4,)]
+    assert not collate_videos([Items((3,))[0]]).frames.is_shared()  # nobody to share it with
 
 
 def test_other_errors_stay_what_they_are():
@@ -66,7 +67,7 @@ def test_the_need_is_compared_with_what_is_free(monkeypatch):
     assert shortage(16 << 20, 2) is None  # 16 MiB x 2 readers x 2 batches
     assert shortage(20 << 20, 0) is None
     line = shortage(17 << 20, 2)
-    assert line.startswith("2 readers with 2 batches of 17 MiB each need 68 MiB of shared memory (64 MiB of 80 MiB are")
+    assert line.startswith("2 readers with 2 batches of 17 MiB each need up to 68 MiB of shared memory (64 MiB of 80")
     monkeypatch.setattr(shared_memory, "FOLDER", "/no/such/folder")
     assert shortage(1 << 40, 2) is None
 

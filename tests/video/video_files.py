@@ -70,9 +70,12 @@ def textured_pan(count: int, height: int, width: int, u: float, v: float, seed: 
     random = np.random.default_rng(seed)
     length, angle = random.uniform(8, 60, (2, 40)) * [[1], [2 * np.pi / 60]]
     phases = random.uniform(0, 2 * np.pi, (40, 3))
-    frame, y, x = np.mgrid[:count, :height, :width]
-    picture = np.full((count, height, width, 3), 128.0)
-    for wave in range(40):
-        along = np.cos(angle[wave]) * (x - u * frame) + np.sin(angle[wave]) * (y - v * frame)
-        picture += 14 * np.sin(2 * np.pi / length[wave] * along[..., None] + phases[wave])
+    frame = np.arange(count)[:, None]
+    # a wave's phase is a sum of one of the column and one of row and channel: sin(a + b) = sin a cos b + cos a sin b
+    along_x = (np.arange(width) - u * frame)[:, None] * (2 * np.pi / length * np.cos(angle))[:, None]  # [F, waves, W]
+    along_y = (np.arange(height) - v * frame)[..., None] * (2 * np.pi / length * np.sin(angle))  # [F, H, waves]
+    along_y = along_y[:, :, None] + phases.T  # [F, H, 3, waves]
+    rows = np.concatenate([np.cos(along_y), np.sin(along_y)], axis=3).reshape(count, 3 * height, 80)
+    picture = 128 + 14 * (rows @ np.concatenate([np.sin(along_x), np.cos(along_x)], axis=1))
+    picture = np.moveaxis(picture.reshape(count, height, 3, width), 2, 3)
     return np.clip(picture, 0, 255).astype(np.uint8)

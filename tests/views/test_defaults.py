@@ -25,7 +25,7 @@ DRAWS = {
         GRID, frames=4, starts=[0, 1, 2], form="released", generator=generator
     ),
     "motion_starts": lambda generator: motion_starts(GRID.flatten(), span=4, count=5, generator=generator),
-    "local_starts": lambda generator: local_starts(30, 4, 5, generator=generator),
+    "local_starts": lambda generator: local_starts(30, 4, frames=5, generator=generator),
     "local_extents": lambda generator: local_extents(VIEW, STARTS, frames=4, height=30, width=40, generator=generator),
     "random_windows": lambda generator: random_windows(3, 4)(20, generator),
     "clip_starts": lambda generator: clip_starts(40, 5, 4, 2),

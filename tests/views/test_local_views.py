@@ -12,19 +12,21 @@ def generator(seed=0):
 
 
 def test_centres_lie_in_their_segments():
-    frame_count, clips, span = 300, 4, 16
-    starts = torch.stack([local_starts(frame_count, clips, span, generator=generator(seed)) for seed in range(300)])
-    centres = starts + span / 2
+    frame_count, clips = 300, 4
+    starts = torch.stack(
+        [local_starts(frame_count, clips, frames=8, stride=2, generator=generator(seed)) for seed in range(300)]
+    )
+    centres = starts + 16 / 2
     for k in range(clips):
         assert centres[:, k].min() >= k * frame_count / clips
         assert centres[:, k].max() <= (k + 1) * frame_count / clips
         assert len(starts[:, k].unique()) > 50  # the starts of an inner segment are 76
     assert starts.min() >= 0
-    assert starts.max() + span <= frame_count
+    assert starts.max() + 16 <= frame_count
 
 
 def test_every_allowed_start_is_drawn():
-    starts = torch.stack([local_starts(24, 3, 8, generator=generator(seed)) for seed in range(300)])
+    starts = torch.stack([local_starts(24, 3, frames=8, generator=generator(seed)) for seed in range(300)])
     assert [sorted(set(starts[:, k].tolist())) for k in range(3)] == [
         list(range(5)),  # centres 4 .. 8: no clip begins before the video
         list(range(4, 13)),  # 8 .. 16
@@ -34,37 +36,38 @@ def test_every_allowed_start_is_drawn():
 
 def test_long_clips_in_a_short_video_stay_inside():
     """Centres of 20 frames in 24 are 10 to 14, so the outer segments hold none: the nearest starts are taken."""
-    assert local_starts(24, 4, 20, generator=generator())[[0, 3]].tolist() == [0, 4]
-    assert local_starts(16, 4, 16).tolist() == [0, 0, 0, 0]
+    assert local_starts(24, 4, frames=20, generator=generator())[[0, 3]].tolist() == [0, 4]
+    assert local_starts(16, 4, frames=16).tolist() == [0, 0, 0, 0]
     for seed in range(50):
-        starts = local_starts(24, 4, 20, generator=generator(seed))
+        starts = local_starts(24, 4, frames=20, generator=generator(seed))
         assert starts.tolist() == sorted(starts.tolist())
 
 
 def test_one_clip_may_be_anywhere():
-    starts = {int(local_starts(20, 1, 16, generator=generator(seed))) for seed in range(100)}
+    starts = {int(local_starts(20, 1, frames=16, generator=generator(seed))) for seed in range(100)}
     assert starts == set(range(5))
 
 
-@pytest.mark.parametrize(("frame_count", "clips", "span"), [(7, 7, 1), (7, 5, 2), (9, 7, 3), (5, 4, 4), (10, 10, 3)])
-def test_segments_of_about_a_frame(frame_count, clips, span):
-    starts = local_starts(frame_count, clips, span, generator=generator())
+@pytest.mark.parametrize(("frame_count", "clips", "frames"), [(7, 7, 1), (7, 5, 2), (9, 7, 3), (5, 4, 4), (10, 10, 3)])
+def test_segments_of_about_a_frame(frame_count, clips, frames):
+    starts = local_starts(frame_count, clips, frames=frames, generator=generator())
     assert starts.tolist() == sorted(starts.tolist())
     assert starts[0] >= 0
-    assert starts[-1] + span <= frame_count
+    assert starts[-1] + frames <= frame_count
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((10, 0, 2), "clips and span must be at least 1, got 0 and 2"),
+        ((10, 0, 2), "clips, frames and stride must be at least 1, got 0, 2, 1"),
         ((10, 2, 11), "a clip of 11 source frames does not fit a video of 10"),
         ((3, 4, 2), "a video of 3 frames has no 4 segments"),
     ],
 )
 def test_what_has_no_clips_is_refused(arguments, message):
+    frame_count, clips, frames = arguments
     with pytest.raises(ValueError, match=f"local_starts: {message}"):
-        local_starts(*arguments)
+        local_starts(frame_count, clips, frames=frames)
 
 
 VIEW = torch.tensor([[0.0, 40.0], [0.1, 0.7], [0.9, 0.25]])  # mirrored

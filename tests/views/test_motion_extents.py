@@ -22,10 +22,10 @@ def blob(row, column, height, width, grid=28):
     return motion
 
 
-def covered(extent, motion, threshold=0.9, finer=32):
+def covered(extent, motion, quantile=0.9, finer=32):
     """Share of the moving cells inside, counted on a raster of 32 x 32 points a cell."""
     motion = np.asarray(motion, dtype=np.float64)
-    moving = np.kron(motion > np.quantile(motion, threshold), np.ones((finer, finer), dtype=bool))
+    moving = np.kron(motion > np.quantile(motion, quantile), np.ones((finer, finer), dtype=bool))
     (y0, y1), (x0, x1) = np.sort(np.asarray(extent[1:]), axis=1)
     y, x = ((np.arange(side) + 0.5) / side for side in moving.shape)
     inside = ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))
@@ -71,7 +71,7 @@ def test_paper_is_the_uniform_draw_under_the_condition():
 def test_paper_stretches_a_box_where_none_covers_enough():
     motion = torch.zeros(20, 20)
     motion[0, :2] = motion[-1, -2:] = 1.0  # opposite corners
-    extents = draw(motion.expand(40, -1, -1), threshold=0.99, scale=(0.1, 0.3), starts=[0] * 40)
+    extents = draw(motion.expand(40, -1, -1), quantile=0.99, scale=(0.1, 0.3), starts=[0] * 40)
     assert_valid(extents, [0] * 40, 4)
     assert min(covered(extent, motion, 0.99) for extent in extents) >= 0.8 - 0.02
 
@@ -160,14 +160,14 @@ def test_frames_are_averaged_and_arrays_taken():
     st.floats(0, 1),
     st.integers(0, 2**31),
 )
-def test_any_map_gives_a_view(height, width, form, threshold, coverage, seed):
+def test_any_map_gives_a_view(height, width, form, quantile, coverage, seed):
     generator = torch.Generator().manual_seed(seed)
     grid = torch.rand(2, height, width, generator=generator) ** 4
-    extents = draw(grid, form=form, threshold=threshold, coverage=coverage, tries=10, seed=seed)
+    extents = draw(grid, form=form, quantile=quantile, coverage=coverage, tries=10, seed=seed)
     assert_valid(extents, [0, 0], 4)
     if form == "paper" and height * width > 1:
         for extent, motion in zip(extents, grid, strict=True):
-            assert covered(extent, motion, threshold) >= coverage - 0.08  # a raster point stands for an area
+            assert covered(extent, motion, quantile) >= coverage - 0.08  # a raster point stands for an area
 
 
 @pytest.mark.parametrize(
@@ -184,11 +184,11 @@ def test_any_map_gives_a_view(height, width, form, threshold, coverage, seed):
         ({"starts": [0.0, 1.0]}, TypeError, r"starts must be integers \[B=2\]"),
         ({"starts": "ab"}, TypeError, r"starts must be integers \[B=2\], got str"),
         ({"starts": (start for start in (0, 0))}, TypeError, r"starts must be integers \[B=2\], got generator"),
-        ({"threshold": "0.9"}, TypeError, "threshold must be a number, got '0.9'"),
+        ({"quantile": "0.9"}, TypeError, "quantile must be a number, got '0.9'"),
         ({"coverage": None}, TypeError, "coverage must be a number, got None"),
         ({"probability": "1"}, TypeError, "probability must be a number, got '1'"),
         ({"generator": 5}, TypeError, "generator must be a torch.Generator or a sequence of B, got 5"),
-        ({"threshold": 1.0}, ValueError, r"threshold must be in \[0, 1\)"),
+        ({"quantile": 1.0}, ValueError, r"quantile must be in \[0, 1\)"),
         ({"coverage": 1.1}, ValueError, "coverage must be in"),
         ({"form": "mine"}, ValueError, 'form must be "paper" or "released", got \'mine\''),
         ({"probability": -0.1}, ValueError, "probability must be in"),

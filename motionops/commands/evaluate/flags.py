@@ -27,7 +27,8 @@ class Sampling:
     """Which network sees which clips. None is what the protocol says, else the backbone's file, else a default."""
 
     backbone: str
-    """FILE.safetensors or .ckpt of a trainer; NAME:FILE; random, random:NAME, random:FILE; torchvision:NAME."""
+    """FILE.safetensors or .ckpt of a trainer; NAME:FILE; hf:OWNER/NAME; torchvision:NAME; random, random:NAME or
+    random:FILE."""
     data: Path | None = None
     """Folder of the videos; by default that of each list. Without --data, --train and --test: MovingShapes."""
     list_columns: tuple[ListColumn, ...] = ()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 
 from motionops.commandline import existing_folder, warn
 from motionops.commands.evaluate.flags import FrozenMeasurement
-from motionops.commands.evaluate.inputs import frozen_settings, measurement_inputs, require_frames
+from motionops.commands.evaluate.inputs import Inputs, frozen_settings, measurement_inputs, require_frames
 from motionops.evaluation.features.collapse import collapse_warnings
+from motionops.evaluation.pictures.drawing import DOTS_PER_INCH, drawn_for
 from motionops.evaluation.pictures.page import write_page
 from motionops.evaluation.pictures.picture_book import chapters
 from motionops.evaluation.pictures.picture_subject import PictureSubject, RunParts
@@ -34,6 +35,12 @@ class Pictures(FrozenMeasurement):
     """Folder of the training's run, for its curves, its own pictures and FIMA's decoder; by default the backbone's."""
     shown: Annotated[int, AtLeast(1)] = 6
     """Test videos whose frames are drawn."""
+    dpi: Annotated[int, AtLeast(20)] = DOTS_PER_INCH
+    """Dots per inch of the PNGs; a printed page wants 300."""
+    svg: bool = False
+    """Write an SVG beside each PNG, for a paper."""
+    beside: str | None = None
+    """Another backbone, named as --backbone is: where it is active and what its answers rest on is drawn beside."""
 
 
 def draw_pictures(config: Pictures) -> None:
@@ -43,21 +50,24 @@ def draw_pictures(config: Pictures) -> None:
     require_frames(inputs, config.backbone)
     # Both lists by name or both by number: their classes are compared.
     named = titled([*inputs.train, *inputs.test], _titles(config))
-    subject = PictureSubject(
-        inputs.backbone,
-        named[: len(inputs.train)],
-        named[len(inputs.train) :],
-        frozen_settings(config, inputs.backbone, inputs.settings),
-        name=config.backbone,
-        run=run,
-        parts=None if run is None else _parts_of(run),
-        shown=config.shown,
-        seed=config.seed,
-        strict=config.strict,
-    )
+    common = {"shown": config.shown, "seed": config.seed, "strict": config.strict}
+    lists = named[: len(inputs.train)], named[len(inputs.train) :]
+
+    def subject_of(one: Inputs, name: str, **more: Any) -> PictureSubject:
+        settings = frozen_settings(config, one.backbone, one.settings)
+        return PictureSubject(one.backbone, *lists, settings, name=name, **common, **more)
+
+    beside = None
+    if config.beside is not None:
+        other = measurement_inputs(replace(config, backbone=config.beside), "pictures")
+        require_frames(other, config.beside)
+        beside = subject_of(other, config.beside)
+    parts = None if run is None else _parts_of(run)
+    subject = subject_of(inputs, config.backbone, run=run, parts=parts, beside=beside)
     for line in collapse_warnings(subject.train.features, subject.test.features):
         warn(line)
-    sections = chapters(subject, config.output)
+    with drawn_for(config.dpi, config.svg):
+        sections = chapters(subject, config.output)
     name = "/".join(Path(config.backbone).parts[-2:])
     page = write_page(f"What {name} sees", sections, config.output / "report.html")
     print(f"written: {page} and {sum(len(section.pictures) for section in sections)} pictures beside it")

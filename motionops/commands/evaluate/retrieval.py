@@ -40,8 +40,6 @@ def measure_retrieval(config: Retrieval) -> None:
     if config.picture is not None:
         writable_folder(config.picture.parent, "--picture")
         require("--picture", "matplotlib")
-    if config.probe:
-        require("--probe", "sklearn")
     inputs = measurement_inputs(config, "retrieval")
     if "vectors" in inputs.settings:
         refuse_given(config, ("still", "shuffle_frames"), f"{config.backbone} takes motion vectors, no frames")

@@ -39,6 +39,7 @@ def named_backbone(name: str, seed: int = 0) -> tuple[nn.Module, dict]:
         name: one of
 
             * a file that a trainer wrote: ``backbone.safetensors`` or ``last.ckpt`` (or any ``.ckpt`` of theirs);
+            * ``hf:OWNER/NAME`` or ``hf:OWNER/NAME@REVISION``, such a file on the Hugging Face hub;
             * ``NAME:FILE``, a network of this library with the weights of any file: a ``.safetensors``, or a ``.pth``,
               ``.pt`` or ``.ckpt`` that holds a state dict, alone or as ``state_dict``. A prefix that all of its keys
               have (``module.``, ``backbone.``, ``encoder_q.``) is found and taken off, and classifiers and heads are
@@ -74,7 +75,7 @@ def named_backbone(name: str, seed: int = 0) -> tuple[nn.Module, dict]:
         return backbone, {**_usual_clip(kind), **read_header(metadata, rest)}
     if Path(name).suffix == ".ckpt":
         return _from_checkpoint(name)
-    if not Path(name).is_file() and name in BACKBONES:
+    if not Path(name).exists() and name in BACKBONES:
         raise UserError(f"--backbone: {name} alone has no weights; {name}:FILE loads some, random:{name} is untrained")
     backbone = load_backbone(name)
     return backbone, {**_usual_clip(backbone.name), **backbone.clip_settings}

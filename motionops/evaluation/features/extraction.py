@@ -14,7 +14,7 @@ from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.evaluation.features.clip_recipe import ClipRecipe
 from motionops.evaluation.features.feature_cache import FeatureCache
-from motionops.evaluation.features.video_clips import VideoClips
+from motionops.evaluation.features.video_clips import ClipViews, VideoClips, in_batches
 from motionops.video import Skipped, Video
 from motionops.video.dataset import start_worker
 from motionops.video.progress import with_progress
@@ -125,7 +125,7 @@ def extract_features(
     was_training = backbone.training
     backbone.eval()
     try:
-        results = _video_features(backbone, loader, clips * crops, batch_size, torch.device(device), precision)
+        results = _video_features(backbone, loader, recipe, batch_size, torch.device(device), precision)
         results = with_progress(results, len(missing), "features", progress and bool(missing))
         kept = _kept([videos[place].path for place in missing], results, store)
         for place, result in zip(missing, kept, strict=True):
@@ -159,21 +159,23 @@ def _kept(paths: Sequence[str], results: Iterator[Tensor | str], store: FeatureC
 
 
 def _video_features(
-    backbone: nn.Module, loader: DataLoader, clips: int, batch_size: int, device: torch.device, precision: str
+    backbone: nn.Module, loader: DataLoader, recipe: ClipRecipe, batch_size: int, device: torch.device, precision: str
 ) -> Iterator[Tensor | str]:
     """For each video its feature ``[C]`` on the CPU, or the reason why it has none."""
     for batch in loader:
-        usable = [item for item in batch if isinstance(item, Tensor)]
+        usable = [item.to(device) for item in batch if isinstance(item, ClipViews)]
         features: Iterator[Tensor] = iter(())
         if usable:
             autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
             with torch.inference_mode(), autocast:
-                maps = [backbone(part.to(device)) for part in torch.cat(usable).split(batch_size)]
+                maps = [backbone(part) for part in in_batches(usable, recipe, batch_size)]
                 pooled = torch.cat([m.float().flatten(2).mean(dim=2) if m.ndim > 2 else m.float() for m in maps])
+                each = pooled.split([len(item) for item in usable])
+                means = [item.spread(own).mean(dim=0) for item, own in zip(usable, each, strict=True)]
             # clone: a tensor of inference mode cannot enter autograd later, where a user may fit a classifier on it.
-            features = iter(pooled.unflatten(0, (len(usable), clips)).mean(dim=1).cpu().clone())
+            features = iter(torch.stack(means).cpu().clone())
         for item in batch:
-            yield next(features) if isinstance(item, Tensor) else item
+            yield next(features) if isinstance(item, ClipViews) else item
 
 
 def _check_settings(batch_size: int, workers: int, precision: str) -> None:

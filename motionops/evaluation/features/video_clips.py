@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -19,8 +21,54 @@ from motionops.views.even_clips import clip_starts, hold_last, segment_frames, s
 _SMALL_VIDEO_BYTES = 128 << 20
 
 
+@dataclass(frozen=True)
+class ClipViews:
+    """The views of one video as its reader sends them: cut, or its frames and what to cut of them; the fewer bytes.
+
+    Attributes:
+        pixels: float32 ``[V, 3, T, S, S]``, the views; or uint8 ``[F, H, W, 3]``, each frame once.
+        numbers: int64 ``[K, T]``, the frames of each distinct clip; None where the views are cut.
+        extents: ``[crops, 3, 2]``, the squares of a clip. V is K times crops, those of a clip one after the other.
+        clips: int64 ``[clips]``, which of the K is each of the video's clips: those of a short video are often equal.
+    """
+
+    pixels: Tensor
+    numbers: Tensor | None
+    extents: Tensor
+    clips: Tensor
+
+    def __len__(self) -> int:
+        return (int(self.clips.max()) + 1) * len(self.extents)
+
+    def to(self, device: torch.device) -> ClipViews:
+        return replace(self, pixels=self.pixels.to(device))
+
+    def cut(self, which: Sequence[int], recipe: ClipRecipe) -> Tensor:
+        """Normalised clips float32 ``[len(which), 3, T, S, S]`` of these views, where the pixels are."""
+        if self.numbers is None:
+            return self.pixels[list(which)]
+        crops = len(self.extents)
+        clips = {view // crops: self.pixels[self.numbers[view // crops].to(self.pixels.device)] for view in which}
+        extents = self.extents[[view % crops for view in which]].to(self.pixels.device)
+        cut = augment_clips if can_call(NAMESPACE) else augment_clips_reference
+        return cut([clips[view // crops] for view in which], extents, recipe.size, mean=recipe.mean, std=recipe.std)
+
+    def spread(self, features: Tensor) -> Tensor:
+        """Features ``[V, C]`` of the views as those of all clips and crops of the video, ``[clips * crops, C]``."""
+        return features.unflatten(0, (-1, len(self.extents)))[self.clips.to(features.device)].flatten(0, 1)
+
+
+def in_batches(videos: Sequence[ClipViews], recipe: ClipRecipe, batch_size: int) -> Iterator[Tensor]:
+    """The views of all videos, one after the other, cut in batches ``[<= batch_size, 3, T, S, S]``."""
+    places = [(number, view) for number, video in enumerate(videos) for view in range(len(video))]
+    for start in range(0, len(places), batch_size):
+        groups = groupby(places[start : start + batch_size], key=lambda place: place[0])
+        cut = [videos[number].cut([view for _, view in group], recipe) for number, group in groups]
+        yield cut[0] if len(cut) == 1 else torch.cat(cut)  # 30 views of a video are 200 MB
+
+
 class VideoClips(Dataset):
-    """Video i as normalised clips float32 ``[clips * crops, 3, T, S, S]``, or the reason why it cannot be used."""
+    """Video i as the views of its clips, or the reason why it cannot be used."""
 
     def __init__(self, videos: Sequence[Video], recipe: ClipRecipe, shuffle_frames: bool = False, seed: int = 0):
         self.videos, self.recipe = list(videos), recipe
@@ -29,7 +77,7 @@ class VideoClips(Dataset):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, index: int) -> Tensor | str:
+    def __getitem__(self, index: int) -> ClipViews | str:
         recipe, path, length = self.recipe, self.videos[index].path, self.videos[index].frames
         try:
             whole = read_video_if_small(path, -1 if length is None else length, _SMALL_VIDEO_BYTES)
@@ -39,15 +87,15 @@ class VideoClips(Dataset):
                 length = count_frames(path)
             if length < recipe.span and recipe.short == "skip":
                 return f"is too short: {length} frames, {recipe.span} are needed"
-            numbers = self._frame_numbers(index, length)
-            pixels = read_frames(path, numbers) if whole is None else whole[numbers]
+            numbers, clips = self._frame_numbers(index, length).unique(dim=0, return_inverse=True)
+            frames, numbers = numbers.unique(return_inverse=True)
+            pixels = read_frames(path, frames) if whole is None else whole[frames]
         except VideoError as error:
             return error.reason
-        extents = square_extents(*pixels.shape[2:4], recipe.crop, recipe.crops).repeat(recipe.clips, 1, 1)
-        if recipe.crops > 1:
-            pixels = [clip for clip in pixels for _ in range(recipe.crops)]
-        cut = augment_clips if can_call(NAMESPACE) else augment_clips_reference
-        return cut(pixels, extents, recipe.size, mean=recipe.mean, std=recipe.std)
+        views = ClipViews(pixels, numbers, square_extents(*pixels.shape[1:3], recipe.crop, recipe.crops), clips)
+        if 3 * numbers.shape[1] * recipe.size**2 * 4 * len(views) < pixels.numel():
+            return replace(views, pixels=views.cut(range(len(views)), recipe), numbers=None)
+        return views
 
     def _frame_numbers(self, index: int, length: int) -> Tensor:
         """Frame numbers ``[clips, T]``."""

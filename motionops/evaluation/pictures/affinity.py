@@ -38,13 +38,17 @@ def affinity_picture(matrices: Sequence[Tensor], titles: Sequence[str], file: st
     """Draw affinity matrices ``[N, M]`` side by side, on one scale of colours; a bright diagonal is alignment."""
     if not matrices or len(matrices) != len(titles):
         raise ValueError(f"affinity_picture: a title a matrix is needed, got {len(matrices)} and {len(titles)}")
-    fig, axes = figure(1, len(matrices), width=3.1, height=2.9)
+    fig, axes = figure(1, len(matrices), width=3.1, height=2.9, title="How alike the cells of feature maps are")
     low = min(float(matrix.min()) for matrix in matrices)
     for axis, matrix, title in zip(axes, matrices, titles, strict=True):
         image = axis.imshow(matrix.cpu().numpy(), cmap="viridis", vmin=low, vmax=1)
         axis.set_title(title, fontsize=8)
+        axis.set_xlabel("cell, line by line", fontsize=7)
         axis.tick_params(labelsize=7)
-    fig.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+    axes[0].set_ylabel("cell, line by line", fontsize=7)
+    bar = fig.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+    bar.set_label("cosine", fontsize=7)
+    bar.ax.tick_params(labelsize=6)
     return save(fig, file)
 
 
@@ -72,7 +76,7 @@ def similarity_picture(values: Sequence[Tensor], titles: Sequence[str], file: st
     """Draw the distribution of each set of similarities as a violin, with its mean."""
     if not values or len(values) != len(titles):
         raise ValueError(f"similarity_picture: a title a set is needed, got {len(values)} and {len(titles)}")
-    fig, (axis,) = figure(1, 1, width=1.6 + 1.4 * len(values), height=2.9)
+    fig, (axis,) = figure(1, 1, width=2.4 + 1.4 * len(values), height=2.9, title="How alike clips of a video are")
     axis.violinplot([value.flatten().cpu().numpy() for value in values], showmeans=True, showextrema=False)
     axis.set_xticks(range(1, len(titles) + 1), titles, fontsize=8)
     axis.set_ylabel("cosine", fontsize=8)

@@ -26,7 +26,7 @@ def confusion_picture(confusion: Tensor, classes: Sequence[str], file: str | os.
     if confusion.shape != (count, count) or not count:
         raise ValueError(f"confusion_picture: confusion must be [K={count}, K={count}], got {list(confusion.shape)}")
     side = min(max(3.2, 0.34 * count), 16.0)
-    fig, (axis,) = figure(1, 1, width=side + 1.2, height=side)
+    fig, (axis,) = figure(1, 1, width=side + 0.9, height=side, title="Confusions, as shares of each true class")
     shares = confusion.double() / confusion.sum(dim=1, keepdim=True).clamp_min(1)
     image = axis.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     axis.set_xlabel("predicted", fontsize=8)
@@ -43,5 +43,7 @@ def confusion_picture(confusion: Tensor, classes: Sequence[str], file: str | os.
                     colour = "white" if shares[row, column] > 0.5 else "black"
                     text = str(int(confusion[row, column]))
                     axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-    fig.colorbar(image, ax=axis, fraction=0.04, pad=0.02)
+    bar = fig.colorbar(image, ax=axis, fraction=0.04, pad=0.02)
+    bar.set_label("share of the true class", fontsize=7)
+    bar.ax.tick_params(labelsize=6)
     return save(fig, file)

@@ -32,7 +32,7 @@ figcaption { font-size: 0.87rem; color: #4a4a4a; max-width: 46rem; }
 
 
 class Picture(NamedTuple):
-    """A PNG and what it shows; the caption is its text for those who do not see it, too.
+    """A PNG or GIF and what it shows; the caption is its text for those who do not see it, too.
 
     On a screen narrower than ``least`` pixels it is scrolled and not shrunk further, so that its text can be read.
     """
@@ -61,7 +61,7 @@ def write_page(title: str, sections: Sequence[Section], file: str | os.PathLike)
 
     Raises:
         OSError: a picture that cannot be read.
-        ValueError: one that is no PNG.
+        ValueError: one that is neither PNG nor GIF.
     """
     links = "".join(f'<a href="#s{n}">{_text(section.title)}</a>' for n, section in enumerate(sections))
     parts = [
@@ -100,12 +100,15 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _figure(picture: Picture) -> str:
     content = Path(picture.file).read_bytes()
-    if content[:8] != b"\x89PNG\r\n\x1a\n":
-        raise ValueError(f"write_page: {picture.file} is no PNG")
-    width, height = struct.unpack(">II", content[16:24])
+    if content[:8] == b"\x89PNG\r\n\x1a\n":
+        kind, (width, height) = "png", struct.unpack(">II", content[16:24])
+    elif content[:6] == b"GIF89a":
+        kind, (width, height) = "gif", struct.unpack("<HH", content[6:10])
+    else:
+        raise ValueError(f"write_page: {picture.file} is neither PNG nor GIF")
     data = base64.b64encode(content).decode()
     return (
         f'<figure><div class="wide" tabindex="0"><img alt="{_text(picture.caption)}" width="{width}" height="{height}" '
-        f'style="min-width:{min(width, picture.least)}px" src="data:image/png;base64,{data}"></div>'
+        f'style="min-width:{min(width, picture.least)}px" src="data:image/{kind};base64,{data}"></div>'
         f"<figcaption>{_text(picture.caption)}</figcaption></figure>"
     )

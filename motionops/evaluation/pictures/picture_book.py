@@ -16,8 +16,12 @@ from motionops.evaluation.pictures import (
     affinity_matrix,
     affinity_picture,
     confusion_picture,
+    drawing,
     foreground_overlay,
+    map_columns,
+    motion_inputs,
     motion_panels,
+    moving_picture,
     scaled_activation,
     training_curves,
     tsne,
@@ -44,7 +48,15 @@ def chapters(of: PictureSubject, folder: str | os.PathLike) -> list[Section]:
     """Draw all pictures of a subject into a folder; the sections of a report, without those that would be empty."""
     own = (_foreground,) if of.parts is None else of.parts.chapters
     every = (*_FIRST, *own, _affinity, _training_pictures)
-    return [section for chapter in every if (section := chapter(of, Path(folder))) is not None]
+    drawn = [section for chapter in every if (section := chapter(of, Path(folder))) is not None]
+    if numbers := drawing.numbers_shown():
+        text = "Letters that no font has where the pictures were drawn, and the numbers that stand for them."
+        drawn.append(Section("Numbers for letters", text, [("number", "letters"), *_numbered(numbers)]))
+    return drawn
+
+
+def _numbered(numbers: Mapping[str, int]) -> list[tuple[str, str]]:
+    return [(f"#{number}", letters) for letters, number in numbers.items()]
 
 
 def _scores(of: PictureSubject, folder: Path) -> Section:
@@ -94,7 +106,8 @@ def _gallery(of: PictureSubject, folder: Path) -> Section | None:
     chosen = torch.linspace(0, count - 1, min(count, _POINTS)).long()
     points = tsne(of.train.features[chosen], of.seed)
     labels = [of.train.labels[place] for place in chosen.tolist()]
-    file = tsne_picture(points, labels, folder / "tsne.png", class_names(of.train.videos))
+    title = f"t-SNE of {len(chosen)} training videos, by class"
+    file = tsne_picture(points, labels, folder / "tsne.png", class_names(of.train.videos), title=title)
     text = "t-SNE of the videos' features: near points are alike, distances between groups mean little."
     pictures = [Picture(file, f"{len(chosen)} training videos by class.", _CHART), *_test_classes(of, folder)]
     return Section("Gallery", text, (), pictures)
@@ -109,7 +122,8 @@ def _test_classes(of: PictureSubject, folder: Path) -> list[Picture]:
     if len(rows) < 3:
         return []
     labels = [of.test.labels[row] for row in rows]
-    file = tsne_picture(tsne(of.test.features[rows], of.seed), labels, folder / "tsne_test.png", names)
+    title = f"t-SNE of {len(rows)} test videos, by class"
+    file = tsne_picture(tsne(of.test.features[rows], of.seed), labels, folder / "tsne_test.png", names, title=title)
     return [Picture(file, f"{len(rows)} test videos of {len(names)} classes.", _CHART)]
 
 
@@ -129,12 +143,59 @@ def _activation(of: PictureSubject, folder: Path) -> Section | None:
         of.at_drawn(scaled_activation(of.maps)),
         folder / "activation.png",
         [video.label for video in of.clips.videos],
+        title="Where the backbone is active",
+        quantity="activation, 0 to 1 in each clip",
+        numbers=of.clips.numbers[:, of.drawn],
     )
     text = "The mean of the feature map over its channels, scaled in each clip: class-agnostic, no label is used."
-    return Section("Where the backbone is active", text, (), [Picture(file, "Red is most active, blue least.")])
+    pictures = [Picture(file, "Yellow is most active, black least."), *_active_beside(of, folder)]
+    return Section("Where the backbone is active", text, (), pictures)
+
+
+def _active_beside(of: PictureSubject, folder: Path) -> list[Picture]:
+    """The activation of both backbones, mean over time (FIMA, figures 3 and 4)."""
+    if of.beside is None or of.beside.maps is None:
+        return []
+    maps = {each.title: scaled_activation(each.maps).mean(dim=1) for each in (of.beside, of)}
+    file = map_columns(of.clips.pictures[:, of.clips.middle], maps, folder / "activation_beside.png")
+    return [Picture(file, "The middle frame, and the mean over time of each backbone's activation.")]
 
 
 def _evidence(of: PictureSubject, folder: Path) -> Section | None:
+    found = _class_activation(of)
+    if found is None:
+        return None
+    titles, cam = found
+    pictures = of.clips.pictures[:, of.drawn]
+    file = activation_overlay(
+        pictures,
+        of.at_drawn(cam),
+        folder / "gradcam.png",
+        titles,
+        title="What the classifier's answer rests on",
+        quantity="Grad-CAM, of the clip's largest",
+        numbers=of.clips.numbers[:, of.drawn],
+    )
+    # Pooled over time, beside what moves (MCL, figure 4).
+    maps = {"S-motion": motionops.motion_map(clip_flow(of.clips.pictures)).mean(dim=1)}
+    other = None if of.beside is None else _class_activation(of.beside)
+    if other is not None:
+        maps[of.beside.title] = other[1].mean(dim=1)
+    maps[of.title] = cam.mean(dim=1)
+    middle = of.clips.pictures[:, of.clips.middle]
+    pooled = map_columns(middle, maps, folder / "gradcam_pooled.png", [video.label for video in of.clips.videos])
+    text = "Grad-CAM of the linear classifier's answer over the frozen feature map: yellow speaks for that class."
+    said = "The middle frame, the mean over time of its clip's motion map, and of Grad-CAM."
+    return Section(
+        "What the answer rests on",
+        text,
+        (),
+        [Picture(file, "The answer for this clip alone."), Picture(pooled, said)],
+    )
+
+
+def _class_activation(of: PictureSubject) -> tuple[list[str], Tensor] | None:
+    """What the linear classifier answers for each shown clip, and Grad-CAM of the answer `[N, T', h, w]`."""
     if of.maps is None or of.classifier is None:
         return None
     machine = of.classifier
@@ -150,11 +211,7 @@ def _evidence(of: PictureSubject, folder: Path) -> Section | None:
         answers.to(device),
     ).cpu()
     pairs = zip(of.clips.videos, answers.tolist(), strict=True)
-    titles = [f"{machine.classes[answer]} (true: {video.label})" for video, answer in pairs]
-    pictures = of.clips.pictures[:, of.drawn]
-    file = activation_overlay(pictures, of.at_drawn(cam), folder / "gradcam.png", titles)
-    text = "Grad-CAM of the linear classifier's answer over the frozen feature map: red speaks for that class."
-    return Section("What the answer rests on", text, (), [Picture(file, "The answer for this clip alone.")])
+    return [f"{machine.classes[answer]} (true: {video.label})" for video, answer in pairs], cam
 
 
 def _motion(of: PictureSubject, folder: Path) -> Section:
@@ -163,9 +220,19 @@ def _motion(of: PictureSubject, folder: Path) -> Section:
     flow = clip_flow(pairs)[:, 0]
     maps = motionops.motion_map(flow[:, None])[:, 0]
     whole = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).expand(len(flow), 2, 2)
-    file = motion_panels(of.clips.pictures[:, middle], flow, maps, whole, folder / "motion.png")
+    titles = [video.label for video in of.clips.videos]
+    named = [f"{title}, frame {number}" for title, number in zip(titles, of.clips.numbers[:, middle], strict=True)]
+    file = motion_panels(of.clips.pictures[:, middle], flow, maps, whole, folder / "motion.png", named)
+    inputs = motion_inputs(*pairs.unbind(dim=1), flow, motionops.flow_edges(flow), folder / "motion_inputs.png")
+    said = "Frame, difference to the next, flow, flow edges: what MoDist's motion pathway can be given."
+    pictures = [Picture(file, "Frame, flow, motion map."), Picture(inputs, said)]
+    if of.clips.pictures.shape[1] > 1:
+        flow = clip_flow(of.clips.pictures)[:, :-1]
+        maps = motionops.motion_map(flow)
+        shown = of.clips.pictures[:, :-1], flow, maps, folder / "motion.gif", titles
+        pictures.append(Picture(moving_picture(*shown, numbers=of.clips.numbers[:, :-1]), "The same in time."))
     text = "TV-L1 flow from the middle frame to the next, as colours (the wheel is the key), and its motion map."
-    return Section("What moves", text, (), [Picture(file, "Frame, flow, motion map.")])
+    return Section("What moves", text, (), pictures)
 
 
 def _foreground(of: PictureSubject, folder: Path) -> Section | None:
@@ -184,7 +251,8 @@ def foreground_section(
     labels, pictures = [video.label for video in of.clips.videos], []
     for name, each in {"": mask, **(others or {})}.items():
         file = folder / (f"foreground_{name.replace(' ', '_')}.png" if name else "foreground.png")
-        foreground_overlay(of.clips.pictures[:, of.clips.middle], each, file, labels)
+        title = f"Foreground, by the activation of {name}" if name else "Foreground"
+        foreground_overlay(of.clips.pictures[:, of.clips.middle], each, file, labels, title=title)
         said = f", by the activation of {name} alone" if name else ""
         pictures.append(Picture(file, f"Frame, and the same without its background cells{said}."))
     return Section("Foreground", text, (), pictures)

@@ -51,6 +51,7 @@ class PictureSubject:
         shown: test videos whose frames are drawn, spread over the list.
         seed: of t-SNE and of the classifier's folds.
         strict: stop at a video that cannot be used.
+        beside: another backbone with the same videos, whose maps are drawn beside this one's.
     """
 
     def __init__(
@@ -66,12 +67,20 @@ class PictureSubject:
         shown: int = 6,
         seed: int = 0,
         strict: bool = False,
+        beside: PictureSubject | None = None,
     ) -> None:
         self.backbone, self.settings = backbone.eval(), settings
         self.train_list, self.test_list = list(train), list(test)
         self.name, self.run, self.shown, self.seed, self.strict = name, run, shown, seed, strict
-        self.parts = parts
+        self.parts, self.beside = parts, beside
         self.clip_settings = {"crop": CENTRE_CROP, "mean": KINETICS_MEAN, "std": KINETICS_STD, **settings}
+
+    @property
+    def title(self) -> str:
+        """The name, short enough to stand above a picture: a file with its folder; whole where both were the same."""
+        whole = [self.name, self.beside.name] if self.beside is not None else [self.name]
+        short = ["/".join(Path(name).parts[-2:]) for name in whole]
+        return short[0] if len(set(short)) == len(short) else self.name
 
     @cached_property
     def train(self) -> LabelledFeatures:

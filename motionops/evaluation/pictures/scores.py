@@ -9,6 +9,7 @@ from pathlib import Path
 from motionops.evaluation.pictures.drawing import figure, save, written
 
 _LINE, _CHANCE = "#1f4e79", "#c0392b"
+_MAGNITUDE = 20  # of quantities, from which they are told apart on a logarithmic axis alone
 
 
 def score_curve(
@@ -29,13 +30,17 @@ def score_curve(
     """
     if not points:
         raise ValueError("score_curve: points must hold at least one, got none")
-    fig, (axis,) = figure(1, 1, width=5, height=3.4)
+    fig, (axis,) = figure(1, 1, width=5, height=3.4, title=f"{y} over {x}, with 95 % intervals")
     places, scores, low, high = zip(*sorted(points), strict=True)
     errors = [[s - a for s, a in zip(scores, low, strict=True)], [b - s for s, b in zip(scores, high, strict=True)]]
     axis.errorbar(places, scores, yerr=errors, color=_LINE, marker="o", markersize=4, capsize=3, linewidth=1.5)
     if chance is not None:
         axis.axhline(chance, color=_CHANCE, linewidth=1, linestyle="--", label=f"chance {chance:.1f}")
         axis.legend(fontsize=8, loc="lower right")
+    if places[0] > 0 and places[-1] / places[0] >= _MAGNITUDE:
+        axis.set_xscale("log")
+        axis.set_xticks(places, [f"{place:g}" for place in places])
+        axis.minorticks_off()
     _finish(axis, x, y)
     return save(fig, file)
 
@@ -60,6 +65,7 @@ def score_bars(
     for axis, (name, values) in zip(axes, scores.items(), strict=True):
         for place, value in enumerate(values):
             if value is None:
+                axis.text(1, place, "not measured", va="center", fontsize=7, color="#666666")
                 continue
             score, low, high = value
             axis.barh(place, score, color=_LINE, alpha=0.75, height=0.6)
@@ -68,7 +74,7 @@ def score_bars(
         if chances and name in chances:
             axis.axvline(chances[name], color=_CHANCE, linewidth=1, linestyle="--")
         axis.set_yticks(range(len(runs)), [written(run) for run in runs], fontsize=8)
-        axis.invert_yaxis()
+        axis.set_ylim(len(runs) - 0.5, -0.5)
         axis.set_xlim(0, 108)
         axis.tick_params(axis="x", labelsize=7)
         axis.set_title(f"{name} (per cent; bars are 95 % intervals, the dashed line is chance)", fontsize=8)

@@ -25,6 +25,7 @@ class ShownClips(NamedTuple):
         plain: the same with values in 0..1.
         pictures: uint8 ``[N, T, P, P, 3]``, the same frames and crop, at least 160 pixels wide.
         following: uint8 ``[N, P, P, 3]``, the source frame after the middle one of each clip.
+        numbers: int64 ``[N, T]``, of the frames in their videos.
     """
 
     videos: list[Video]
@@ -32,6 +33,7 @@ class ShownClips(NamedTuple):
     plain: Tensor
     pictures: Tensor
     following: Tensor
+    numbers: Tensor
 
     @property
     def middle(self) -> int:
@@ -48,7 +50,7 @@ def shown_clips(videos: Sequence[Video], settings: Mapping[str, Any], place: flo
     """
     frames, stride, size = (settings[name] for name in ("frames", "stride", "size"))
     mean, std = (settings.get(name, default) for name, default in (("mean", KINETICS_MEAN), ("std", KINETICS_STD)))
-    used, clips, plain, pictures, following = [], [], [], [], []
+    used, clips, plain, pictures, following, shown = [], [], [], [], [], []
     for video in videos:
         try:
             length = count_frames(video.path) if video.frames is None else video.frames
@@ -70,4 +72,5 @@ def shown_clips(videos: Sequence[Video], settings: Mapping[str, Any], place: flo
         large = (255 * large).round().to(torch.uint8).permute(1, 2, 3, 0)
         pictures.append(large[:-1])
         following.append(large[-1])
-    return ShownClips(used, *(torch.stack(parts) for parts in (clips, plain, pictures, following)))
+        shown.append(numbers)
+    return ShownClips(used, *(torch.stack(parts) for parts in (clips, plain, pictures, following, shown)))

@@ -11,6 +11,8 @@ from torch import Tensor
 from motionops.evaluation.pictures.drawing import check_frames, figure, save, show, written
 
 _RIGHT, _WRONG, _NEUTRAL = "#1a7f37", "#c0392b", "#444444"
+_WIDTH = 1.5  # of a panel, in inches
+_TITLE = "Test videos, and their nearest training videos"
 
 
 def retrieval_strips(
@@ -30,7 +32,7 @@ def retrieval_strips(
             f"retrieval_strips: one list of neighbours a query is needed, got {len(queries)} and {len(neighbours)}"
         )
     columns = 1 + max(len(row) for row in neighbours)
-    fig, axes = figure(len(queries), columns, width=1.5, height=1.75)
+    fig, axes = figure(len(queries), columns, width=_WIDTH, height=1.75, title=_TITLE)
     for line, (query, row) in enumerate(zip(queries, neighbours, strict=True)):
         for column in range(columns):
             axis = axes[line * columns + column]
@@ -44,7 +46,7 @@ def retrieval_strips(
             color = _NEUTRAL if column == 0 else _RIGHT if right else _WRONG
             # A mark beside the colour: red and green look alike to one man in twelve.
             mark = "query: " if column == 0 else "✓ " if right else "✗ "
-            axis.set_title(f"{mark}{written(label)}", fontsize=8, color=color)
+            axis.set_title(written(f"{mark}{label}", _WIDTH), fontsize=8, color=color)
             for spine in axis.spines.values():
                 spine.set(visible=True, color=color, linewidth=2.5)
     return save(fig, file)

@@ -37,7 +37,12 @@ def tsne(features: Tensor, seed: int = 0) -> Tensor:
 
 
 def tsne_picture(
-    points: Tensor, labels: Sequence[str], file: str | os.PathLike, classes: Sequence[str] | None = None
+    points: Tensor,
+    labels: Sequence[str],
+    file: str | os.PathLike,
+    classes: Sequence[str] | None = None,
+    *,
+    title: str = "t-SNE of features, by class",
 ) -> Path:
     """Draw points ``[N, 2]``, coloured by class, with a marker besides: colours alone repeat, and not all see them.
 
@@ -46,11 +51,12 @@ def tsne_picture(
         labels: N classes.
         file: the PNG to write.
         classes: their order; by default alphabetical. Up to 20 are named.
+        title: of the whole.
     """
     if points.ndim != 2 or points.shape[1] != 2 or len(points) != len(labels):
         raise ValueError(f"tsne_picture: points must be [N, 2] with a label each, got {list(points.shape)}")
     names = list(classes) if classes is not None else sorted(set(labels))
-    fig, (axis,) = figure(1, 1, width=5.6, height=4.2)
+    fig, (axis,) = figure(1, 1, width=5.6, height=4.2, title=title)
     for number, name in enumerate(names):
         own = points[[place for place, label in enumerate(labels) if label == name]]
         marker = _MARKERS[number // 10 % len(_MARKERS)] if len(names) > 10 else _MARKERS[number % len(_MARKERS)]

@@ -32,10 +32,9 @@ from motionops.models import save_backbone
 from motionops.training.data.videos import TrainingVideos, checked
 from motionops.training.method import Method, Step
 from motionops.training.run import train
-from motionops.video import Video, VideoDataset
+from motionops.video import Batch, KnownVideo, Plan, Video, VideoDataset
 from motionops.video.lists import check_lists
 from motionops.views.even_clips import hold_last
-from motionops.views.frames import of_each
 
 
 class Regulariser(Protocol):
@@ -46,7 +45,7 @@ class Regulariser(Protocol):
     """
 
     def __init__(self, config: FinetuneConfig, backbone: nn.Module) -> None: ...
-    def prepare(self, batch: dict[str, Any]) -> Any: ...
+    def prepare(self, batch: Batch) -> Any: ...
     def __call__(self, maps: Tensor, prepared: Any) -> Tensor: ...
     @staticmethod
     def window(config: FinetuneConfig) -> int: ...
@@ -83,17 +82,15 @@ class SupervisedClassifier(Method):
             return c.warmup_start + (c.learning_rate - c.warmup_start) * self.step / warmup
         return super().learning_rate()
 
-    def prepare(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Any]:
+    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor, Any]:
         """The batch's frames as augmented clips ``[B, 3, T, S, S]``, their labels, and what the regulariser needs."""
         c = self.config
-        colours = {"mean": 0.0, "std": 1.0} if c.rand_augment[0] else {"mean": c.mean, "std": c.std}
-        clips = motionops.augment_clips(
-            of_each(batch["frames"], 0), batch["extents"], c.size, batch["appearance"], **colours
-        )
+        colours = {"mean": 0.0, "std": 1.0} if c.rand_augment[0] else c.colours()
+        clips = motionops.augment_clips(batch.view(0), batch.extents, c.size, batch.appearance, **colours)
         if c.rand_augment[0]:
             mean, std = (clips.new_tensor(values).view(3, 1, 1, 1) for values in (c.mean, c.std))
             clips = (rand_augment(clips, *c.rand_augment) - mean) / std
-        return clips, batch["label"], None if self.regulariser is None else self.regulariser.prepare(batch)
+        return clips, batch.label, None if self.regulariser is None else self.regulariser.prepare(batch)
 
     def losses(self, clips: Tensor, labels: Tensor, further: Any = None) -> Step:
         maps = self.backbone(clips)
@@ -128,7 +125,7 @@ class SupervisedClassifier(Method):
 
 
 class DrawClip:
-    """A training clip: its frames, where it is cut out of them, and how it looks."""
+    """What is drawn of a video: the frames of a clip, where it is cut out of them, and how it looks."""
 
     def __init__(self, config: FinetuneConfig) -> None:
         self.config = config
@@ -140,32 +137,24 @@ class DrawClip:
         start = int(torch.randint(max(length - span, 0) + 1, (), generator=generator))
         return hold_last(start + c.stride * torch.arange(c.frames), length)[None]
 
-    def __call__(self, numbers: Tensor, picture: tuple[int, int], generator: torch.Generator) -> dict[str, Any]:
-        c, (height, width) = self.config, picture
+    def __call__(self, video: KnownVideo, generator: torch.Generator) -> Plan:
+        c, numbers = self.config, self.frames(video.frames, generator)
         extents = motionops.sample_extents(
             1,
             frames=1,  # the frames are chosen already; the extent's t row is not looked at
             frame_count=1,
-            height=height,
-            width=width,
+            height=video.height,
+            width=video.width,
             scale=c.crop_area,
             mirror=c.mirror,
             generator=generator,
         )
-        return {"extents": extents[0], "appearance": c.look(1, generator)[0]}
+        return Plan(numbers, extents[0], c.look(1, generator)[0])
 
 
 def make_dataset(config: FinetuneConfig, videos: TrainingVideos) -> VideoDataset:
     """One clip of each video at a random place; the last frame is held where the video is too short."""
-    draw = DrawClip(config)
-    return VideoDataset(
-        videos.usable,
-        draw.frames,
-        seed=config.seed,
-        draw=draw,
-        cache_bytes=int(config.cache_gib * 2**30),
-        classes=config.classes,
-    )
+    return config.dataset(videos, DrawClip(config), classes=config.classes)
 
 
 def finetune(

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from motionops.evaluation.protocols.retrieval import CHUNK_ELEMENTS, checked_features, checked_ks
+from motionops.arrays import as_tensor, numbers_on_host
+from motionops.evaluation.features.given import given_classes
+from motionops.evaluation.features.neighbours import nearest
+from motionops.evaluation.protocols.retrieval import checked_features, checked_ks
 from motionops.ranks import gather_lists, gather_rows, sum_over_ranks
 
 
@@ -27,7 +29,7 @@ def knn_scores(
         gallery: features ``[M, C]``.
         gallery_classes: int64 ``[M]``, each in [0, classes).
         classes: how many there are.
-        k: neighbours that count; above M all do.
+        k: neighbours that count; above M all do. Of equally near ones the first of the gallery do.
         temperature: above 0: the smaller, the more the nearest ones count.
 
     Returns:
@@ -37,21 +39,17 @@ def knn_scores(
         ValueError: sizes or numbers that do not fit, a feature that is not finite.
     """
     (k,) = checked_ks((k,))
-    query, gallery = checked_features(query, gallery)
-    gallery_classes = torch.as_tensor(gallery_classes, device=query.device)
+    query, gallery = checked_features(query, gallery, "knn")
+    gallery_classes = numbers_on_host("knn", "gallery_classes", gallery_classes, whole=True).to(query.device)
     if gallery_classes.shape != (len(gallery),):
         raise ValueError(f"knn: gallery_classes must be [M={len(gallery)}], got {list(gallery_classes.shape)}")
     if bool((gallery_classes < 0).any()) or bool((gallery_classes >= classes).any()):
         raise ValueError(f"knn: gallery_classes must be in [0, classes={classes}), got others")
     if not temperature > 0:
         raise ValueError(f"knn: temperature must be above 0, got {temperature}")
-    query, gallery = normalize(query.double(), dim=1), normalize(gallery.double(), dim=1)
-    scores = query.new_zeros(len(query), classes)
-    rows = max(1, CHUNK_ELEMENTS // len(gallery))
-    for part, totals in zip(query.split(rows), scores.split(rows), strict=True):
-        near, places = (part @ gallery.T).topk(min(k, len(gallery)), dim=1)
-        totals.scatter_add_(1, gallery_classes[places], ((near - near[:, :1]) / temperature).exp())
-    return scores
+    near, places = nearest(query, gallery, k)
+    scores = near.new_zeros(len(query), classes)
+    return scores.scatter_add_(1, gallery_classes[places], ((near - near[:, :1]) / temperature).exp())
 
 
 def knn_accuracy(
@@ -79,7 +77,9 @@ def knn_accuracy(
     Raises:
         ValueError: sizes or numbers that do not fit, a feature that is not finite.
     """
-    query_labels, gallery_labels = (_plain(labels) for labels in (query_labels, gallery_labels))
+    query_labels = given_classes("knn", "query_labels", query_labels)
+    gallery_labels = given_classes("knn", "gallery_labels", gallery_labels)
+    query, gallery = as_tensor("knn", "query", query), as_tensor("knn", "gallery", gallery)
     for name, features, labels in (("query", query, query_labels), ("gallery", gallery, gallery_labels)):
         if len(features) != len(labels):
             raise ValueError(f"knn: {name}_labels must hold {len(features)} classes, got {len(labels)}")
@@ -95,7 +95,3 @@ def knn_accuracy(
     if not count:
         raise ValueError("knn: query must hold at least one video, got none")
     return 100.0 * hits / count
-
-
-def _plain(labels: Tensor | Sequence) -> list:
-    return labels.tolist() if hasattr(labels, "tolist") else list(labels)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from motionops.errors import UserError
+from motionops.evaluation.features.given import given_classes, given_features
 from motionops.extras import require
 
 Kind = Literal["logistic", "svm"]
@@ -39,7 +40,7 @@ class LinearClassifier(NamedTuple):
         chosen: whether cross-validation chose it.
     """
 
-    classes: list[str]
+    classes: list
     mean: Tensor
     scale: Tensor
     weight: Tensor
@@ -54,8 +55,8 @@ class LinearClassifier(NamedTuple):
 
 def fit_linear(
     features: Tensor,
-    labels: Sequence[str],
-    classes: Sequence[str],
+    labels: Sequence,
+    classes: Sequence,
     *,
     kind: Kind = "logistic",
     C: float | None = None,
@@ -67,7 +68,7 @@ def fit_linear(
     Args:
         features: ``[N, C]``, finite.
         labels: N of the ``classes``.
-        classes: K of them, the columns of the scores; one without a video is allowed.
+        classes: K of them, strings or integers, the columns of the scores; one without a video is allowed.
         kind: "logistic" or "svm" (scikit-learn's LinearSVC: squared hinge, one against the rest).
         C: as scikit-learn's: the larger, the weaker the regularisation; None chooses it.
         groups: N names of recordings, None for a video that is one by itself.
@@ -80,18 +81,19 @@ def fit_linear(
     """
     if kind == "svm":
         require("the linear SVM", "sklearn")
-    if features.ndim != 2 or len(features) != len(labels) or (groups is not None and len(groups) != len(labels)):
+    features, labels = given_features("fit_linear", "features", features), given_classes("fit_linear", "labels", labels)
+    if len(features) != len(labels) or (groups is not None and len(groups) != len(labels)):
         raise ValueError(
             f"fit_linear: features must be [N, C] with a label and a group each, got {list(features.shape)}, "
             f"{len(labels)} labels and {len(labels) if groups is None else len(groups)} groups"
         )
-    if not bool(torch.isfinite(features).all()):
-        raise ValueError("fit_linear: features must be finite")
     if C is not None and not 0 < C < float("inf"):
         raise ValueError(f"fit_linear: C must be positive, got {C}")
     if len(set(labels)) < 2:
         raise UserError(f"a classifier needs two classes with training videos, got {len(set(labels))}")
     numbers = {name: place for place, name in enumerate(classes)}
+    if unknown := [label for label in labels if label not in numbers]:
+        raise ValueError(f"fit_linear: labels must be among classes, got {unknown[0]!r}")
     values = features.detach().cpu().double().numpy()
     # Sorted by class and content: sums, folds and fits then do not depend on the order of the list.
     order = sorted(range(len(labels)), key=lambda n: (numbers[labels[n]], _content(values[n])))
@@ -107,6 +109,44 @@ def fit_linear(
     weight, bias = _FITS[kind]((values - mean) / scale, truth, len(classes), C)
     arrays = (torch.from_numpy(np.ascontiguousarray(array)) for array in (mean, scale, weight, bias))
     return LinearClassifier(list(classes), *arrays, C, chosen)
+
+
+def linear_probe(
+    train: Tensor,
+    train_labels: Tensor | Sequence,
+    test: Tensor,
+    test_labels: Tensor | Sequence,
+    *,
+    kind: Kind = "logistic",
+    C: float | None = None,
+    groups: Sequence[str | None] | None = None,
+    seed: int = 0,
+) -> float:
+    """Top-1 accuracy in per cent of a classifier of frozen features: what do they hold?
+
+    Args:
+        train: ``[N, C]`` features; test: ``[M, C]``.
+        train_labels, test_labels: N and M classes, integers or strings of one kind.
+        kind, C, groups, seed: as of :func:`fit_linear`.
+
+    It is a check of features (a probe on still frames must be near chance where only motion tells the classes apart),
+    and not the papers' linear protocol where that trains on augmented clips.
+
+    Raises:
+        ValueError, UserError: as of :func:`fit_linear`; test features of other sizes, or without a label each.
+    """
+    train, test = (given_features("linear_probe", *each) for each in (("train", train), ("test", test)))
+    known = given_classes("linear_probe", "train_labels", train_labels)
+    asked = given_classes("linear_probe", "test_labels", test_labels)
+    if test.shape[1:] != train.shape[1:] or len(test) != len(asked):
+        raise ValueError(
+            f"linear_probe: test must be [M, C] as train, {list(train.shape)}, is [N, C], with a label each, got "
+            f"{list(test.shape)} and {len(asked)} labels"
+        )
+    classes = sorted(set(known))
+    machine = fit_linear(train, known, classes, kind=kind, C=C, groups=groups, seed=seed)
+    answers = machine.scores(test).argmax(dim=1).tolist()
+    return 100.0 * sum(classes[answer] == label for answer, label in zip(answers, asked, strict=True)) / len(asked)
 
 
 def _standard(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,7 @@ from motionops.evaluation.features.labelled_features import LabelledFeatures, la
 from motionops.evaluation.features.motion_features import motion_features
 from motionops.evaluation.pictures import retrieval_strips
 from motionops.evaluation.protocols.classification import classification_metrics, classification_warnings
-from motionops.evaluation.protocols.linear import Kind, fit_linear
-from motionops.evaluation.protocols.probe import linear_probe
+from motionops.evaluation.protocols.linear import Kind, fit_linear, linear_probe
 from motionops.evaluation.protocols.retrieval import (
     RECALL_AT,
     bootstrap_interval,
@@ -92,7 +91,9 @@ def evaluate_retrieval(
 
     metrics, positions = retrieval_metrics(train_set, test_set, ks)
     if probe:
-        metrics["probe"] = linear_probe(train_set.features, train_set.labels, test_set.features, test_set.labels)
+        groups = [recording(video.path) for video in train_set.videos]
+        sets = (train_set.features, train_set.labels, test_set.features, test_set.labels)
+        metrics["probe"] = linear_probe(*sets, groups=groups)
     metrics |= notes([*train_set.skipped, *test_set.skipped], warnings, settings)
     for line in warnings:
         warn(line)

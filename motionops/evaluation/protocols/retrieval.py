@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motionops.evaluation.features.given import given_classes, given_features
+from motionops.evaluation.features.neighbours import nearest, unit
+
 RECALL_AT = (1, 5, 10, 20)
 
 # The position of what is not in the gallery: behind every k, also a k above the gallery's size.
@@ -66,9 +69,7 @@ def first_hits(
     query_classes, gallery_classes = _class_numbers(
         query_labels, gallery_labels, query.shape[0], gallery.shape[0], query.device
     )
-    # Float64: similarities of equal features come out equal, so that ties are ties and their order is the gallery's.
-    query = torch.nn.functional.normalize(query.double(), dim=1)
-    gallery = torch.nn.functional.normalize(gallery.double(), dim=1)
+    query, gallery = unit(query), unit(gallery)
     size = gallery.shape[0]
     order = torch.arange(size, device=gallery.device)
     positions = []
@@ -100,13 +101,7 @@ def nearest_neighbours(query: Tensor, gallery: Tensor, k: int) -> Tensor:
     """
     (k,) = checked_ks((k,))
     query, gallery = checked_features(query, gallery)
-    query = torch.nn.functional.normalize(query.double(), dim=1)
-    gallery = torch.nn.functional.normalize(gallery.double(), dim=1)
-    rows = max(1, CHUNK_ELEMENTS // gallery.shape[0])
-    found = [
-        (part @ gallery.T).sort(dim=1, descending=True, stable=True).indices[:, :k].cpu() for part in query.split(rows)
-    ]
-    return torch.cat(found)
+    return nearest(query, gallery, k)[1].cpu()
 
 
 def chance_recall(
@@ -155,7 +150,10 @@ def bootstrap_interval(
     It says how much the score would move with other test videos; it says nothing about other training seeds. A score of
     exactly 0 or 100 has an interval of zero width.
     """
-    hits = torch.as_tensor(hits).bool()
+    try:
+        hits = torch.as_tensor(hits).bool()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"bootstrap_interval: hits must be true or false each, got {type(hits).__name__}") from None
     if hits.numel() == 0:
         raise ValueError("bootstrap_interval: hits must hold at least one value, got none")
     # The sum over N draws from N yes/no values is binomial, so nothing of size N x resamples is drawn.
@@ -167,24 +165,20 @@ def bootstrap_interval(
 
 def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
     """The values of k as whole numbers; ValueError where one is below 1 or there is none."""
-    ks = tuple(ks)
-    if not ks or any(int(k) != k or k < 1 for k in ks):
+    try:
+        whole = tuple(int(k) for k in ks)
+        right = bool(whole) and all(number >= 1 and number == k for number, k in zip(whole, ks, strict=True))
+    except (TypeError, ValueError, RuntimeError):
+        right = False
+    if not right:
         raise ValueError(f"retrieval: ks must be whole numbers of at least 1, got {ks}")
-    return tuple(int(k) for k in ks)
+    return whole
 
 
-def checked_features(query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
-    query, gallery = torch.as_tensor(query).detach(), torch.as_tensor(gallery).detach()
-    for name, features in (("query", query), ("gallery", gallery)):
-        if features.ndim != 2:
-            raise ValueError(f"retrieval: {name} must be [videos, C], got {list(features.shape)}")
-        if features.shape[0] == 0:
-            raise ValueError(f"retrieval: {name} must hold at least one video, got none")
-        finite = torch.isfinite(features).all(dim=1)
-        if not finite.all():
-            raise ValueError(f"retrieval: {name} row {int((~finite).nonzero()[0])} is not finite")
+def checked_features(query: Tensor, gallery: Tensor, op: str = "retrieval") -> tuple[Tensor, Tensor]:
+    query, gallery = given_features(op, "query", query), given_features(op, "gallery", gallery)
     if query.shape[1] != gallery.shape[1]:
-        raise ValueError(f"retrieval: gallery must be [M, C={query.shape[1]}], got {list(gallery.shape)}")
+        raise ValueError(f"{op}: gallery must be [M, C={query.shape[1]}], got {list(gallery.shape)}")
     return query, gallery.to(query.device)
 
 
@@ -197,12 +191,11 @@ def _class_numbers(
 ) -> tuple[Tensor, Tensor]:
     """Both label lists as int64 numbers of their common classes; checked against the number of features."""
     both = []
-    for name, labels, expected in (
+    for name, given, expected in (
         ("query_labels", query_labels, queries),
         ("gallery_labels", gallery_labels, size),
     ):
-        labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-        labels = [label.item() if hasattr(label, "item") else label for label in labels]  # NumPy's numbers in a list
+        labels = given_classes("retrieval", name, given)
         if not labels or (expected is not None and len(labels) != expected):
             raise ValueError(f"retrieval: {name} must hold {expected or 'some'} classes, got {len(labels)}")
         both.append(labels)

@@ -20,7 +20,7 @@ LOOKED_AT = 16  # videos whose codec is looked at before training
 def find_videos(config: ContextMotionConfig, progress: bool) -> TrainingVideos:
     """The videos of the run, whose codecs are looked at."""
     videos = find_training_videos(config, progress)
-    if config.uses_context() or (config.uses_motion() and config.motion == "vectors"):
+    if config.uses_context() or config.reads_vectors():
         require_vectors(videos.usable)
     return videos
 

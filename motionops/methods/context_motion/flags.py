@@ -94,6 +94,10 @@ class ContextMotionConfig(Contrast, Look, Groups):
         """Whether there is a motion loss."""
         return self.alpha > 0
 
+    def reads_vectors(self) -> bool:
+        """Whether motion vectors are read of the files."""
+        return self.uses_motion() and self.motion == "vectors"
+
     def motion_clips(self) -> int:
         """Motion clips of a video: none, the positive one, or it and the hard negatives."""
         if not self.uses_motion():

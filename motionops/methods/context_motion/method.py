@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from motionops.methods.context_motion.flags import ContextMotionConfig
 from motionops.methods.context_motion.motion_prediction import MotionPrediction
 from motionops.methods.context_motion.pictures import report
-from motionops.methods.context_motion.views import cut_clip, cut_key_frame, cut_motion
+from motionops.methods.context_motion.views import CLIP, cut_clip, cut_key_frame, cut_motion
 from motionops.models import ProjectionHead, build_backbone, starting_backbone
 from motionops.models.pathway import pooled
 from motionops.models.shapes import feature_shape
 from motionops.models.shuffled_batch_norm import forward_in_groups
-from motionops.training.method import Method, Step
+from motionops.training.method import Batch, Method, Step
 
 
 class ContextMotion(MotionPrediction, Method):
@@ -42,11 +40,11 @@ class ContextMotion(MotionPrediction, Method):
 
     report = report
 
-    def prepare(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def prepare(self, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Clips, key frames and motion clips; None where no loss needs them."""
         c, clip = self.config, cut_clip(self.config, batch)
         image = cut_key_frame(c, batch) if c.uses_context() else None
-        motion = cut_motion(c, batch) if c.uses_motion() else None
+        motion = cut_motion(c, batch, batch.extents[:, CLIP]) if c.uses_motion() else None
         return clip, image, motion
 
     def losses(self, clip: Tensor, image: Tensor | None, motion: Tensor | None) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from motionops.evaluation.protocols.finetune_config import FinetuneConfig
 from motionops.methods.context_motion.conclusion import require_vectors
 from motionops.methods.context_motion.flags import PRESETS, ContextMotionConfig
 from motionops.methods.context_motion.motion_prediction import MotionPrediction
-from motionops.methods.context_motion.views import CLIP, ContextMotionVideos, cut_motion
+from motionops.methods.context_motion.views import CLIP, DrawClips, coded_reader, cut_motion
 from motionops.models.shapes import feature_shape
 from motionops.training.data.videos import TrainingVideos
-from motionops.video import VideoDataset
+from motionops.video import Batch, KnownVideo, Plan, VideoDataset
 
 SHARED = ("frames", "stride", "size", "crop_area", "grayscale", "jitter", "blur", "seed", "cache_gib", "batch_size")
 
@@ -34,9 +34,9 @@ class MotionRegulariser(MotionPrediction, nn.Module):
         channels, *grid = feature_shape(backbone, config.frames, config.size)
         self.build_motion(channels, tuple(grid))
 
-    def prepare(self, batch: dict[str, Any]) -> Tensor:
+    def prepare(self, batch: Batch) -> Tensor:
         """The motion clips of a batch."""
-        return cut_motion(self.config, {**batch, "extents": batch["extents"][:, None]})
+        return cut_motion(self.config, batch, batch.extents)
 
     def forward(self, maps: Tensor, motion: Tensor) -> Tensor:
         """The loss of maps `[B, C, T, H, W]` and motion clips."""
@@ -51,18 +51,13 @@ class MotionRegulariser(MotionPrediction, nn.Module):
     def make_dataset(config: FinetuneConfig, videos: TrainingVideos) -> VideoDataset:
         """Clips with the motion that they predict, cut out and coloured as a classifier's training has them."""
         require_vectors(videos.usable)
-        return RegularisedVideos(config, videos)
+        own = method_config(config)
+        return own.dataset(videos, DrawOne(own, config.mirror), classes=config.classes, reader=coded_reader(own))
 
 
-class RegularisedVideos(ContextMotionVideos):
-    """A clip of each video and the motion clips of the loss; one extent and one look an item, the clip's."""
+class DrawOne(DrawClips):
+    """A clip and the motion clips of the loss; one extent and one look, the clip's."""
 
-    def __init__(self, config: FinetuneConfig, videos: TrainingVideos) -> None:
-        super().__init__(method_config(config), videos, classes=config.classes)
-        self.mirror = config.mirror
-
-    def describe(
-        self, index: int, numbers: Tensor, picture: tuple[int, int], generator: torch.Generator
-    ) -> dict[str, Any]:
-        item = super().describe(index, numbers, picture, generator)
-        return {"extents": item["extents"][CLIP], "appearance": item["appearance"][CLIP], "picture": item["picture"]}
+    def __call__(self, video: KnownVideo, generator: torch.Generator) -> Plan:
+        plan = super().__call__(video, generator)
+        return replace(plan, extents=plan.extents[CLIP], appearance=plan.appearance[CLIP])

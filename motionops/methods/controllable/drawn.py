@@ -17,12 +17,13 @@ class Drawn(NamedTuple):
     """What is drawn for a step, of the videos of all ranks; None where no loss needs it.
 
     `orders [videos * shuffles, K]` of the clips, wrong ones but for vcop, whose are of class `target [videos]`. Of all
-    clips, flat: `first [P]` and `second [P]` share their level, `others [P, M]` go with first at random; `strangers
-    [videos * K, M]` are videos other than each clip's own.
+    clips, flat: their `levels [videos * K]`; `first [P]` and `second [P]` share one, `others [videos * K, M]` go with
+    each at random; `strangers [videos * K, M]` are videos other than each clip's own.
     """
 
     orders: Tensor | None = None
     target: Tensor | None = None
+    levels: Tensor | None = None
     first: Tensor | None = None
     second: Tensor | None = None
     others: Tensor | None = None
@@ -38,7 +39,7 @@ def draw(
 ) -> Drawn:
     """Draw the orders of td and the pairs of mi, for all ranks' clips, whose `levels [videos, K]` these are."""
     c, (videos, clips) = config, levels.shape
-    orders = target = first = second = others = strangers = None
+    orders = target = flat = first = second = others = strangers = None
     if "td" in c.losses and c.order_head == "vcop":
         table = order_table(clips)
         target = torch.randint(len(table), (videos,), generator=of_orders)
@@ -47,12 +48,13 @@ def draw(
         orders = wrong_orders(videos * c.shuffles, clips, of_orders)
     if "mi" in c.losses:
         of_clip = torch.arange(videos).repeat_interleave(clips)
-        first, second, others = level_pairs(levels.flatten(), of_clip, c.marginals, of_pairs)
+        flat = levels.flatten()
+        first, second, others = level_pairs(flat, of_clip, c.marginals, of_pairs)
         strangers = other_videos(of_clip, torch.arange(videos), c.marginals, of_pairs)
-    drawn = (orders, target, first, second, others, strangers)
+    drawn = (orders, target, flat, first, second, others, strangers)
     drawn = Drawn(*(None if rows is None else to_device(rows, device) for rows in drawn))
     if c.compile and first is not None:
-        for rows in (drawn.first, drawn.second, drawn.others):
+        for rows in (drawn.first, drawn.second):
             torch._dynamo.maybe_mark_dynamic(rows, 0)  # one graph for any number of pairs from 2 on
     return drawn
 

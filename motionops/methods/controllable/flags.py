@@ -38,7 +38,7 @@ class ControllableConfig(Contrast, Groups):
     weight_rc: Annotated[float, NOT_NEGATIVE, in_losses("rc")] = 1.0
     """Weight of rc."""
     weight_mi: Annotated[float, NOT_NEGATIVE, in_losses("mi")] = 0.1
-    """Weight of mi; the estimator itself learns as fast with any."""
+    """Weight of mi; the estimator itself learns as it does with any."""
     weight_td: Annotated[float, NOT_NEGATIVE, in_losses("td")] = 0.1
     """Weight of td."""
     weight_nce: Annotated[float, NOT_NEGATIVE, in_losses("nce")] = 1.0
@@ -88,6 +88,12 @@ class ControllableConfig(Contrast, Groups):
     """Of the moving average of MINE's partition; 0: none."""
     marginals: Annotated[int, AtLeast(1), in_losses("mi")] = 8
     """Values that each clip's feature is paired with for the marginal of mi."""
+    estimator_steps: Annotated[int, AtLeast(1), in_losses("mi")] = 10
+    """Steps of the estimator of mi for one of the network."""
+    estimator_rate: Annotated[float, POSITIVE, in_losses("mi")] = 1e-3
+    """The estimator's own learning rate, constant."""
+    estimator_memory: Annotated[int, AtLeast(1), in_losses("mi")] = 8
+    """Steps whose features the estimator learns from."""
 
     order_head: Annotated[Literal["gru", "mlp", "gru-mlp", "vcop"], in_losses("td")] = "gru"
     """Head of td (Table 6); vcop classifies the order without the global view."""

@@ -11,8 +11,8 @@ def level_pairs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pairs of the joint and of the marginal distribution (Controllable Augmentations, Section 3.2).
 
-    A pair of the joint are two clips of different videos with the same intensity level; of the marginal, arbitrary
-    clips of different videos. Every clip that has a partner is paired with one of its partners, at random.
+    Pairs of the joint are all pairs of clips of different videos with the same intensity level; of the marginal,
+    arbitrary clips of different videos.
 
     Args:
         levels: int64 `[N]`, the intensity level of each clip, on the CPU.
@@ -21,16 +21,26 @@ def level_pairs(
         generator: on the CPU; without it torch's own.
 
     Returns:
-        int64 `(first [P], second [P], others [P, M])`: clips (first, second) share their level, (first, others) are
-        arbitrary. P is 0 where no two clips of different videos share a level.
+        int64 `(first [P], second [P], others [N, M])`: clips (first, second) share their level, each pair both ways;
+        `others` of each clip are arbitrary. P is 0 where no two clips of different videos share a level.
     """
-    strange = videos[:, None] != videos[None]
-    partner = strange & (levels[:, None] == levels[None])
-    first = partner.any(dim=1).nonzero()[:, 0]
-    draws = torch.rand(len(levels), len(levels), generator=generator)
-    second = draws.masked_fill(~partner, -1.0).argmax(dim=1)[first]
-    others = other_videos(videos, videos, marginals, generator)
-    return first, second, others[first]
+    first, second = same_level(levels[None], videos[:, None] != videos[None])
+    return first, second, other_videos(videos, videos, marginals, generator)
+
+
+def same_level(levels: Tensor, strange: Tensor) -> tuple[Tensor, Tensor]:
+    """All pairs of clips of one level within each step.
+
+    Args:
+        levels: int64 `[S, N]`, of N clips in each of S steps; below 0 there is no clip.
+        strange: bool `[N, N]`, which clips of a step are of different videos.
+
+    Returns:
+        int64 `(first [P], second [P])`, places in the flat `[S N]`.
+    """
+    shared = (levels[:, :, None] == levels[:, None]) & strange & (levels >= 0)[:, None]
+    step, first, second = shared.nonzero(as_tuple=True)
+    return step * levels.shape[1] + first, step * levels.shape[1] + second
 
 
 def other_videos(videos: Tensor, among: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:

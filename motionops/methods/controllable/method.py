@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,8 @@ from torch.nn import functional
 import motionops
 from motionops.methods.controllable.drawn import Drawn, draw
 from motionops.methods.controllable.flags import ControllableConfig
-from motionops.methods.controllable.mutual_information import GradientReversal, MutualInformation, information_bound
+from motionops.methods.controllable.level_information import LevelInformation
+from motionops.methods.controllable.mutual_information import information_bound
 from motionops.methods.controllable.order_heads import make_order_head, reordered
 from motionops.methods.controllable.pictures import report
 from motionops.methods.controllable.views import GLOBAL, LOCAL, cut
@@ -21,7 +21,7 @@ from motionops.models.shapes import feature_shape
 from motionops.models.shuffled_batch_norm import forward_in_groups
 from motionops.models.temporal_detail import temporal_halvings
 from motionops.ranks import gather_with_gradient
-from motionops.training.method import Method, Step
+from motionops.training.method import Batch, Method, Step
 
 
 class Controllable(Method):
@@ -46,8 +46,9 @@ class Controllable(Method):
         if c.head == "mlp" and {"rc", "nce"} & set(c.losses):
             self.head = ProjectionHead(channels, c.hidden, c.dim)
         if "mi" in c.losses:
-            self.information = MutualInformation(channels, channels, c.hidden, c.estimator, c.decay)
-            self.reverse = GradientReversal()
+            shape = {"videos": c.batch_size // c.accumulate, "clips": c.clips, "marginals": c.marginals}
+            learning = {"memory": c.estimator_memory, "steps": c.estimator_steps, "rate": c.estimator_rate}
+            self.information = LevelInformation(channels, c.hidden, c.estimator, c.decay, **shape, **learning)
         if "td" in c.losses:
             self.order = make_order_head(c.order_head, channels, c.clips, c.hidden, c.order_temperature)
             if c.order_input == "map":
@@ -55,18 +56,18 @@ class Controllable(Method):
 
     report = report
 
-    def prepare(self, batch: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor, Drawn]:
+    def prepare(self, batch: Batch) -> tuple[Tensor | None, Tensor, Tensor, Drawn]:
         """The global view, the local clips, where they are cut out, and what is drawn for the losses."""
         clips = cut(self.config, batch, self.shared_generator(0))
         generators = self.shared_generator(1), self.shared_generator(2)
-        return clips.view, clips.local, batch["extents"], draw(self.config, clips.levels, *generators, self.device)
+        return clips.view, clips.local, batch.extents, draw(self.config, clips.levels, *generators, self.device)
 
     def losses(self, view: Tensor | None, local: Tensor, extents: Tensor, drawn: Drawn) -> Step:
         """From the global view `[B, 3, T, S, S]` and the local clips `[B K, 3, T, S, S]`, cut out at `extents
         [B, 1 + K, 3, 2]`, to the losses."""
         c = self.config
         local_map, view_map = self.local_maps(local), None if view is None else self.view_map(view)
-        losses, shown = {}, {}
+        losses, shown, enqueue = {}, {}, []
         if "rc" in c.losses:
             losses["rc"] = self.region_loss(local_map, view_map, extents)
         # Features of whole clips, those of all ranks: a step's losses are of its whole batch.
@@ -81,11 +82,12 @@ class Controllable(Method):
             losses["nce"], accuracy = self.clip_loss(local, view)
             shown.setdefault("accuracy", accuracy)
         if "mi" in c.losses:
-            levels, pairs = self.information_terms(scaled(local), scaled(view), drawn)
-            # One descent moves the estimator up, and the features, behind the reversal, down (Eq. 6).
-            losses["mi"] = pairs - levels
-            shown |= {"mi_levels": levels.detach(), "mi_views": pairs.detach()}
-        return Step(losses, shown)
+            levels, views = self.information(scaled(local), scaled(view), drawn)
+            # f goes down from the maximum over theta (Eq. 6) to 0: below, a bound of information says nothing.
+            losses["mi"] = levels.clamp(min=0) + views.clamp(min=0)
+            shown |= {"mi_levels": levels.detach(), "mi_views": views.detach()}
+            enqueue.append(("information", scaled(local).detach().flatten(0, 1), drawn.levels))
+        return Step(losses, shown, enqueue)
 
     def local_maps(self, local: Tensor) -> Tensor:
         """f: feature maps of the local clips, `[B K, 3, T, S, S] -> [B, K, t, h, w, C]`."""
@@ -135,19 +137,6 @@ class Controllable(Method):
         marginal = self.order(reordered(repeated[0], drawn.orders), repeated[1]).unflatten(0, (-1, c.shuffles))
         bound = information_bound(joint.float(), marginal.float(), c.order_estimator)
         return -bound, (joint[:, None] > marginal).all(dim=1).float().mean()
-
-    def information_terms(self, local: Tensor, view: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        """The two estimates of L_mi, in nats: of clips of one level, and of local clips and their global view.
-
-        The first is to be maximised: that trains the estimator, and through the reversal lowers it for the network.
-        The second is to be minimised and moves the network alone, down to 0: a bound below says nothing.
-        """
-        features, own = local.flatten(0, 1), view.repeat_interleave(local.shape[1], dim=0)
-        same_level = sum(p.sum() for p in self.information.parameters()) * 0  # where no two clips share a level
-        if len(drawn.first):
-            turned = self.reverse(features)
-            same_level = self.information(*(turned[rows] for rows in (drawn.first, drawn.second, drawn.others)))
-        return same_level, self.information(features, own, view[drawn.strangers], frozen=True).clamp(min=0)
 
 
 def channels_last(features: Tensor) -> Tensor:

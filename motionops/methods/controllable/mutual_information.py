@@ -1,8 +1,9 @@
-"""Lower bounds of mutual information that a small network learns, and the layer that turns learning against it."""
+"""Lower bounds of mutual information that a small network learns."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -11,38 +12,6 @@ from torch.nn import functional
 
 Estimator = Literal["mine", "infonce", "nwj"]
 ESTIMATORS = ("mine", "infonce", "nwj")
-
-
-class _Reverse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, features: Tensor, scale: float) -> Tensor:
-        ctx.scale = scale
-        return features.view_as(features)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return -ctx.scale * gradient, None
-
-
-class GradientReversal(nn.Module):
-    """Passes features on unchanged; the gradient that comes back is multiplied by -scale.
-
-    What lies behind it is trained to lower a loss and what lies before it to raise the same loss (Ganin and Lempitsky,
-    "Unsupervised domain adaptation by backpropagation", ICML 2015).
-
-    Args:
-        scale: what the reversed gradient is multiplied by, at least 0.
-    """
-
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        if not 0 <= scale < math.inf:
-            raise ValueError(f"GradientReversal: scale must be finite and at least 0, got {scale}")
-        self.scale = scale
-
-    def forward(self, features: Tensor) -> Tensor:
-        """`[...]` of any shape and type -> itself."""
-        return _Reverse.apply(features, self.scale)
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
@@ -99,8 +68,8 @@ class MutualInformation(nn.Module):
     r"""A lower bound of I(X; Y) in nats whose statistics network G is a two-layer MLP.
 
     :math:`G(x, y) = w^T ReLU(W_x x + W_y y + b) + c`; the bounds are those of :func:`information_bound`. Maximised over
-    this module's parameters the estimate approaches the mutual information; with :class:`GradientReversal` before it,
-    the features are at the same time moved to lower it (Controllable Augmentations, Eq. 6).
+    this module's parameters the estimate approaches the mutual information, which the features can then be moved to
+    lower (Controllable Augmentations, Eq. 6).
 
     The gradient of MINE's logarithm is biased in small batches. In training mode the partition :math:`E[e^G]` in its
     denominator is therefore an exponential moving average over calls (MINE, Section 3.2); the returned value is
@@ -146,21 +115,47 @@ class MutualInformation(nn.Module):
             ValueError: shapes that do not fit.
         """
         self._check(x, y, marginal)
-        weights = [parameter.detach() if frozen else parameter for parameter in self.parameters()]
-        x_weight, x_bias, y_weight, weight, bias = weights
-
-        def score(x_part: Tensor, y_part: Tensor) -> Tensor:
-            return functional.linear(functional.relu(x_part + y_part), weight, bias)[..., 0]
-
-        x_part, y_part = functional.linear(x, x_weight, x_bias), functional.linear(y, y_weight)
+        x_part, y_part, score = self._layers(x, y, frozen)
         joint = score(x_part, y_part)
         if marginal is not None:
-            scores = score(x_part[:, None], functional.linear(marginal, y_weight))
+            scores = score(x_part[:, None], functional.linear(marginal, self._weights(frozen)[2]))
         else:
             scores = score(x_part[:, None], y_part[None])
             n = len(x)
             # All but the diagonal, without an index list: drop the last score, and the diagonal is the first column.
             scores = scores.flatten()[:-1].view(n - 1, n + 1)[:, 1:].reshape(n, n - 1)
+        return self._bound(joint, scores, frozen)
+
+    def of_pairs(
+        self, x: Tensor, y: Tensor, first: Tensor, second: Tensor, others: Tensor, *, frozen: bool = False
+    ) -> Tensor:
+        """The bound, of pairs that are named by their places: both layers' halves see each value once.
+
+        Args:
+            x: `[N, x_dim]`.
+            y: `[L, y_dim]`.
+            first, second: int64 `[P]`, P at least 1; (x[first], y[second]) are pairs of the joint distribution.
+            others: int64 `[N, M]`, for every x_i the places of M values of y that are independent of it; those of
+                `first` make the marginal.
+            frozen: as in `forward`.
+        """
+        x_part, y_part, score = self._layers(x, y, frozen)
+        return self._bound(score(x_part[first], y_part[second]), score(x_part[:, None], y_part[others])[first], frozen)
+
+    def _weights(self, frozen: bool) -> list[Tensor]:
+        """Of the half for x, its bias, of the half for y, of the second layer, its bias."""
+        return [parameter.detach() if frozen else parameter for parameter in self.parameters()]
+
+    def _layers(self, x: Tensor, y: Tensor, frozen: bool) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+        """What the halves of the first layer make of x and y, and the rest of G."""
+        x_weight, x_bias, y_weight, weight, bias = self._weights(frozen)
+
+        def score(x_part: Tensor, y_part: Tensor) -> Tensor:
+            return functional.linear(functional.relu(x_part + y_part), weight, bias)[..., 0]
+
+        return functional.linear(x, x_weight, x_bias), functional.linear(y, y_weight), score
+
+    def _bound(self, joint: Tensor, scores: Tensor, frozen: bool) -> Tensor:
         wide = torch.promote_types(joint.dtype, torch.float32)  # also under autocast
         joint, scores = joint.to(wide), scores.to(wide)
         partition = None

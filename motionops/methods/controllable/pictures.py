@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -11,10 +10,10 @@ import motionops
 from motionops.evaluation.pictures import activation_overlay
 from motionops.methods.controllable.views import GLOBAL, cut
 from motionops.training.method import Method
-from motionops.views.frames import of_each
+from motionops.video import Batch
 
 
-def report(controllable: Method, folder: Path, batch: dict[str, Any]) -> None:
+def report(controllable: Method, folder: Path, batch: Batch) -> None:
     """regions.png: where in the global view the first local clip's strongest cell is found."""
     c = controllable.config
     if not c.uses_global():
@@ -26,7 +25,10 @@ def report(controllable: Method, folder: Path, batch: dict[str, Any]) -> None:
     similarity = torch.einsum("bd,bthwd->bthw", query, controllable.project(view)) / c.temperature
     weights = similarity.flatten(1).softmax(dim=1).view_as(similarity)
     weights = weights / weights.amax(dim=(1, 2, 3), keepdim=True)
-    where = batch["extents"][:, GLOBAL]
-    plain = motionops.augment_clips(of_each(batch["frames"], GLOBAL), where, c.size, mean=0.0, std=1.0)
+    where = batch.extents[:, GLOBAL]
+    plain = motionops.augment_clips(batch.view(GLOBAL), where, c.size, mean=0.0, std=1.0)
     pictures = (255 * plain).round().to(torch.uint8).permute(0, 2, 3, 4, 1)
-    activation_overlay(pictures.cpu(), weights.cpu(), folder / "regions.png")
+    said = {"title": "Where the local clip is found", "quantity": "similarity, of the clip's largest"}
+    activation_overlay(
+        pictures.cpu(), weights.cpu(), folder / "regions.png", **said, numbers=torch.arange(pictures.shape[1])
+    )

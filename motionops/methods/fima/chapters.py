@@ -89,7 +89,9 @@ def attention_chapter(fima: FIMA, of: PictureSubject, folder: Path) -> Section |
         looked = weights[torch.arange(len(cells)), middle, first + cells].unflatten(1, (height, width))
         labels = [video.label for video in of.clips.videos]
         source, target = of.clips.pictures[:, frame], other.pictures[:, frame]
-        file = point_attention(source, points, target, looked, folder / f"attention_{name}.png", labels)
+        title = f"What the {name} cell attends to in another clip"
+        file = folder / f"attention_{name}.png"
+        point_attention(source, points, target, looked, file, labels, title=title)
         pictures.append(Picture(file, f"The {name} cell in the circle, and what it attends to in another clip."))
     text = "The motion decoder's last layer, averaged over its heads (FIMA, figure 7)."
     return Section("What the motion decoder matches", text, (), pictures)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from motionops.errors import UserError
 from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, AtLeast, Below, Only, Within
 from motionops.training.shared_flags import Contrast, Look, Momentum
+
+Loss = Literal["vv", "pix", "fra", "vd"]
 
 
 def in_losses(*names: str) -> Only:
@@ -27,7 +29,7 @@ class FIMAConfig(Contrast, Momentum, Look):
     output: Annotated[Path, FREE, LOCAL] = Path("runs/fima")
     """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
 
-    losses: tuple[Literal["vv", "pix", "fra", "vd"], ...] = ("vv", "pix", "fra")
+    losses: tuple[Loss, ...] = ("vv", "pix", "fra")
     """vv: clip and clip (Eq. 1); pix: motion of pixels (Eq. 8); fra: motion of frames (Eq. 10); vd: clip and motion."""
     weight_vv: Annotated[float, NOT_NEGATIVE, in_losses("vv")] = 0.2
     """Weight of vv."""
@@ -82,7 +84,7 @@ class FIMAConfig(Contrast, Momentum, Look):
     def check(self) -> None:
         super().check()
         if not self.losses:
-            raise UserError("--losses: name at least one of vv, pix, fra, vd")
+            raise UserError(f"--losses: name at least one of {', '.join(get_args(Loss))}")
         if len(set(self.losses)) < len(self.losses):
             raise UserError(f"--losses: each loss once, got {' '.join(self.losses)}")
         if {"vv", "vd", "fra"} & set(self.losses):

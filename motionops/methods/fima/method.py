@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,11 +11,9 @@ from motionops.methods.fima.flags import FIMAConfig
 from motionops.methods.fima.motion_decoder import MotionDecoder
 from motionops.methods.fima.pictures import report
 from motionops.methods.fima.views import VIEWS, Clips, cut
-from motionops.models import ProjectionHead, starting_backbone
 from motionops.models.activation import above_quantile, activation_map, foreground_mask
-from motionops.models.pathway import Pathway
 from motionops.models.shapes import feature_shape
-from motionops.training.method import Method, Step
+from motionops.training.method import Batch, Method, Pathway, Step
 
 
 class FIMA(Method):
@@ -31,10 +27,9 @@ class FIMA(Method):
     def __init__(self, config: FIMAConfig, backbone: nn.Module | None = None) -> None:
         super().__init__(config)
         c = config
-        backbone = starting_backbone(c.backbone, c.init, backbone)
-        channels, frames, *self.grid = feature_shape(backbone, c.frames, c.size)
+        self.path = Pathway.of(c, backbone)
+        channels, frames, *self.grid = feature_shape(self.backbone, c.frames, c.size)
         c.require_frames(frames)
-        self.path = Pathway(backbone, ProjectionHead(channels, c.hidden, c.dim), c.momentum, c.group)
         self.decoder = self.frame_decoder = None
         decoded = {"pix", "fra"} & set(c.losses) if c.motion_decoder != "none" else ()
         if c.motion_decoder == "different" and len(decoded) == 2:
@@ -46,19 +41,15 @@ class FIMA(Method):
 
     report = report
 
-    @property
-    def backbone(self) -> nn.Module:
-        return self.path.backbone  # what is kept
-
     def make_decoder(self, channels: int, class_token: bool) -> MotionDecoder:
         c, (height, width) = self.config, self.grid
         sizes = c.decoder_width, c.decoder_depth, c.decoder_heads, c.decoder_feedforward, c.decoder_dropout
         return MotionDecoder(channels, *sizes, positions=height * width, class_token=class_token)
 
-    def prepare(self, batch: dict[str, Any]) -> tuple[Clips, Clips, Tensor]:
+    def prepare(self, batch: Batch) -> tuple[Clips, Clips, Tensor]:
         """The clips, the shuffled BatchNorm of each under the momentum encoder, and the extents of both views."""
         clips = cut(self.config, batch)
-        return clips, clips.each(self.draw_shuffle), batch["extents"][:, :VIEWS]
+        return clips, clips.each(self.draw_shuffle), batch.extents[:, :VIEWS]
 
     def losses(self, clips: Clips, shuffles: Clips, extents: Tensor) -> Step:
         """From the clips, cut out at `extents [B, views, 3, 2]`, to the losses."""

@@ -11,8 +11,7 @@ from torch import Tensor
 import motionops
 from motionops.methods.fima.flags import FIMAConfig
 from motionops.training.data.videos import TrainingVideos
-from motionops.video import VideoDataset
-from motionops.views.frames import of_each
+from motionops.video import Batch, KnownVideo, Plan, VideoDataset
 from motionops.views.random_windows import random_windows
 
 VIEWS = 2
@@ -36,59 +35,53 @@ class Clips(NamedTuple):
 
 def make_dataset(config: FIMAConfig, videos: TrainingVideos) -> VideoDataset:
     """Two windows of frames * stride source frames of each video, at random starts."""
-    return VideoDataset(
-        videos.usable,
-        random_windows(VIEWS, config.window()),
-        seed=config.seed,
-        draw=DrawViews(config),
-        cache_bytes=int(config.cache_gib * 2**30),
-    )
+    return config.dataset(videos, DrawViews(config))
 
 
 class DrawViews:
-    """What is drawn for a sample beside its windows: where its clips are cut out, and how they look.
+    """What is drawn of a video: its windows, where its clips are cut out, and how they look.
 
-    In this order: extents of the two RGB clips, then of the parts of view 0 and of view 1; appearances of the two RGB
-    clips, of their two differences, then of the parts. A difference is cut where its RGB clip is.
+    In this order: windows; extents of the two RGB clips, then of the parts of view 0 and of view 1; appearances of the
+    two RGB clips, of their two differences, then of the parts. A difference is cut where its RGB clip is.
     """
 
     def __init__(self, config: FIMAConfig) -> None:
         self.config = config
 
-    def __call__(self, frames: Tensor, picture: tuple[int, int], generator: torch.Generator) -> dict[str, Any]:
-        c, (height, width) = self.config, picture
-        starts = frames[:, 0]
+    def __call__(self, video: KnownVideo, generator: torch.Generator) -> Plan:
+        c = self.config
+        windows = random_windows(VIEWS, c.window())(video.frames, generator)
+        starts = windows[:, 0]
         parts = (starts[:, None] + c.frames * torch.arange(c.stride)).flatten()
         extents = [
             motionops.sample_extents(
                 len(begin),
                 frames=c.frames,
                 stride=stride,
-                frame_count=int(frames.max()) + 1,
+                frame_count=video.frames,
                 starts=begin,
-                height=height,
-                width=width,
+                height=video.height,
+                width=video.width,
                 scale=c.crop_area,
                 generator=generator,
             )
             for begin, stride in ((starts, c.stride), (parts, 1))
         ]
-        return {"extents": torch.cat(extents), "appearance": c.look(2 * VIEWS + len(parts), generator)}
+        return Plan(windows, torch.cat(extents), c.look(2 * VIEWS + len(parts), generator))
 
 
-def cut(config: FIMAConfig, batch: dict[str, Any]) -> Clips:
+def cut(config: FIMAConfig, batch: Batch) -> Clips:
     """Cut the views out of the batch's frames, and change how they look; differences are taken in between."""
     c, clips = config, Clips([], [], [])
 
     def clip(view: int, times: slice, extent: int, look: int, difference: bool) -> Tensor:
         return motionops.augment_clips(
-            of_each(batch["frames"], view, times),
-            batch["extents"][:, extent],
+            batch.view(view, times),
+            batch.extents[:, extent],
             c.size,
-            batch["appearance"][:, look],
-            mean=c.mean,
-            std=c.std,
+            batch.appearance[:, look],
             difference=difference,
+            **c.colours(),
         )
 
     for v in range(VIEWS):
@@ -107,12 +100,10 @@ def cut(config: FIMAConfig, batch: dict[str, Any]) -> Clips:
     return clips
 
 
-def cut_plain(config: FIMAConfig, batch: dict[str, Any]) -> list[Tensor]:
+def cut_plain(config: FIMAConfig, batch: Batch) -> list[Tensor]:
     """The RGB clips of both views as they were cut, values in 0..1, `[B, 3, T, S, S]`."""
     strided = slice(None, None, config.stride)
     return [
-        motionops.augment_clips(
-            of_each(batch["frames"], v, strided), batch["extents"][:, v], config.size, mean=0.0, std=1.0
-        )
+        motionops.augment_clips(batch.view(v, strided), batch.extents[:, v], config.size, mean=0.0, std=1.0)
         for v in range(VIEWS)
     ]

@@ -51,7 +51,7 @@ class MCLConfig(Contrast, Momentum, Look):
     """How such a crop is found: as the paper has it, or its released code."""
     crop_probability: Annotated[float, Within(0, 1), CROPS] = 1.0
     """With which a view is cropped so; else anywhere."""
-    crop_threshold: Annotated[float, Below(0, 1), CROPS] = 0.9
+    crop_quantile: Annotated[float, Below(0, 1), CROPS] = 0.9
     """Quantile of the clip's S-motion above which a place moves."""
     crop_coverage: Annotated[float, Within(0, 1), CROPS] = 0.8
     """Share of what moves that a crop covers."""

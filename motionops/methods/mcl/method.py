@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,9 @@ from motionops.methods.mcl.recording import recorded
 from motionops.methods.mcl.seco import OrderLoss, intra_loss
 from motionops.methods.mcl.views import cut, tubelets
 from motionops.models import ProjectionHead, starting_backbone
-from motionops.models.pathway import Pathway, pooled
+from motionops.models.pathway import pooled
 from motionops.models.shapes import feature_shape
-from motionops.models.shuffled_batch_norm import Shuffle
-from motionops.training.method import Method, Step
+from motionops.training.method import Batch, Method, Pathway, Shuffle, Step
 
 
 class MCL(Method):
@@ -50,11 +48,6 @@ class MCL(Method):
 
     report = report
 
-    @property
-    def backbone(self) -> nn.Module:
-        """What is kept."""
-        return self.path.backbone
-
     def head(self, name: str, features: Tensor) -> Tensor:
         """Embeddings `[B, D]` of a query's features `[B, C]`, by one of the heads."""
         return self.path.head[name](features)
@@ -72,7 +65,7 @@ class MCL(Method):
         return {"path.backbone"} if self.config.aligns() and self.config.alignment_variant != "v1" else set()
 
     def prepare(
-        self, batch: dict[str, Any]
+        self, batch: Batch
     ) -> tuple[Tensor, list[Tensor], list[Shuffle | None], Tensor | None, Tensor | None, Tensor]:
         """The query's clip, the keys' and the shuffled BatchNorm of each, the query's motion, whether it is first, and
         the numbers of the videos.
@@ -82,8 +75,8 @@ class MCL(Method):
         extents, motion = tubelets(self.config, batch, self.grid)
         query, *keys = cut(self.config, batch, extents)
         shuffles = [self.draw_shuffle(clip, number) for number, clip in enumerate(keys)]
-        before = batch["starts"][:, 0] <= batch["starts"][:, 1] if "order" in self.config.seco else None
-        return query, keys, shuffles, motion, before, batch["index"]
+        before = batch.starts[:, 0] <= batch.starts[:, 1] if "order" in self.config.seco else None
+        return query, keys, shuffles, motion, before, batch.index
 
     def losses(
         self,

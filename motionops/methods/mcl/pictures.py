@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.nn import functional
@@ -16,13 +15,14 @@ from motionops.methods.mcl.recording import recorded
 from motionops.methods.mcl.views import QUERY, tubelets, view_frames
 from motionops.models.pathway import pooled
 from motionops.training.method import Method
+from motionops.video import Batch
 
 
-def report(mcl: Method, folder: Path, batch: dict[str, Any]) -> None:
+def report(mcl: Method, folder: Path, batch: Batch) -> None:
     """motion.png: what moves, and the query's box; aligned.png: the query's motion, and what is aligned with it."""
     c = mcl.config
     extents, motion = tubelets(c, batch, mcl.grid)
-    views = view_frames(c, batch["frames"])[:2]  # the query, and the first key
+    views = view_frames(c, batch.frames)[:2]  # the query, and the first key
     middle = (c.frames - 1) // 2
     pairs = [video[middle : middle + 2].cpu() for video in views[QUERY]]  # with the clip's next frame
     flow = [clip_flow(pair[None])[0] for pair in pairs]
@@ -48,4 +48,6 @@ def report(mcl: Method, folder: Path, batch: dict[str, Any]) -> None:
     both = torch.stack([motion, aligned.float()], dim=1).flatten(0, 1)
     titles = ["motion", "aligned map"] * len(pictures)
     pictures = pictures.repeat_interleave(2, dim=0)
-    activation_overlay(pictures, scaled_activation(both[:, None]), folder / "aligned.png", titles)
+    said = {"title": "The query's motion, and what is aligned with it", "quantity": "0 to 1 in each line"}
+    maps = scaled_activation(both[:, None])
+    activation_overlay(pictures, maps, folder / "aligned.png", titles, **said, numbers=shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from motionops.methods.mcl.flags import MCLConfig
 from motionops.motion import MotionFile
 from motionops.motion.find_or_prepare import find_or_prepare
 from motionops.training.data.videos import TrainingVideos
-from motionops.video import VideoDataset
+from motionops.video import Batch, KnownVideo, Plan, VideoDataset
 from motionops.views import motion_starts
 from motionops.views.crop_map import crop_map
 from motionops.views.frames import Frames, of_each
@@ -25,60 +25,53 @@ QUERY = 0  # the view that is aligned with motion; the others are keys
 def make_dataset(config: MCLConfig, videos: TrainingVideos, grid: tuple[int, int, int] | None = None) -> VideoDataset:
     """The videos with their motion, which is computed first where it is not there yet."""
     motion = find_or_prepare(config.motion_file, videos.usable) if config.prepared() else None
-    return MCLVideos(config, videos, motion, grid)
+    return config.dataset(videos, DrawViews(config, motion, grid))
 
 
-class MCLVideos(VideoDataset):
-    """Clips of videos where they move, with what the step needs to know of them.
+class Moving(NamedTuple):
+    """What a plan has beside extents and appearance: for the alignment, `motion [T', H', W']` of the query's cells; or,
+    where motion is computed in the step, the `seed` with which it places the views."""
 
-    Beside frames: `appearance`; `extents [V, 3, 2]` and, for the alignment, `motion [T', H', W']` of the query's cells;
-    or, where motion is computed in the step, the `seed` with which it places the views.
-    """
+    motion: Tensor | None = None
+    seed: int | None = None
 
-    def __init__(
-        self,
-        config: MCLConfig,
-        videos: TrainingVideos,
-        motion: MotionFile | None,
-        grid: tuple[int, int, int] | None = None,
-    ) -> None:
+
+class DrawViews:
+    """What is drawn of a video: clips where it moves, how they look, and where views of them are cut."""
+
+    def __init__(self, config: MCLConfig, motion: MotionFile | None, grid: tuple[int, int, int] | None = None) -> None:
         """`grid`: of the cells of the feature map; by default of that of the network which the flags name."""
-        super().__init__(videos.usable, None, config.seed, cache_bytes=int(config.cache_gib * 2**30))
         self.config, self.motion = config, motion
         self.grid = config.map_shape() if grid is None and config.aligns() else grid
 
-    def choose_frames(self, index: int, frame_count: int, generator: torch.Generator) -> Tensor:
+    def __call__(self, video: KnownVideo, generator: torch.Generator) -> Plan:
+        c, maps = self.config, None if self.motion is None else self.motion.read(video.path)  # [F, h, w]
+        numbers = self.clips(video, maps, generator)
+        plan = Plan(numbers, appearance=c.look(len(c.views()), generator))
+        if c.on_the_fly():
+            plan.own = Moving(seed=int(torch.randint(2**62, (), generator=generator)))
+            return plan
+        motion = None if maps is None else maps[numbers.clamp(max=len(maps) - 1)]  # [N, T, h, w]
+        s_motion = None if motion is None else motion.mean(dim=1)
+        plan.extents = place_views(c, numbers[:, 0], (video.height, video.width), s_motion, generator)
+        if c.aligns():
+            plan.own = Moving(crop_map(motion[c.views()[QUERY], None], plan.extents[QUERY, None], self.grid)[0])
+        return plan
+
+    def clips(self, video: KnownVideo, maps: Tensor | None, generator: torch.Generator) -> Tensor:
+        """The frames `[N, T]` of clips; `maps` are the motion of all frames."""
         c, count = self.config, max(self.config.views()) + 1
         sampled = float(torch.rand((), generator=generator)) < c.temporal_probability
-        if self.motion is not None and c.temporal_sampling and sampled:
-            frame_motion = self.frame_motion(index, torch.arange(frame_count)).mean(dim=(1, 2))
+        if maps is not None and c.temporal_sampling and sampled:
+            frame_motion = maps[torch.arange(video.frames).clamp(max=len(maps) - 1)].mean(dim=(1, 2))
             starts = motion_starts(frame_motion, span=c.window(), count=count, generator=generator)
         else:
-            starts = random_windows(count, c.window())(frame_count, generator)[:, 0]
+            starts = random_windows(count, c.window())(video.frames, generator)[:, 0]
         if c.seco:  # the query comes before the two others, or after them
             starts = starts.sort().values
             starts = starts.roll(int(torch.randint(2, (), generator=generator)))
         step = 1 if c.on_the_fly() else c.stride
         return starts[:, None] + torch.arange(0, c.window(), step)
-
-    def describe(
-        self, index: int, numbers: Tensor, picture: tuple[int, int], generator: torch.Generator
-    ) -> dict[str, Any]:
-        c = self.config
-        item = {"appearance": c.look(len(c.views()), generator)}
-        if c.on_the_fly():
-            return {**item, "seed": int(torch.randint(2**62, (), generator=generator))}
-        motion = None if self.motion is None else self.frame_motion(index, numbers)  # [N, T, h, w]
-        s_motion = None if motion is None else motion.mean(dim=1)
-        item["extents"] = place_views(c, numbers[:, 0], picture, s_motion, generator)
-        if c.aligns():
-            item["motion"] = crop_map(motion[c.views()[QUERY], None], item["extents"][QUERY, None], self.grid)[0]
-        return item
-
-    def frame_motion(self, index: int, frames: Tensor) -> Tensor:
-        """Prepared motion maps of frames, `[*frames, h, w]`."""
-        motion = self.motion.read(self.path(index))
-        return motion[frames.clamp(max=len(motion) - 1)]
 
 
 def place_views(
@@ -94,7 +87,7 @@ def place_views(
     return motionops.motion_extents(
         motion[of_view],
         starts=starts[of_view],
-        threshold=config.crop_threshold,
+        quantile=config.crop_quantile,
         coverage=config.crop_coverage,
         form=config.crop_form,
         probability=config.crop_probability,
@@ -102,16 +95,16 @@ def place_views(
     )
 
 
-def tubelets(config: MCLConfig, batch: dict[str, Any], grid: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+def tubelets(config: MCLConfig, batch: Batch, grid: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
     """Where the views are cut, `[B, V, 3, 2]`, and the motion of the query's cells, `[B, T', H', W']`.
 
     With prepared motion the reader has seen to both. `grid` is (T', H', W').
     """
     c = config
     if not c.on_the_fly():
-        return batch["extents"], batch.get("motion")
+        return batch.extents, batch.own.motion if c.aligns() else None
     extents, cells = [], []
-    every = zip(clip_motion(c, batch["frames"]), batch["starts"], batch["seed"], strict=True)
+    every = zip(clip_motion(c, batch.frames), batch.starts, batch.own.seed, strict=True)
     for motion, starts, seed in every:
         generator = torch.Generator().manual_seed(int(seed))
         own = place_views(c, starts.cpu(), tuple(motion.shape[-2:]), motion.mean(dim=1).cpu(), generator)
@@ -143,11 +136,9 @@ def view_frames(config: MCLConfig, frames: Frames) -> list[Frames]:
     return [of_each(frames, clip, slice(None, None, step)) for clip in config.views()]
 
 
-def cut(config: MCLConfig, batch: dict[str, Any], extents: Tensor) -> list[Tensor]:
+def cut(config: MCLConfig, batch: Batch, extents: Tensor) -> list[Tensor]:
     """Cut the views out of the batch's frames, and change how they look."""
     return [
-        motionops.augment_clips(
-            frames, extents[:, view], config.size, batch["appearance"][:, view], mean=config.mean, std=config.std
-        )
-        for view, frames in enumerate(view_frames(config, batch["frames"]))
+        motionops.augment_clips(frames, extents[:, view], config.size, batch.appearance[:, view], **config.colours())
+        for view, frames in enumerate(view_frames(config, batch.frames))
     ]

@@ -2,6 +2,5 @@
 
 from motionops.methods.moco.flags import PRESETS, MoCoConfig
 from motionops.methods.moco.method import MoCo
-from motionops.methods.moco.views import make_dataset
 
-__all__ = ["PRESETS", "MoCo", "MoCoConfig", "make_dataset"]
+__all__ = ["PRESETS", "MoCo", "MoCoConfig"]

@@ -17,9 +17,13 @@ class MoCoConfig(Contrast, Momentum, Look):
     output: Annotated[Path, FREE, LOCAL] = Path("runs/moco")
     """Folder for last.ckpt, backbone.safetensors, metrics and pictures."""
 
+    symmetric: bool = True
+    """Each clip of a video is a query once, and a key once; else the first is the query (Algorithm 1)."""
+
     def check(self) -> None:
         super().check()
-        self.require_negatives(self.batch_size, f"the --batch-size of {self.batch_size}")
+        keys = self.batch_size * (1 + self.symmetric)
+        self.require_negatives(keys, f"the {keys} keys of a step")
 
 
 PRESETS = {"demo": MoCoConfig(jitter=0.2, blur=0.2)}

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import torch
 from torch import Tensor, nn
 
 import motionops
 from motionops.methods.moco.flags import MoCoConfig
-from motionops.methods.moco.views import KEY, QUERY, cut
-from motionops.models import ProjectionHead, starting_backbone
-from motionops.models.pathway import Pathway
-from motionops.models.shapes import feature_shape
-from motionops.models.shuffled_batch_norm import Shuffle
-from motionops.training.method import Method, Step
+from motionops.training.method import Batch, Method, Pathway, Shuffle, Step
 
 
 class MoCo(Method):
@@ -21,24 +15,18 @@ class MoCo(Method):
 
     def __init__(self, config: MoCoConfig, backbone: nn.Module | None = None) -> None:
         super().__init__(config)
-        c = config
-        backbone = starting_backbone(c.backbone, c.init, backbone)
-        channels, *_ = feature_shape(backbone, c.frames, c.size)
-        self.path = Pathway(backbone, ProjectionHead(channels, c.hidden, c.dim), c.momentum, c.group)
-        self.queue = motionops.FeatureQueue(c.queue, c.dim)
+        self.path = Pathway.of(config, backbone)
+        self.queue = motionops.FeatureQueue(config.queue, config.dim)
 
-    @property
-    def backbone(self) -> nn.Module:
-        return self.path.backbone  # what is kept
+    def prepare(self, batch: Batch) -> tuple[list[Tensor], list[Tensor], list[Shuffle | None]]:
+        """The queries' clips, the keys', and the shuffled BatchNorm of each key (Section 3.3)."""
+        first, second = (batch.clip(view, self.config.size, **self.config.colours()) for view in range(2))
+        queries, keys = ([first, second], [second, first]) if self.config.symmetric else ([first], [second])
+        return queries, keys, [self.draw_shuffle(key, number) for number, key in enumerate(keys)]
 
-    def prepare(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Shuffle | None]:
-        """The query's clip, the key's, and the key's shuffled BatchNorm (Section 3.3)."""
-        key = cut(self.config, batch, KEY)
-        return cut(self.config, batch, QUERY), key, self.draw_shuffle(key)
-
-    def losses(self, query: Tensor, key: Tensor, shuffle: Shuffle | None) -> Step:
+    def losses(self, queries: list[Tensor], keys: list[Tensor], shuffles: list[Shuffle | None]) -> Step:
         """InfoNCE against the queue (Eq. 1), which the keys enter when the step is done."""
-        q = self.path.embed(self.path.maps(query))
-        k = self.path.embed_keys(self.path.key_maps(key, shuffle))
-        loss, rank = motionops.queue_infonce(q, k, self.queue.features, temperature=self.config.temperature)
-        return Step({"nce": loss}, {"accuracy": (rank == 0).float().mean()}, [("queue", k, None)])
+        q = torch.cat(self.path.embed(self.path.maps(queries)))
+        k = self.path.embed_keys(self.path.key_maps(keys, shuffles))
+        loss, rank = motionops.queue_infonce(q, torch.cat(k), self.queue.features, temperature=self.config.temperature)
+        return Step({"nce": loss}, {"accuracy": (rank == 0).float().mean()}, [("queue", key, None) for key in k])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -14,13 +12,10 @@ from motionops.errors import UserError
 from motionops.methods.modist.flags import MoDistConfig
 from motionops.methods.modist.pictures import report
 from motionops.methods.modist.views import Pair, cut
-from motionops.models import ProjectionHead, build_backbone, starting_backbone
-from motionops.models.pathway import Pathway
-from motionops.models.shapes import feature_shape
-from motionops.models.shuffled_batch_norm import Shuffle
+from motionops.models import build_backbone
 from motionops.motion.pair_motion import RAFTPairs, tvl1_pairs
 from motionops.ranks import sum_over_ranks, world
-from motionops.training.method import Method, Step
+from motionops.training.method import Batch, Method, Pathway, Shuffle, Step
 
 STEPS_WITHOUT_MOTION = 100  # a set in which so many steps found no clip above gamma has none
 
@@ -39,11 +34,11 @@ class MoDist(Method):
     ) -> None:
         super().__init__(config)
         c = config
-        self.visual = self.pathway(starting_backbone(c.backbone, c.init, backbone), c.frames)
+        self.visual = Pathway.of(c, backbone)
         queues = {"visual": FeatureQueue(c.queue, c.dim)}
         if c.uses_motion():
             network = build_backbone(c.motion_backbone) if motion_backbone is None else motion_backbone
-            self.motion = self.pathway(network, c.motion_frames)
+            self.motion = Pathway.around(network, c, c.motion_frames)
             queues["motion"] = FeatureQueue(c.queue, c.dim)
         self.queues = nn.ModuleDict(queues)
         self.pair_flow = RAFTPairs(c.raft_weights) if c.uses_raft() else tvl1_pairs
@@ -58,23 +53,15 @@ class MoDist(Method):
         """What is kept."""
         return self.visual.backbone
 
-    def pathway(self, backbone: nn.Module, frames: int) -> Pathway:
-        """A network with a head for its features, and momentum copies of both."""
-        c = self.config
-        channels, *_ = feature_shape(backbone, frames, c.size)
-        return Pathway(backbone, ProjectionHead(channels, c.hidden, c.dim), c.momentum, c.group)
-
-    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        if "moving" in batch:
-            batch["moving"] = torch.as_tensor(batch["moving"]).tolist()  # no tensor: it stays where the host reads it
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        if batch.own is not None:  # no tensor: it stays where the host reads it
+            batch.own = batch.own._replace(moving=torch.as_tensor(batch.own.moving).tolist())
         return batch
 
-    def prepare(
-        self, batch: dict[str, Any]
-    ) -> tuple[Pair, Pair | None, list[Shuffle | None], Tensor, Tensor, Tensor | None]:
+    def prepare(self, batch: Batch) -> tuple[Pair, Pair | None, list[Shuffle | None], Tensor, Tensor, Tensor | None]:
         """Visual and motion clips, the shuffled BatchNorm of both pathways, the videos' ids, those of them that move,
         and how many had no motion, of all that were drawn so far."""
-        clips, ids = cut(self.config, batch, self.pair_flow), batch["index"]
+        clips, ids = cut(self.config, batch, self.pair_flow), batch.index
         shuffles = [self.draw_shuffle(ids, key) for key in (0, 2)]
         rows = to_device(clips.moving.nonzero()[:, 0], ids.device)
         if self.config.compile:

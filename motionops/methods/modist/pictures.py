@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -11,10 +10,10 @@ from motionops.evaluation.pictures import activation_overlay
 from motionops.methods.modist.moving_clips import candidate_pairs
 from motionops.motion.pair_motion import motion_of_pairs
 from motionops.training.method import Method
-from motionops.views.frames import of_each
+from motionops.video import Batch
 
 
-def report(modist: Method, folder: Path, batch: dict[str, Any]) -> None:
+def report(modist: Method, folder: Path, batch: Batch) -> None:
     """motion.png: what the motion pathway sees of the first videos, over the later frames of its pairs.
 
     Prepared edges are shown over black, as their frames are not read.
@@ -22,13 +21,15 @@ def report(modist: Method, folder: Path, batch: dict[str, Any]) -> None:
     c = modist.config
     if not c.uses_motion():
         return
-    if "edges" in batch:
-        motion = batch["edges"][:, 0].float()  # of the query
+    if batch.own is not None:
+        motion = batch.own.edges[:, 0].float()  # of the query
         pictures = torch.zeros((*motion.shape, 3), dtype=torch.uint8)
     else:
-        pairs = candidate_pairs(c, of_each(batch["frames"], 0), candidate=0)
+        pairs = candidate_pairs(c, batch.view(0), candidate=0)
         motion = motion_of_pairs(pairs, c.motion, modist.pair_flow).abs().mean(dim=1)
         pictures = pairs[:, :, 1]
     motion = motion / motion.flatten(1).amax(dim=1).clamp(min=1e-6).view(-1, 1, 1, 1)
     shown = torch.linspace(0, c.motion_frames - 1, min(c.motion_frames, 4)).long()
-    activation_overlay(pictures[:, shown].cpu(), motion[:, shown].cpu(), folder / "motion.png")
+    said = {"title": "What the motion pathway sees", "quantity": f"{c.motion}, of the clip's largest"}
+    frames, maps = pictures[:, shown].cpu(), motion[:, shown].cpu()
+    activation_overlay(frames, maps, folder / "motion.png", **said, numbers=shown)

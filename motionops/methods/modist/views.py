@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ from motionops.motion import EdgesFolder
 from motionops.motion.find_or_prepare import find_or_prepare_edges
 from motionops.motion.pair_motion import EDGE_MAX, PairFlow, network_input
 from motionops.training.data.videos import TrainingVideos
-from motionops.video import VideoDataset
-from motionops.views.frames import of_each
+from motionops.video import Batch, KnownVideo, Plan, VideoDataset
 
 JITTER = (0.4, 0.4, 0.4, 0.0)  # brightness, contrast, saturation; no hue (Section 4.1)
 
@@ -43,24 +42,43 @@ def make_dataset(config: MoDistConfig, videos: TrainingVideos) -> VideoDataset:
     edges = None
     if config.uses_prepared():
         edges = find_or_prepare_edges(config.prepared, videos.usable, config.size, config.flow_interval)
-    return MoDistVideos(config, videos, edges)
+    return config.dataset(videos, DrawClips(config, edges))
 
 
-class MoDistVideos(VideoDataset):
-    """The frames of a video's visual clips and then those of its motion clips, as one row `frames [1, N, H, W, 3]`.
+class Prepared(NamedTuple):
+    """Two motion clips of prepared edges, uint8 `[2, T, S, S]`, and whether they are above gamma."""
 
-    A motion clip is its pairs of frames (t - interval, t), t = start + i * stride. With prepared edges an item has
-    `edges` uint8 `[2, T, S, S]` and `moving` instead, and the clips are drawn from all those above gamma.
+    edges: Tensor
+    moving: int | Tensor | list[bool]
+
+
+class DrawClips:
+    """What is drawn of a video: the frames of its visual clips and then those of its motion clips, as one row `[1, N]`;
+    where the visual clips are cut out, and how they look.
+
+    A motion clip is its pairs of frames (t - interval, t), t = start + i * stride. With prepared edges a plan has two
+    of these clips as its own instead, and they are drawn from all those above gamma.
     """
 
-    def __init__(self, config: MoDistConfig, videos: TrainingVideos, edges: EdgesFolder | None) -> None:
-        super().__init__(videos.usable, seed=config.seed, cache_bytes=int(config.cache_gib * 2**30))
+    def __init__(self, config: MoDistConfig, edges: EdgesFolder | None) -> None:
         self.config, self.folder = config, edges
-        self.prepared: dict[str, Any] = {}
 
-    def choose_frames(self, index: int, frame_count: int, generator: torch.Generator) -> Tensor:
-        """Frames `[1, N]` of a video of `frame_count` frames."""
-        c = self.config
+    def __call__(self, video: KnownVideo, generator: torch.Generator) -> Plan:
+        numbers, prepared = self.clips(video, generator)
+        extents = motionops.sample_extents(
+            2,
+            frames=1,
+            frame_count=int(numbers.max()) + 1,
+            height=video.height,
+            width=video.width,
+            scale=self.config.crop_area,
+            generator=generator,
+        )
+        return Plan(numbers, extents, self.config.look(2, generator, jitter=JITTER), prepared)
+
+    def clips(self, video: KnownVideo, generator: torch.Generator) -> tuple[Tensor, Prepared | None]:
+        """Frames `[1, N]` of a video, and its prepared motion clips."""
+        c, frame_count, prepared = self.config, video.frames, None
         visual_span = (c.frames - 1) * c.stride + 1
         starts = different_starts(torch.arange(frame_count - visual_span + 1), 2, generator)
         motion = torch.empty(0, dtype=torch.int64)
@@ -71,7 +89,7 @@ class MoDistVideos(VideoDataset):
             last = frame_count - (span if c.temporal_jitter else max(span, visual_span))
             possible = torch.arange(c.interval(), last + 1)
             if self.folder is not None:
-                motion_starts = self.read_edges(self.path(index), possible, times, generator)
+                motion_starts, prepared = self.read_edges(video.path, possible, times, generator)
             else:
                 motion_starts = different_starts(possible, c.motion_windows(), generator)
                 later = motion_starts[:, None] + times
@@ -79,10 +97,12 @@ class MoDistVideos(VideoDataset):
             if not c.temporal_jitter:
                 starts = motion_starts.flip(0) if self.folder is not None else motion_starts
         visual = starts[:, None] + torch.arange(c.frames) * c.stride
-        return torch.cat([visual.flatten(), motion])[None]
+        return torch.cat([visual.flatten(), motion])[None], prepared
 
-    def read_edges(self, path: str, possible: Tensor, times: Tensor, generator: torch.Generator) -> Tensor:
-        """Keep two prepared motion clips above gamma for `describe`; their starts."""
+    def read_edges(
+        self, path: str, possible: Tensor, times: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Prepared]:
+        """The starts of two prepared motion clips above gamma, and the clips."""
         means = self.folder.means(path)
         above = possible
         if self.config.gamma:
@@ -90,24 +110,7 @@ class MoDistVideos(VideoDataset):
             above = possible[means[shown].mean(dim=1) > EDGE_MAX * self.config.gamma]
         starts = different_starts(above if len(above) else possible, 2, generator)
         edges = self.folder.read(path, (starts[:, None] + times).clamp(max=len(means) - 1))
-        self.prepared = {"edges": edges, "moving": int(len(above) > 0)}
-        return starts
-
-    def describe(
-        self, index: int, numbers: Tensor, picture: tuple[int, int], generator: torch.Generator
-    ) -> dict[str, Any]:
-        """Where the two visual clips are cut out, and how they look; prepared motion clips."""
-        c, (height, width) = self.config, picture
-        extents = motionops.sample_extents(
-            2,
-            frames=1,
-            frame_count=int(numbers.max()) + 1,
-            height=height,
-            width=width,
-            scale=c.crop_area,
-            generator=generator,
-        )
-        return {"extents": extents, "appearance": c.look(2, generator, jitter=JITTER), **self.prepared}
+        return starts, Prepared(edges, int(len(above) > 0))
 
 
 def different_starts(possible: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -116,15 +119,15 @@ def different_starts(possible: Tensor, count: int, generator: torch.Generator) -
     return order.repeat(-(-count // len(order)))[:count]
 
 
-def cut(config: MoDistConfig, batch: dict[str, Any], pair_flow: PairFlow) -> Clips:
+def cut(config: MoDistConfig, batch: Batch, pair_flow: PairFlow) -> Clips:
     """Cut the visual clips out of the batch's frames and change how they look; make the motion clips."""
-    c, row = config, of_each(batch["frames"], 0)
+    c, row = config, batch.view(0)
     motion, moving = None, torch.ones(len(row), dtype=torch.bool)
     chosen = torch.tensor([[0, 1]]).expand(len(row), 2)
-    if "edges" in batch:
-        edges = batch["edges"].float() * (EDGE_MAX / 255)
+    if batch.own is not None:
+        edges = batch.own.edges.float() * (EDGE_MAX / 255)
         motion = Pair(*(network_input(edges[:, None, i], c.motion) for i in range(2)))
-        moving = torch.as_tensor(batch["moving"]).bool()
+        moving = torch.as_tensor(batch.own.moving).bool()
     elif c.uses_motion():
         clips, moving, chosen = choose_motion(c, row, pair_flow)
         motion = Pair(*clips)
@@ -133,7 +136,6 @@ def cut(config: MoDistConfig, batch: dict[str, Any], pair_flow: PairFlow) -> Cli
         # Without temporal jitter, [v^q, m^k] and [m^q, v^k] show the same moment; there is a clip a candidate.
         window = torch.full_like(chosen[:, 0], i) if c.temporal_jitter else chosen[:, 1 - i]
         frames = [video[w * c.frames : (w + 1) * c.frames] for video, w in zip(row, window.tolist(), strict=True)]
-        look = batch["appearance"][:, i]
-        return motionops.augment_clips(frames, batch["extents"][:, i], c.size, look, mean=c.mean, std=c.std)
+        return motionops.augment_clips(frames, batch.extents[:, i], c.size, batch.appearance[:, i], **c.colours())
 
     return Clips(Pair(visual(0), visual(1)), motion, moving)

@@ -110,5 +110,6 @@ def main(config: FlowEdgesConfig) -> int:
     """Write the edges of all videos that have none yet."""
     config.require_at_least(size=8, flow_interval=1, shards=1)
     how = {name: getattr(config, name) for name in ("size", "flow", "raft_weights", "shards", "workers", "strict")}
-    prepare_flow_edges(config.videos(), config.output, interval=config.flow_interval, **how)
+    videos, output = config.videos(), config.of_the_part(config.output)
+    prepare_flow_edges(videos, output, interval=config.flow_interval, **how)
     return 0

@@ -110,5 +110,5 @@ def main(config: MotionConfig) -> int:
     """Write the motion of all videos that have none yet."""
     config.require_at_least(cells=1, side=0)
     how = {name: getattr(config, name) for name in ("cells", "side", "workers", "strict")}
-    prepare_motion(config.videos(), config.output, **how)
+    prepare_motion(config.videos(), config.of_the_part(config.output), **how)
     return 0

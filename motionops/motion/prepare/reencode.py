@@ -56,8 +56,9 @@ FAULTS_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.
 class ReencodeConfig(PrepareConfig):
     """Write copies of a set of videos whose motion vectors can be trusted: P-frames only, one reference picture.
 
-    --output is a folder. It gets the videos under the names they have below --data, without sound, frame for frame, and
-    the lists that lie there (.txt, .csv, .json) and --list, so that it is used as --data was."""
+    --output is a folder, with --part the same one for all parts. It gets the videos under the names they have below
+    --data, without sound, frame for frame, and the lists that lie there (.txt, .csv, .json) and --list, so that it is
+    used as --data was."""
 
     codec: Literal["mpeg4", "h264"] = "mpeg4"
     """Codec of the copies: MPEG-4 decodes several times as fast, H.264 takes less space."""
@@ -164,14 +165,17 @@ def reencode_videos(
     workers: int | None = None,
     strict: bool = False,
     progress: bool = True,
+    record: Path | None = None,
 ) -> list[Skipped]:
     """Write copies of those videos that the folder has none of yet or that have changed since, as they finish.
+
+    `record` is the file that says which copies there are; by default it lies in `output`.
 
     Returns and raises as :func:`prepare_videos`; also UserError where a video is not below `data`, or the folder holds
     copies of other settings.
     """
     places = {video.path: output / _below(video.path, data) for video in videos}
-    writer = PreparedWriter(output / RECORD, COPIES, {"codec": codec, "gop": gop})
+    writer = PreparedWriter(output / RECORD if record is None else record, COPIES, {"codec": codec, "gop": gop})
     done = {video.path for video in videos} - {video.path for video in writer.missing(videos)}
     wanted = [video for video in videos if video.path not in done or not places[video.path].is_file()]
 
@@ -229,5 +233,5 @@ def main(config: ReencodeConfig) -> int:
         for file in files_and_part(os.fspath(config.list))[0]:
             copy_list(Path(file), data, output)
     how = {name: getattr(config, name) for name in ("codec", "gop", "workers", "strict")}
-    reencode_videos(videos, data, output, **how)
+    reencode_videos(videos, data, output, record=config.of_the_part(output / RECORD), **how)
     return 0

@@ -15,6 +15,7 @@ import torch
 
 from motionops.commandline import existing_folder, warn
 from motionops.errors import UserError
+from motionops.motion.prepare.parts import Part
 from motionops.motion.prepared_file import video_state
 from motionops.video.checking import Skipped, UnusableVideos, require_usable
 from motionops.video.list_lines import Video
@@ -41,9 +42,25 @@ class PrepareConfig:
     """Videos that are worked on at the same time; without it one for each core."""
     strict: bool = False
     """Stop at the first video that cannot be used, instead of skipping up to a tenth of them."""
+    part: str = ""
+    """I/N: prepare the I-th of N parts of the videos alone, into OUTPUT.part-I-of-N; one machine or array task each,
+    then ``motionops prepare join --output OUTPUT``."""
+
+    def of_the_part(self, path: Path) -> Path:
+        """Where this run writes what becomes `path`."""
+        return Part.read(self.part).place(path) if self.part else path
 
     def videos(self) -> list[Video]:
-        """The videos that --data and --list name. UserError where there are none."""
+        """The videos that --data and --list name, those of the part. UserError where there are none."""
+        videos = self._all_videos()
+        if not self.part:
+            return videos
+        part = Part.read(self.part)
+        if part.count > len(videos):
+            raise UserError(f"--part: {len(videos)} videos cannot be {part.count} parts")
+        return part.of(videos)
+
+    def _all_videos(self) -> list[Video]:
         if self.data is None and self.list is None:
             raise UserError("name the videos with --data or --list")
         if self.data is not None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch.utils.data import DataLoader
 
 from motionops.commandline import warn
 from motionops.errors import UserError
-from motionops.video import Skipped, Video, VideoDataset, VideoError, collate_videos, read_frames
+from motionops.video import Batch, FrameReader, Skipped, Video, VideoDataset, VideoError, collate_videos, read_frames
 from motionops.video.dali import CPU_CODECS, DALIDecoder, EncodedClip, ReadByPyAV
 from motionops.video.reading import read_coding
 
@@ -38,7 +38,7 @@ class DALIBatches:
     def __len__(self) -> int:
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1, thread_name_prefix="dali") as thread:
             try:
                 ahead: Future | None = None
@@ -52,7 +52,7 @@ class DALIBatches:
             finally:
                 thread.submit(self.decoder.close)
 
-    def _decode(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _decode(self, items: Sequence[Batch]) -> Batch:
         """`batch` on the stream of its own, to its end."""
         if self._stream is None:
             return self.batch(items)
@@ -61,15 +61,14 @@ class DALIBatches:
         self._stream.synchronize()
         return batch
 
-    def _handed_over(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def _handed_over(self, batch: Batch) -> Batch:
         """The frames' memory belongs to the decoding stream, which must not have it back before training is done."""
         if self._stream is not None:
-            frames = batch["frames"]
-            for tensor in [frames] if isinstance(frames, torch.Tensor) else frames:
+            for tensor in [batch.frames] if isinstance(batch.frames, torch.Tensor) else batch.frames:
                 tensor.record_stream(torch.cuda.current_stream(self.decoder.device))
         return batch
 
-    def batch(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def batch(self, items: Sequence[Batch]) -> Batch:
         """Decode items and make a batch of them.
 
         Raises:
@@ -80,43 +79,41 @@ class DALIBatches:
         items = list(items)
         waiting = list(range(len(items)))
         while waiting:
-            encoded = [place for place in waiting if isinstance(items[place]["frames"], EncodedClip)]
-            decoded = self.decoder([items[place]["frames"] for place in encoded])
+            encoded = [place for place in waiting if isinstance(items[place].frames, EncodedClip)]
+            decoded = self.decoder([items[place].frames for place in encoded])
             refused = [frames for frames in decoded if isinstance(frames, VideoError)]
             replaced = []
             for place, frames in zip(encoded, decoded, strict=True):
                 if isinstance(frames, VideoError):
                     frames = self._again(items[place], frames)
-                if isinstance(frames, dict):
+                if isinstance(frames, Batch):
                     items[place] = frames
                     replaced.append(place)
                 else:
-                    items[place] = {**items[place], "frames": frames}
+                    items[place] = replace(items[place], frames=frames)
             if len(refused) == len(encoded) > 1 and not replaced:
                 raise UserError(f"--decoder dali: DALI decodes no video of a batch, --decoder pyav does: {refused[0]}")
             waiting = replaced
         return collate_videos([self._plain(item) for item in items])
 
-    def _again(self, item: dict[str, Any], error: VideoError) -> torch.Tensor | dict[str, Any]:
+    def _again(self, item: Batch, error: VideoError) -> torch.Tensor | Batch:
         """The frames as PyAV reads them, else another item in place of this one."""
-        clip = item["frames"]
+        clip = item.frames
         try:
             frames = read_frames(clip.path, clip.numbers)
         except VideoError as unreadable:
-            epoch, index, attempt = item["drawn"]
-            failed = [*item["failed"], Skipped(unreadable.path, unreadable.reason)]
+            epoch, index, attempt = item.drawn
+            failed = [*item.failed, Skipped(unreadable.path, unreadable.reason)]
             return self.dataset.item(epoch, index, attempt + 1, failed)
         self._say(clip.path, error.reason)
         return frames
 
-    def _plain(self, item: dict[str, Any]) -> dict[str, Any]:
-        frames = item["frames"]
+    def _plain(self, item: Batch) -> Batch:
+        frames = item.frames
         if isinstance(frames, ReadByPyAV):
             self._say(frames.path, frames.reason)
             frames = frames.frames
-        return {name: value for name, value in item.items() if name != "drawn"} | {
-            "frames": frames.to(self.decoder.device)
-        }
+        return replace(item, frames=frames.to(self.decoder.device))
 
     def _say(self, path: str, reason: str) -> None:
         """Once for each reason: it may hold for all files of a set."""
@@ -140,5 +137,5 @@ def check_dali(videos: Sequence[Video]) -> None:
 
 def check_reads_frames(dataset: VideoDataset) -> None:
     """UserError where a method reads more of a file than its frames."""
-    if type(dataset).read is not VideoDataset.read:
+    if type(dataset.reader) is not FrameReader:
         raise UserError("--decoder dali: this method reads key frames and motion vectors too; --decoder pyav does")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import signal
-import threading
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,10 +16,11 @@ from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.flags import shared_by_all
 from motionops.motion import MotionVectorWarning
-from motionops.motion.vector_decoder import doubtful_files
+from motionops.motion.vector_decoder import REENCODE, doubtful_files
 from motionops.ranks import gather_lists, world
 from motionops.training.config import TrainConfig
-from motionops.training.data.dali_batches import DALIBatches
+from motionops.training.data.dali_batches import DALIBatches, check_reads_frames
+from motionops.training.data.ending import minding_no_lost_peers
 from motionops.training.lightning import LightningDataModule
 from motionops.training.method import Method
 from motionops.video import VideoBatchSampler, VideoDataset, collate_videos
@@ -34,6 +34,8 @@ class PlannedData(LightningDataModule):
 
     def __init__(self, config: TrainConfig, module: Method, dataset: VideoDataset, fingerprint: str) -> None:
         super().__init__()
+        if config.decoder == "dali":
+            check_reads_frames(dataset)
         self.config, self.module, self.dataset, self.fingerprint = config, module, dataset, fingerprint
         self.shared = shared_by_all(config)
 
@@ -106,6 +108,7 @@ def prepare_worker(worker: int) -> None:
     start_worker(worker)
     warnings.showwarning = in_one_line
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.excepthook = minding_no_lost_peers(sys.excepthook)
 
 
 def in_one_line(message: Warning | str, category: type[Warning], *_: Any) -> None:
@@ -116,24 +119,8 @@ def in_one_line(message: Warning | str, category: type[Warning], *_: Any) -> Non
         warn(f"{message} (the first such file; how many there were is said at the end)")
 
 
-def end_workers() -> None:
-    """Kill what an exception left of the readers: they ignore SIGTERM, and Python would wait for them for ever."""
-    children = multiprocessing.active_children()
-    with deaths_unanswered():
-        for child in children:
-            child.kill()
-        for child in children:
-            child.join()
-
-
-@contextlib.contextmanager
-def deaths_unanswered() -> Iterator[None]:
-    """A reader's death raises no error: DataLoader's handler would raise between one kill and the next."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python runs handlers in the main thread only, and lets no other change them
-        return
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+def say_if_doubtful() -> None:
+    """A line on how many files' motion vectors may be wrong, if any."""
+    if doubtful := doubtful_files():
+        why = "B-frames, several references"
+        warn(f"motion vectors of {doubtful} files may be wrong ({why}); {REENCODE} mends them")

@@ -1,8 +1,9 @@
 """videos.jsonl: the videos that a run began with, a line each. Other processes, resumptions and restarts go by it.
 
 A line is a JSON object: ``path``; ``below``, the path from the folder of the data on, which may lie elsewhere on
-another machine or later; ``label`` or ``labels``; ``frames``; and of a video that was left out instead the ``reason``.
-The videos that are used come first, in the order on which the batches depend.
+another machine or later; ``label`` or ``labels``; ``frames`` and ``picture`` (height, width); and of a
+video that was left out instead the ``reason``. The videos that are used come first, in the order on which the batches
+depend.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def manifest_text(videos: TrainingVideos) -> str:
     lines = []
     for video in videos.usable:
         labels = {"labels": video.labels} if video.labels else {"label": video.label} if video.label is not None else {}
-        lines.append({**_place(video.path, videos.folder), **labels, "frames": video.frames})
+        lines.append({**_place(video.path, videos.folder), **labels, "frames": video.frames, "picture": video.picture})
     lines += [{**_place(path, videos.folder), "reason": reason} for path, reason in videos.skipped]
     return "".join(f"{json.dumps(line)}\n" for line in lines)
 
@@ -62,8 +63,10 @@ def parse_manifest(text: str, folder: str | os.PathLike | None) -> TrainingVideo
             else:
                 labels = tuple(held.get("labels", ()))
                 label = labels[0] if len(labels) == 1 else held.get("label")
-                videos.usable.append(Video(path, label, int(held["frames"]), labels))
-        except (ValueError, TypeError, KeyError, RecursionError):
+                picture = held.get("picture")
+                picture = None if picture is None else (int(picture[0]), int(picture[1]))
+                videos.usable.append(Video(path, label, int(held["frames"]), labels, picture))
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             raise UserError(f"{MANIFEST}: line {number} is damaged; without the file videos are checked anew") from None
     return videos
 

@@ -10,6 +10,7 @@ from motionops.commandline import existing_folder, say, warn
 from motionops.errors import UserError
 from motionops.training.checkpoint import NAME
 from motionops.training.config import TrainConfig
+from motionops.training.data.dali_batches import check_dali
 from motionops.training.data.first_process import found_by_the_first
 from motionops.training.data.manifest import (
     MANIFEST,
@@ -31,12 +32,18 @@ from motionops.video import (
     require_usable,
 )
 from motionops.video.checking import MOST_SKIPPED, SHOWN
+from motionops.video.dali import require_dali
 from motionops.video.known_counts import default_file
 from motionops.video.lists import check_lists
 
 
 def videos_of_the_run(config: TrainConfig, find: Callable[[TrainConfig, bool], TrainingVideos]) -> TrainingVideos:
-    """What `find` finds in the first process, as all processes have it; `test` is the first one's alone."""
+    """What `find` finds in the first process, as all processes have it; `test` is the first one's alone.
+
+    UserError where --decoder cannot read them.
+    """
+    if config.decoder == "dali":
+        require_dali()
     own: list[TrainingVideos] = []
 
     def first() -> str:
@@ -44,7 +51,10 @@ def videos_of_the_run(config: TrainConfig, find: Callable[[TrainConfig, bool], T
         return manifest_text(own[0])
 
     text = found_by_the_first(first)
-    return own[0] if own else parse_manifest(text, data_folder(config) if has_places(text) else None)
+    videos = own[0] if own else parse_manifest(text, data_folder(config) if has_places(text) else None)
+    if config.decoder == "dali":
+        check_dali(videos.usable)
+    return videos
 
 
 def find_training_videos(config: TrainConfig, progress: bool = True) -> TrainingVideos:

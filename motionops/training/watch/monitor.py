@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+from torch import distributed
+
+from motionops.ranks import world
 from motionops.training.lightning import Callback
+
+# Measuring a large set outlasts what a process group waits by default. A first process that dies is noticed at once.
+LONGEST = timedelta(days=7)
 
 Measure = Callable[[Any, int], dict[str, float]]  # of the module, after so many epochs
 
@@ -22,6 +29,11 @@ class Monitor(Callback):
 
     def __init__(self, epochs: int, measure: Measure) -> None:
         self.epochs, self.measure = epochs, measure
+        self._meeting: distributed.ProcessGroup | None = None
+
+    def on_train_start(self, trainer, module) -> None:
+        if world()[1] > 1:
+            self._meeting = distributed.new_group(backend="gloo", timeout=LONGEST)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         done = module.step // module.steps_per_epoch
@@ -34,3 +46,5 @@ class Monitor(Callback):
                 each.training = training
             for logger in trainer.loggers:
                 logger.log_metrics(scores, step=module.step)
+        if self._meeting is not None:
+            distributed.barrier(group=self._meeting)

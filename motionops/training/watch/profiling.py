@@ -137,8 +137,8 @@ class StepProfile(Callback):
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
         self._end(COPY)
         self._forward, self._inside = self._timing, 0.0
-        self.counted["videos"] += len(batch["index"])
-        self.decoding += batch["decoding"]
+        self.counted["videos"] += len(batch)
+        self.decoding += batch.decoding
 
     def on_before_backward(self, trainer, module, loss) -> None:
         self._forward = False

@@ -52,8 +52,8 @@ def shortage(batch_bytes: int, workers: int) -> str | None:
     if not os.path.isdir(FOLDER) or needed <= _free_and_all()[0]:
         return None
     return (
-        f"{workers} readers with {AHEAD} batches of {_mib(batch_bytes)} each need {_mib(needed)} of shared memory "
-        f"({_state()}); {REMEDY}"
+        f"{workers} readers with {AHEAD} batches of {_mib(batch_bytes)} each need up to {_mib(needed)} of "
+        f"shared memory ({_state()}); {REMEDY}"
     )
 
 
