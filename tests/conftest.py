@@ -5,6 +5,7 @@ Set MOTIONOPS_REQUIRE=cpu,emulated to make a backend that cannot run a failure a
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -27,6 +28,9 @@ from motionops import library
 from motionops.commandline import TRAINER_PARTS
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# As readers do (motionops.video.dataset.start_worker): garbage of earlier tests may wait for threads that a fork lacks.
+os.register_at_fork(after_in_child=gc.freeze)
 REAL_VIDEOS = ROOT.parent / "shared" / "data"
 EMULATED_NAMESPACE = "motionops_emulated"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import signal
 import time
@@ -230,3 +231,6 @@ def start_worker(worker: int) -> None:
     """``worker_init_fn``: one thread a worker, and Ctrl-C is for the main process, which then ends the workers."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Garbage of the process it is a fork of stays: what waits there for threads of its own (a decoder's picture
+    # converter) would be freed here, and wait for threads that are not here, for ever.
+    gc.freeze()
