@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
+from build_support.old_linux import stubs
 from build_support.sources import CSRC, ROOT, Sources, read_sources
 from build_support.toolchain import BuildError, find_cuda, find_cxx
 
@@ -25,6 +26,7 @@ OPERATORS = ROOT / "motionops" / "_operators.so"
 EMULATED = ROOT / "tests" / "emulator" / "_emulated.so"
 SANITIZED = ROOT / "build" / "attacks" / "package" / "motionops" / "_operators.so"
 EMULATOR = ROOT / "tests" / "emulator"
+SUPPORT = ROOT / "build_support"
 
 # The oldest torch whose stable ABI is used: 2.11, as (major << 56) + (minor << 48).
 TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020b000000000000"
@@ -130,14 +132,17 @@ def build_operators(target: Path = OPERATORS) -> None:
             nvcc = [NVCC_FLAGS, f"-I{_quote(CSRC)}", *cuda.gencode, f"-ccbin {_quote(shlex.split(build.cxx)[0])}"]
             objects += [build.compile("nvcc", source, "cuda", nvcc) for source in sources.cuda]
             binding += ["-DMOTIONOPS_WITH_CUDA", f"-isystem {_quote(cuda.include)}"]
-            # its symbols stay inside: torch brings a CUDA runtime of its own
-            link = [*link, _quote(cuda.runtime), "-Wl,--exclude-libs,ALL", "-ldl -lrt -lpthread"]
+            link = [*link, _quote(cuda.runtime), "-ldl -lrt -lpthread"]
             kind = "torch-cuda"
         else:
             kind = "torch"
         objects += [build.compile("cxx", source, kind, binding) for source in sources.torch]
         objects.append(build.compile("cxx", sources.facts, kind, [*binding, *_facts(build)]))
-        build.link(target, objects, link)
+        objects.append(build.compile("cxx", SUPPORT / "old_linux.cpp", "old_linux", [CXX_FLAGS]))
+        old = [_quote(stub) for stub in stubs(build.folder / "old_linux", build.cxx)]
+        # all else stays inside: torch brings a CUDA runtime of its own, and every process a C++ library
+        exported = f"-Wl,--version-script={_quote(SUPPORT / 'exported.map')}"
+        build.link(target, objects, ["-Wl,--push-state,--no-as-needed", *old, "-Wl,--pop-state", exported, *link])
         print(f"motionops: {'CPU and CUDA' if cuda else 'CPU'} operators ({build.cuda_reason})", flush=True)
         build.run(target)
 

@@ -32,7 +32,8 @@ Commands are typed in the folder of the project. `UCF-101` is the folder of the 
 `splits`. The papers' batches were spread over several GPUs, with 8 videos on each where they say so (Context-Motion
 Decoupling: 16; Controllable Augmentations does not say); the presets keep those groups, for BatchNorm and for FIMA's
 negatives within a batch, on any number of devices, and `--devices N` trains on N of them. Each run wants its own
-`--output`. What each row composes to is compared with its paper's setting by tests/test_paper_settings.py.
+`--output`. What each row composes to is compared with its paper's setting by tests/test_paper_settings.py, and
+`pytest --slow tests/runs/test_paper_rows.py` tries each for two steps, on small videos in the data sets' layouts.
 
 ## Measuring
 

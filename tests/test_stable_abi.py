@@ -46,6 +46,32 @@ def test_of_torch_one_library_is_needed():
     assert [name for name in needed if "torch" in name or "c10" in name or "cu" in name] == ["libtorch_cpu.so"]
 
 
+# What RHEL 8 has (glibc 2.28, GCC 8), and torch's own wheels ask for.
+OLD = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 25), "CXXABI": (1, 3, 11), "GCC": (8, 0)}
+
+
+def versions_needed(path: Path) -> dict[str, tuple[int, ...]]:
+    """The newest version of each library of the system that is asked for."""
+    listed = subprocess.run(["readelf", "--version-info", path], capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    needs = listed.stdout.partition("Version needs section")[2]
+    found = re.findall(r"Name: ([A-Z]+)_([\d.]+)", needs)
+    versions = [(name, tuple(map(int, version.split(".")))) for name, version in found]
+    return {name: max(version for other, version in versions if other == name) for name, _ in versions}
+
+
+def test_an_older_linux_loads_them():
+    versions = versions_needed(library.OPERATORS)
+    assert {"GLIBC", "GLIBCXX"} <= versions.keys() <= OLD.keys()
+    assert {name: version for name, version in versions.items() if version > OLD[name]} == {}
+
+
+def test_one_function_is_to_be_seen():
+    """No symbol of the operators, of CUDA's runtime or of C++'s library meets another's of the same name."""
+    listed = subprocess.run(["nm", "--dynamic", "--defined-only", library.OPERATORS], capture_output=True, text=True)
+    assert [line.split()[-1] for line in listed.stdout.splitlines()] == ["motionops_build_facts"]
+
+
 def test_torch_itself_knows_where_its_cuda_stream_is():
     """The one function that is looked up by its name while running (csrc/core/cuda_scope_binding.h)."""
     import torch

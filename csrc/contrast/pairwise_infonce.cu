@@ -47,7 +47,9 @@ struct OtherQueries {
   struct Row {
     int64_t own;
   };
-  struct Block {};
+  struct Block {
+    int64_t begin, end;
+  };
 
   const float* log_sum_exp;  // [N]
   int64_t queries;           // N
@@ -55,10 +57,16 @@ struct OtherQueries {
   __device__ __forceinline__ const float* columns() const { return log_sum_exp; }
   __device__ __forceinline__ int64_t described_columns() const { return queries; }
   __device__ __forceinline__ Row row(int64_t row) const { return {row}; }
-  __device__ __forceinline__ Block block(int64_t, int64_t) const { return {}; }
+  __device__ __forceinline__ Block block(int64_t first, int64_t last) const { return {first, last + 1}; }
+  __device__ __forceinline__ bool alike(const Block& block, int64_t begin, int64_t end) const {
+    return begin >= block.end || end <= block.begin;
+  }
+  __device__ __forceinline__ float coefficient(float log_sum_exp_of_column, float logit) const {
+    return exp_approximate(logit - log_sum_exp_of_column);
+  }
   __device__ __forceinline__ float coefficient(const Row& row, int64_t column, float log_sum_exp_of_column,
                                                float logit) const {
-    return column == row.own ? 0.0f : exp_approximate(logit - log_sum_exp_of_column);
+    return column == row.own ? 0.0f : coefficient(log_sum_exp_of_column, logit);
   }
 };
 

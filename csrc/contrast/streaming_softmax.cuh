@@ -32,6 +32,8 @@
 //                  one worker takes them all
 //   Column         what counts() and coefficient() want to know of a column, 8 or 16 bytes; policy.columns() is the
 //                  array, or null, and policy.described_columns() its length. It travels with the tile.
+//                  alike(block, begin, end) and coefficient(info, logit), optional: the coefficient of any of these
+//                  rows with any of these columns is that of two arguments
 //   Row, row(r)    what they want to know of row number r
 //   Block, block(first, last)     what is known of the rows first .. last, the ends of a row block, in ascending order
 //   masks(block, begin, end)      may counts() be false for some of these columns?
@@ -374,6 +376,21 @@ class RowBlock {
     const bool described = policy_.columns() != nullptr;
     const float inverse_temperature = stream_.temperature.read_inverse();
     if constexpr (!Policy::kSoftmax) {
+      // Decided once a tile: most have no pair of a kind of its own, and a test in each of 32 elements costs more than
+      // the elements.
+      if constexpr (requires { policy_.alike(block_, first_column, end); }) {
+        if (first_column + kTileRows <= end && policy_.alike(block_, first_column, first_column + kTileRows)) {
+#pragma unroll
+          for (int j = 0; j < kScoreTiles; ++j) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              const float logit = scores[j][i] * inverse_temperature;
+              scores[j][i] = policy_.coefficient(info[8 * j + 2 * t + i % 2], logit) * Arithmetic::kWeightScale;
+            }
+          }
+          return;
+        }
+      }
 #pragma unroll
       for (int j = 0; j < kScoreTiles; ++j) {
 #pragma unroll
