@@ -7,9 +7,10 @@ is one process's loss of the whole batch, so is the gradient.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 __all__ = [
     "gather",
@@ -150,6 +151,36 @@ def gather_lists(items: list) -> list:
     parts: list = [None] * size
     distributed.all_gather_object(parts, items, group=host_group())
     return [item for part in parts for item in part]
+
+
+def gather_to_first(items: list) -> list:
+    """As `gather_lists` in the first rank, which alone needs them; nothing in the others."""
+    rank, size = world()
+    if size == 1:
+        return list(items)
+    parts: list | None = [None] * size if rank == 0 else None
+    distributed.gather_object(items, parts, dst=0, group=host_group())
+    return [item for part in parts or () for item in part]
+
+
+def from_first(value: Any) -> Any:
+    """What the first rank has, in all of them; anything that can be pickled."""
+    if world()[1] == 1:
+        return value
+    held = [value]
+    distributed.broadcast_object_list(held, src=0, group=host_group())
+    return held[0]
+
+
+@torch.no_grad()
+def copy_from_first(module: nn.Module) -> None:
+    """Give a module, in all ranks, the weights and buffers of the first one's: BatchNorm's are each rank's own."""
+    if world()[1] == 1:
+        return
+    for tensor in module.state_dict().values():
+        held = tensor.detach().cpu().contiguous()
+        distributed.broadcast(held, src=0, group=host_group())
+        tensor.copy_(held)
 
 
 def any_rank(flag: bool) -> bool:

@@ -14,7 +14,7 @@ if lacking("trainers/context_motion.py", *TRAINER_PARTS):
     sys.exit(EXIT_USER_ERROR)
 
 from motionops.commands.paper_tables import rows_of
-from motionops.evaluation.end_of_run import measure_epoch
+from motionops.evaluation.monitoring import measure_epoch
 from motionops.methods.context_motion import (
     PRESETS,
     ContextMotion,

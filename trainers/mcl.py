@@ -14,7 +14,8 @@ if lacking("trainers/mcl.py", *TRAINER_PARTS):
     sys.exit(EXIT_USER_ERROR)
 
 from motionops.commands.paper_tables import rows_of
-from motionops.evaluation.end_of_run import finish, measure_epoch
+from motionops.evaluation.end_of_run import finish
+from motionops.evaluation.monitoring import measure_epoch
 from motionops.methods.mcl import MCL, PRESETS, MCLConfig, make_dataset
 from motionops.training.run import train
 

@@ -15,7 +15,8 @@ if lacking("trainers/moco.py", *TRAINER_PARTS):
     sys.exit(EXIT_USER_ERROR)
 
 from motionops.commands.paper_tables import rows_of
-from motionops.evaluation.end_of_run import finish, measure_epoch
+from motionops.evaluation.end_of_run import finish
+from motionops.evaluation.monitoring import measure_epoch
 from motionops.methods.moco import PRESETS, MoCo, MoCoConfig
 from motionops.training.data.two_views import two_views
 from motionops.training.run import train

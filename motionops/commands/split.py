@@ -12,6 +12,7 @@ from motionops.errors import UserError
 from motionops.evaluation.protocols.holding_out import hold_out, kept_together
 from motionops.flags import SHARE, AtLeast, AtMost, check_ranges
 from motionops.video import class_names, find_videos
+from motionops.video.sources.addresses import is_tar
 
 
 @dataclass
@@ -30,7 +31,8 @@ class Split:
 
 def write_split(config: Split) -> None:
     check_ranges(config)
-    videos = find_videos(existing_folder(config.data))
+    # A damaged shard stands for the videos that it lost: in a list it would be all of them.
+    videos = [video for video in find_videos(existing_folder(config.data)) if not is_tar(video.path)]
     lists = dict(zip(("train", "test"), hold_out(videos, config.share, config.seed), strict=True))
     files = {name: config.output / f"{name}.txt" for name in lists}
     for file in files.values():

@@ -12,7 +12,8 @@ import motionops.methods
 from motionops.commandline import run, usage
 from motionops.commands.paper_tables import rows_of
 from motionops.errors import UserError
-from motionops.evaluation.end_of_run import finish, measure_epoch
+from motionops.evaluation.end_of_run import finish
+from motionops.evaluation.monitoring import measure_epoch
 from motionops.training.config import TrainConfig
 from motionops.training.data.two_views import two_views
 from motionops.training.data.videos import find_training_videos

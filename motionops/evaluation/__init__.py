@@ -4,7 +4,8 @@ from motionops.evaluation.features.extraction import extract_features
 from motionops.evaluation.protocols.classification import Classification, classification_metrics, format_classification
 from motionops.evaluation.protocols.knn import knn_accuracy, knn_scores
 from motionops.evaluation.protocols.linear import LinearClassifier, fit_linear, linear_probe
-from motionops.evaluation.protocols.measure import evaluate_linear, evaluate_retrieval, format_retrieval
+from motionops.evaluation.protocols.measure_linear import evaluate_linear
+from motionops.evaluation.protocols.measure_retrieval import evaluate_retrieval, format_retrieval
 from motionops.evaluation.protocols.retrieval import (
     bootstrap_interval,
     chance_recall,

@@ -6,15 +6,8 @@ if _find_spec("torchvision") is None:
     raise ImportError("motionops.models needs torchvision: pip install 'motionops[train]'")
 
 from motionops.models.activation import activation_map, foreground_mask
-from motionops.models.backbones import (
-    BACKBONES,
-    BackboneName,
-    build_backbone,
-    load_backbone,
-    load_weights,
-    read_metadata,
-    save_backbone,
-)
+from motionops.models.backbone_files import load_backbone, load_weights, read_metadata, save_backbone
+from motionops.models.backbones import BACKBONES, BackboneName, build_backbone
 from motionops.models.bfloat16_convolutions import float32_where_wrong
 from motionops.models.heads import ProjectionHead
 from motionops.models.hub import push_backbone

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from motionops.commandline import run
 from motionops.errors import UserError
-from motionops.models.backbones import load_backbone
+from motionops.models.backbone_files import load_backbone
 
 _STEM = re.compile(r"stem\.(0|1)\.(.+)")
 _BLOCK = re.compile(r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)\.(.+)")

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from motionops.models.backbones import build_backbone, load_weights, read_weights
+from motionops.models.backbone_files import load_weights, read_weights
+from motionops.models.backbones import build_backbone
 
 # What stands before the names: the query encoder of MoCo's checkpoints, wrappers.
 ENCODER = "encoder_q."

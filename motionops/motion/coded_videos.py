@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from motionops.motion.motion_vectors import coded_clip
 from motionops.video import FrameReader, KnownVideo, Plan, key_frame_numbers
+from motionops.video.readers.cut_frames import CutFrames, CutVideo
 from motionops.video.reading import fits_memory
 from motionops.views.frames import Frames
 
@@ -38,25 +39,26 @@ class CodedVideo:
 
 class Wanted(NamedTuple):
     """What a plan has as its own for a :class:`CodedReader`: the numbers `[K, M]` of the frames whose motion is read;
-    the lot, any frame's number, by which one of the key frames is chosen; and how many of the plan's frames are the
-    clip that the key frame is near to."""
+    the lot, any frame's number, by which one of the key frames is chosen; how many of the plan's frames are the clip
+    that the key frame is near to; and which of the plan's extents is cut out of the key frame, where frames are cut."""
 
     motion: Tensor
     lot: int
     clip: int
+    key_cut: int = 0
 
 
 class Coded(NamedTuple):
     """What an item has as its own; None where it was not asked for.
 
-    * `key_frame`: uint8 `[1, H, W, 3]`, a random one of those in the clip and next before and after it ("a random
-      I-frame surrounding the clip"; without any, the video's first frame)
+    * `key_frame`: uint8 `[1, 1, H, W, 3]`, a view of one frame, cut where the plan's are: a random one of those in the
+      clip and next before and after it ("a random I-frame surrounding the clip"; without any, the video's first frame)
     * `motion`: float32 `[K, M, 2, h, w]`, pixels a frame; where a frame is the last one, held behind the end of a short
       video, nothing moves
     * `intra`: bool `[K, M]`, which of them are I-frames, that are coded without vectors
     """
 
-    key_frame: Tensor | None
+    key_frame: Tensor | CutVideo | CutFrames | None
     motion: Frames | None
     intra: Tensor | None
 
@@ -84,7 +86,7 @@ class CodedReader(FrameReader):
         keys = key_frame_numbers(video.path) if self.key_frame else everything[:0]
         return CodedVideo(clip.frames, clip.motion, intra, keys)
 
-    def read(self, video: KnownVideo, plan: Plan, whole: CodedVideo | None) -> tuple[Tensor, Coded]:
+    def read(self, video: KnownVideo, plan: Plan, whole: CodedVideo | None) -> tuple[Tensor | CutVideo, Coded]:
         last = video.frames - 1
         frames, motion = plan.frames.clamp(max=last), plan.own.motion.clamp(max=last)
         clip_frames = frames[:, : plan.own.clip]
@@ -92,17 +94,16 @@ class CodedReader(FrameReader):
         key_frame = vectors = intra = None
         if whole is None:
             key = (share, first, end) if self.key_frame else None
-            clip, intra = coded_clip(video.path, frames, motion, cell=self.cell, key=key)
-            pictures, vectors = clip.frames, clip.motion
+            distinct, places = torch.unique(frames, return_inverse=True)
+            clip, intra = coded_clip(video.path, distinct, motion, cell=self.cell, key=key, keys=video.keys)
+            pictures, vectors = self.views(clip.frames, places, plan), clip.motion
             if self.key_frame:
-                key_frame = clip.key_frame[None]
+                key_frame = self.key(clip.key_frame[None], 0, plan)
         else:
-            # NumPy copies on this thread; torch would wake all of its threads for a few hundred kilobytes.
-            pictures = torch.from_numpy(whole.frames.numpy()[frames.numpy()])
+            pictures = self.views(whole.frames, frames, plan)
             if self.key_frame:
                 around = key_frames_around(whole.key_frames, first, end)
-                chosen = int(around[int(share * len(around))])
-                key_frame = whole.frames[chosen : chosen + 1].clone()
+                key_frame = self.key(whole.frames, int(around[int(share * len(around))]), plan)
             if self.motion:
                 vectors = torch.from_numpy(whole.motion.numpy()[motion.numpy()])
                 intra = torch.from_numpy(whole.intra.numpy()[motion.numpy()])
@@ -111,6 +112,11 @@ class CodedReader(FrameReader):
         held = motion.diff(dim=1, prepend=motion[:, :1] - 1) == 0
         vectors[held] = 0.0
         return pictures, Coded(key_frame, vectors, intra & ~held)
+
+    def key(self, pictures: Tensor, place: int, plan: Plan) -> Tensor | CutVideo:
+        """One of the pictures as a view of one frame."""
+        cuts = None if plan.cuts is None else [[plan.own.key_cut]]
+        return self.views(pictures, torch.tensor([[place]]), replace(plan, cuts=cuts))
 
 
 def key_frames_around(keys: Tensor, first: int, last: int) -> Tensor:

@@ -21,6 +21,7 @@ from motionops.errors import UserError
 from motionops.motion.prepared_file import Kind, PreparedFile, PreparedWriter, tail
 from motionops.video.list_lines import Video
 from motionops.video.reading import VideoError
+from motionops.video.sources import real
 
 EDGES = Kind(
     "flow edges",
@@ -160,7 +161,7 @@ class EdgesWriter:
 
 def shard_of(video: str | os.PathLike, shards: int) -> int:
     """The shard in which a video lies."""
-    return zlib.crc32(tail(os.path.realpath(video)).encode()) % shards
+    return zlib.crc32(tail(real(video)).encode()) % shards
 
 
 def shard_files(folder: Path) -> list[Path]:

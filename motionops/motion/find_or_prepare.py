@@ -15,17 +15,19 @@ from motionops.motion.prepared_file import Kind
 from motionops.ranks import environment_rank
 from motionops.video.cache import cache_folder, in_cache_folder, one_at_a_time
 from motionops.video.list_lines import Video
+from motionops.video.sources import real
 
 
-def find_or_prepare(file: Path | None, videos: Sequence[Video]) -> MotionFile:
-    """The motion file `file`, or without one that of the cache folder, completed first where videos are missing.
+def find_or_prepare(file: Path | None, videos: Sequence[Video], side: int = motion.SIDE) -> MotionFile:
+    """The motion file `file`, or without one that of the cache folder, completed first where videos are missing; of
+    frames whose longer side was shrunk to `side` pixels, 0: of whole ones.
 
     Raises:
         UserError: no such file, or it lacks a video, or one has changed since; the text names the command that
             makes it.
     """
     if file is None:
-        settings = {"cells": motion.CELLS, "side": motion.SIDE}
+        settings = {"cells": motion.CELLS, "side": side}
         file = in_cache(MOTION, settings, videos, ".sqlite", motion.prepare_motion)
     return checked("--motion-file", lambda: MotionFile(file), videos)
 
@@ -62,6 +64,6 @@ def in_cache(kind: Kind, settings: dict, videos: Sequence[Video], suffix: str, p
 
 def set_name(videos: Sequence[Video], settings: str) -> str:
     """Names what is kept of videos by their common folder, so that lists of one data set share a place."""
-    folder = os.path.commonpath([os.path.dirname(os.path.realpath(video.path)) for video in videos])
+    folder = os.path.commonpath([os.path.dirname(real(video.path)) for video in videos])
     digest = hashlib.sha256(os.fsencode(f"{folder} {settings}")).hexdigest()
     return f"{os.path.basename(folder) or 'videos'}-{digest[:12]}"

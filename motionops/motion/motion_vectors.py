@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,8 +12,10 @@ import torch
 
 from motionops.codec import pack_records, rasterize_motion_vectors
 from motionops.motion.vector_decoder import CodedFrame, VectorDecoder
-from motionops.video.decoder import VideoError, tried_again
+from motionops.video.counting.key_frames import NOT_KNOWN, KeyFrame, KeyFrames
+from motionops.video.decoder import NotThere
 from motionops.video.reading import frame_numbers, require_room
+from motionops.video.sources.faults import VideoError, tried_again
 
 BYTES_AT_ONCE = (
     1 << 20
@@ -62,9 +65,9 @@ def whole_motion(path: str | os.PathLike, *, cell: int = 8) -> tuple[torch.Tenso
         maps, intra = _Maps(decoder, cell), []
 
         def watched():
-            for frame in decoder.frames():
+            for number, frame in enumerate(decoder.frames()):
                 intra.append(decoder.is_intra(frame))
-                yield frame
+                yield number, frame
 
         for coded in decoder.with_vectors(watched()):
             maps.add(coded, coded.number)
@@ -114,8 +117,11 @@ def coded_clip(
     *,
     cell: int = 8,
     key: tuple[float, int, int] | None = None,
+    keys: KeyFrames = NOT_KNOWN,
 ) -> tuple[CodedClip, torch.Tensor]:
     """:func:`read_coded_clip`, and bool ``[...]``: which frames of ``motion`` are I-frames.
+
+    ``keys`` of a video that was checked: decoding begins at the key frame before all that is wanted.
 
     With ``key``, a number in [0, 1) and the first and the last frame of a clip, the key frame is drawn by that number
     among those around the clip: the last I-frame at or before it, those within, and the first one at or behind its end.
@@ -124,27 +130,51 @@ def coded_clip(
     motion = frame_numbers("read_coded_clip", "motion", motion)
     if frames.numel() == 0:
         raise ValueError("read_coded_clip: frames must name a frame, got none")
+    lot, first, end = (0.0, int(frames.min()), 0) if key is None else key
+    near = keys.up_to(min(first, *(int(numbers.min()) for numbers in (frames, motion) if numbers.numel())))
+    if near:
+        with contextlib.suppress(NotThere):
+            return _coded_clip(path, frames, motion, cell, (lot, first, end), key is None, near)
+    return _coded_clip(path, frames, motion, cell, (lot, first, end), key is None, [])
+
+
+def _coded_clip(
+    path: str | os.PathLike,
+    frames: torch.Tensor,
+    motion: torch.Tensor,
+    cell: int,
+    key: tuple[float, int, int],
+    closed: bool,
+    near: Sequence[KeyFrame],
+) -> tuple[CodedClip, torch.Tensor]:
+    """:func:`coded_clip`, from the last of these key frames on, without any from the beginning.
+
+    ``closed``: no I-frame behind the first one of the clip is asked for. Raises NotThere as ``frames_from``.
+    """
+    lot, first, end = key
     pictures, picture_places = torch.unique(frames, return_inverse=True)
     moving, moving_places = torch.unique(motion, return_inverse=True)
     picture_rows = {number: row for row, number in enumerate(pictures.tolist())}
     moving_rows = {number: row for row, number in enumerate(moving.tolist())}
-    lot, first, end = (0.0, int(pictures[0]), 0) if key is None else key
     last = max(int(pictures[-1]), int(moving[-1]) if len(moving) else 0)
 
     with VectorDecoder(path, wanted=moving_rows) as decoder:
         maps = _Maps(decoder, cell)
         found: np.ndarray | None = None
-        around, closed = [], key is None  # the I-frames that the lot is drawn of, and whether there can be no more
+        around = []  # the I-frames that the lot is drawn of; where it is closed there can be no more
         intra = torch.zeros(len(moving), dtype=torch.bool)
 
         def converted():
             """The frames; on their way those that are wanted are converted."""
             nonlocal found, around, closed
-            for number, frame in enumerate(decoder.frames()):
-                if number == 0:
+            for number, frame in decoder.frames_from(near) if near else enumerate(decoder.frames()):
+                if found is None:
+                    if near and not decoder.is_intra(frame):
+                        raise NotThere
                     require_room(path, len(pictures), *decoder.size(frame))
                     found = decoder.room(len(pictures), frame)
-                if number <= first and (number == 0 or decoder.is_intra(frame)):
+                    around = [frame]
+                elif number <= first and decoder.is_intra(frame):
                     around = [frame]
                 elif not closed and decoder.is_intra(frame):
                     around.append(frame)
@@ -153,7 +183,7 @@ def coded_clip(
                     intra[moving_rows[number]] = decoder.is_intra(frame)
                 if number in picture_rows:
                     decoder.convert(frame, found[picture_rows[number]])
-                yield frame
+                yield number, frame
 
         count = 0
         for coded in decoder.with_vectors(converted()):
@@ -163,6 +193,8 @@ def coded_clip(
             if count > last and closed:
                 break
         else:
+            if near and count <= last:
+                raise NotThere
             decoder.check_end(count)
             if count <= last:
                 raise VideoError(path, f"has {count} frames, frame {last} was asked for")

@@ -6,7 +6,7 @@ pictures, in their pixels. Prepared edges (`motionops.motion.EdgesFolder`) are m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,9 +14,8 @@ from torch import Tensor
 
 import motionops
 from motionops.errors import UserError
-from motionops.flow.clip_flow import BT601
 from motionops.motion.edges_folder import EDGE_MAX
-from motionops.views.even_clips import centre_extent
+from motionops.video.readers.squares import brightness
 
 PairFlow = Callable[[Tensor], Tensor]
 
@@ -26,18 +25,9 @@ RAFT_CHUNK = 16  # pairs in one forward pass of RAFT
 RAFT_SMALLEST, RAFT_MULTIPLE = 128, 8  # RAFT's correlation pyramid needs pictures of at least 16 cells of 8 pixels
 
 
-def centre_squares(frames: Tensor | Sequence[Tensor], size: int) -> Tensor:
-    """Centre squares of pictures: uint8 `[B, N, H, W, 3]` or B tensors `[N, H, W, 3]` -> uint8 `[B, N, S, S, 3]`."""
-    extents = torch.stack([centre_extent(*video.shape[1:3], crop=1.0) for video in frames])
-    first = frames[0]
-    cut = motionops.augment_clips(frames, extents.to(first.device), size, mean=0.0, std=1.0)
-    return (255 * cut).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()
-
-
 def tvl1_pairs(pairs: Tensor) -> Tensor:
-    """TV-L1 flow from the later to the earlier frame of each pair: uint8 `[N, 2, S, S, 3]` -> `[N, 2, S, S]`."""
-    grey = pairs.float() @ pairs.new_tensor(BT601, dtype=torch.float32)
-    earlier, later = grey.unbind(1)
+    """TV-L1 flow from the later to the earlier frame of each pair: uint8 `[N, 2, S, S, 3 or 1]` -> `[N, 2, S, S]`."""
+    earlier, later = brightness(pairs).unbind(1)
     return motionops.tvl1_flow(later, earlier)
 
 
@@ -103,7 +93,7 @@ def motion_of_pairs(pairs: Tensor, kind: str, flow: PairFlow) -> Tensor:
     """The motion input at each pair of frames.
 
     Args:
-        pairs: uint8 `[B, T, 2, S, S, 3]`, (earlier, later).
+        pairs: uint8 `[B, T, 2, S, S, 3]`, (earlier, later); grey ones, `[..., 1]`, where `flow` takes such.
         kind: "flow-edges": Sobel edges of the flow's magnitude, clamped to 10 (MoDist, Sections 3.2 and 4.1);
             "flow": u, v and the magnitude in pixels; "frame-difference": later - earlier, in -1..1.
         flow: makes the flow of pairs `[N, 2, S, S, 3]`.

@@ -18,6 +18,7 @@ from typing import ClassVar, NamedTuple
 from motionops.errors import UserError
 from motionops.video.list_lines import Video
 from motionops.video.reading import VideoError
+from motionops.video.sources import real, state, tried_again
 
 
 class Kind(NamedTuple):
@@ -104,7 +105,7 @@ class PreparedFile:
             UserError: the file does not hold the video; the text names the command that adds it.
         """
         query = f"SELECT {columns} FROM videos WHERE"
-        path = os.path.realpath(video)
+        path = real(video)
         with self.undamaged(video):
             rows = self.connection().execute(f"{query} path = ?", (as_text(path),)).fetchall()
             rows = rows or self.connection().execute(f"{query} tail = ? LIMIT 2", (tail(path),)).fetchall()
@@ -173,7 +174,7 @@ class PreparedWriter:
 
         def up_to_date(video: Video) -> bool:
             try:
-                return done.get(as_text(os.path.realpath(video.path))) == video_state(video.path)
+                return done.get(as_text(real(video.path))) == video_state(video.path)
             except VideoError:
                 return False
 
@@ -196,7 +197,7 @@ class PreparedWriter:
             values: of the kind's columns.
             more: fills further tables, within the same transaction, of the video with the number it is given.
         """
-        path = os.path.realpath(video)
+        path = real(video)
         with self.connection:
             known = self.connection.execute("SELECT number FROM videos WHERE path = ?", (as_text(path),)).fetchone()
             row = (known and known[0], as_text(path), tail(path), *state, frames, *values)
@@ -253,13 +254,13 @@ def file_settings(file: Path, kind: Kind) -> dict:
         raise UserError(f"{file} is not a {kind.what} file ({error})") from error
 
 
+@tried_again
 def video_state(path: str | os.PathLike) -> tuple[int, int]:
     """Size in bytes and time of change in nanoseconds. VideoError where there is no such file."""
     try:
-        status = os.stat(path)
+        return tuple(state(path))
     except OSError as error:
-        raise VideoError(path, (error.strerror or str(error)).lower()) from error
-    return status.st_size, status.st_mtime_ns
+        raise VideoError(path, (error.strerror or "no such file").lower()) from error
 
 
 def tail(path: str) -> str:

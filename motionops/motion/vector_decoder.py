@@ -14,13 +14,15 @@ import hashlib
 import mmap
 import os
 import warnings
-from collections.abc import Container, Iterator
-from typing import NamedTuple
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from motionops.motion.h264_header import reference_frames
-from motionops.video.decoder import Decoder, VideoError
+from motionops.video.counting.h264_header import reference_frames
+from motionops.video.counting.key_frames import KeyFrame
+from motionops.video.decoder import Decoder
+from motionops.video.sources import VideoError, real, state
 
 # FFmpeg's decoders of these export motion vectors; those of HEVC, VP8, VP9, AV1 and others do not.
 CODECS = (
@@ -104,7 +106,15 @@ class VectorDecoder(Decoder):
 
     def frames(self) -> Iterator:
         """As the decoder of frames; VideoError where the picture size changes."""
-        for number, frame in enumerate(super().frames()):
+        for _, frame in self._of_one_size(enumerate(super().frames())):
+            yield frame
+
+    def frames_from(self, keys: Sequence[KeyFrame]) -> Iterator[tuple[int, Any]]:
+        """As the decoder of frames, and :meth:`frames`."""
+        return self._of_one_size(super().frames_from(keys))
+
+    def _of_one_size(self, frames: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        for number, frame in frames:
             size = self.size(frame)
             if self.picture is None:
                 self.picture = size
@@ -114,20 +124,21 @@ class VectorDecoder(Decoder):
                     f"changes its size at frame {number}, so its motion vectors have no common grid; {REENCODE} "
                     "writes a copy of one size",
                 )
-            yield frame
+            yield number, frame
 
     def is_intra(self, frame) -> bool:
         """Whether it is an I-frame."""
         return frame.pict_type == self.kinds.I
 
-    def with_vectors(self, frames: Iterator) -> Iterator[CodedFrame]:
-        """The blocks of frames that :meth:`frames` gave, from the first on; of frames that are not wanted, none.
+    def with_vectors(self, frames: Iterable[tuple[int, Any]]) -> Iterator[CodedFrame]:
+        """The blocks of frames and their numbers, from the first or a key frame on; of frames not wanted, none.
 
         B-frames wait for the frame after them.
         """
         waiting: list[tuple[int, bytes]] = []
-        reference = -1  # the last I- or P-frame
-        for number, frame in enumerate(frames):
+        reference = None  # the last I- or P-frame
+        for number, frame in frames:
+            reference = number - 1 if reference is None else reference
             kind = frame.pict_type
             if kind in (self.kinds.B, self.kinds.BI) and not self.without_vectors:
                 self._doubts["B-frames"] = None
@@ -184,8 +195,8 @@ def doubtful_files() -> int:
 
 def _first_time(path: str) -> bool:
     """Whether this file as it is now was not asked for before."""
-    state = os.stat(path)
-    key = os.fsencode(os.path.realpath(path)) + f"|{state.st_size}|{state.st_mtime_ns}".encode()
+    size, changed = state(path)
+    key = os.fsencode(real(path)) + f"|{size}|{changed}".encode()
     number = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") % (8 * len(_warned))
     place, bit = number // 8, 1 << number % 8
     before = _warned[place]

@@ -21,7 +21,7 @@ from motionops.files import damage
 from motionops.ranks import host_numbers, world
 from motionops.training.data.ending import end_workers, minding_no_lost_peers
 from motionops.training.lightning import Callback, TorchCheckpointIO
-from motionops.training.snapshot import Snapshot
+from motionops.training.state.snapshot import Snapshot
 
 NAME, PREVIOUS = "last.ckpt", "previous.ckpt"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -103,12 +103,16 @@ class TrainConfig:
 
     workers: Annotated[int, AtLeast(0), FREE, LOCAL] = 2
     """Processes that decode videos; 0: the training process does. The result does not depend on it."""
-    read_minutes: Annotated[float, NOT_NEGATIVE, FREE, LOCAL] = 10.0
+    read_minutes: Annotated[float, NOT_NEGATIVE, FREE, LOCAL, Only("--workers", lambda c: c.workers > 0)] = 10.0
     """Minutes in which the workers must finish a batch, or the run ends: a disk hangs; 0: it waits for ever."""
-    decoder: Annotated[Literal["pyav", "dali"], FREE, LOCAL] = "pyav"
-    """Reader of video files; dali decodes on the GPU (docs/videos.md)."""
-    cache_gib: Annotated[float, NOT_NEGATIVE, FREE, LOCAL, Only("--decoder pyav", lambda c: c.decoder == "pyav")] = 1.0
+    decoder: Annotated[Literal["pyav", "dali", "auto"], FREE, LOCAL] = "pyav"
+    """Reader of video files; dali decodes on the GPU (docs/videos.md), auto measures both and says which it takes."""
+    cache_gib: Annotated[float, NOT_NEGATIVE, FREE, LOCAL, Only("--decoder pyav", lambda c: c.decoder != "dali")] = 1.0
     """Memory for decoded videos, over all workers (pyav); a set of small videos is then decoded once."""
+    shrink: Annotated[bool, Only("--decoder pyav", lambda c: c.decoder == "pyav")] = False
+    """Whether the workers make the frames of a clip smaller, until the crop has --size pixels a side, before they send
+    them (bilinear, antialiased, rounded to 8 bits; crops that are smaller stay as they are). Less memory is sent, and
+    the network sees large crops smoothed, where they are else cut as they are, without smoothing."""
     precision: Annotated[Literal["32", "bf16-mixed"], FREE] = "32"
     """Arithmetic of the networks; the losses accumulate in float32 either way."""
     compile: Annotated[bool, FREE] = False
@@ -138,7 +142,9 @@ class TrainConfig:
     TensorBoard) to the next; backbone-epoch-N.safetensors is kept of each. 0: it is measured at the end alone."""
     evaluation_crop: Annotated[float, Above(0, 1), FREE, LOCAL] = 1.0
     """Side of the centre crop for retrieval, as a part of the frame's short side."""
-    evaluation_clips: Annotated[int, AtLeast(1), FREE, LOCAL] = 10
+    evaluation_clips: Annotated[
+        int, AtLeast(1), FREE, LOCAL, Only("--test-list or MovingShapes", lambda c: c.measures())
+    ] = 10
     """Clips a video whose features are averaged for retrieval."""
 
     def in_short(self) -> str:
@@ -150,6 +156,10 @@ class TrainConfig:
         """Source frames that one view spans."""
         return self.frames * self.stride
 
+    def measures(self) -> bool:
+        """Whether the run ends with a measurement: of the videos of --test-list, or of MovingShapes' own."""
+        return self.test_list is not None or (self.data is None and self.list is None)
+
     def least_frames(self) -> int:
         """Source frames that a video must have to be used."""
         return 1 if self.short == "hold" else self.window()
@@ -160,7 +170,9 @@ class TrainConfig:
 
     def dataset(self, videos: TrainingVideos, plan: Draw, **further) -> VideoDataset:
         """The data set of a run that draws `plan`; `further` are other arguments of `VideoDataset`."""
-        return VideoDataset(videos.usable, plan, self.seed, int(self.cache_gib * 2**30), **further)
+        dataset = VideoDataset(videos.usable, plan, self.seed, int(self.cache_gib * 2**30), **further)
+        dataset.shrunk_to = self.size if self.shrink else None
+        return dataset
 
     def map_shape(self) -> tuple[int, int, int]:
         """(T', H', W') of the feature map of the backbone that is named. UserError where it cannot take the clips."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import torch
 
-from motionops.commandline import say
 from motionops.training.checkpoint import LastCheckpoint
 from motionops.training.compiling import compiled, right_convolutions
 from motionops.training.config import TrainConfig
@@ -32,7 +31,7 @@ def fit(
     processes: tuple[int, int],
     measure: Callable[[Method, int], dict[str, float]] | None,
 ) -> None:
-    """Do the steps that a module has still to do.
+    """Do the steps that a module has still to do; there is one at least.
 
     Args:
         videos: their fingerprint.
@@ -43,10 +42,6 @@ def fit(
         Interrupted: a signal ended the run.
     """
     first_rank = is_first()
-    if module.step >= module.total_steps:
-        if first_rank:
-            say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
-        return
     every, minutes = config.checkpoint_every, 0.0
     if not every:
         every, minutes = module.steps_per_epoch, config.checkpoint_minutes

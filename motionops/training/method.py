@@ -1,4 +1,4 @@
-"""What all methods share: the envelope of a step, optimiser, schedule, seeds, metrics, state to resume."""
+"""What all methods share: the envelope of a step, optimiser, schedule, seeds, metrics."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import motionops
-from motionops.commandline import warn
-from motionops.errors import UserError
 from motionops.models.pathway import Pathway
 from motionops.models.shuffled_batch_norm import Shuffle, draw_shuffle
-from motionops.ranks import any_rank, gather_lists, sum_over_ranks, world
+from motionops.ranks import sum_over_ranks, world
 from motionops.seeds import mix
 from motionops.training.config import TrainConfig
 from motionops.training.data.videos import TrainingVideos
-from motionops.training.lightning import Callback, LightningModule
+from motionops.training.lightning import Callback
 from motionops.training.schedule import cosine_factor, milestone_factor
-from motionops.training.watch.gradient_watch import AFTER_A_LOSS, GradientWatch
+from motionops.training.state.run_state import RunState
+from motionops.training.watch.gradient_watch import GradientWatch, require_finite_loss
 from motionops.training.watch.waiting import Waiting
 from motionops.video import Batch
-from motionops.video.checking import Skipped, once_each
 
 __all__ = ["Batch", "Method", "Pathway", "Shuffle", "Step"]  # the words of a method
 
@@ -43,7 +40,7 @@ class Step(NamedTuple):
     enqueue: Sequence[tuple[str, Tensor, Tensor | None]] = ()
 
 
-class Method(LightningModule):
+class Method(RunState):
     """Base of a method. A subclass builds its networks, among them `backbone`, which is what a run keeps, and writes:
 
     * `prepare(batch) -> tuple`: from a batch to the arguments of `losses`: clips are cut, and what the host draws or
@@ -59,56 +56,21 @@ class Method(LightningModule):
     anything.
 
     Attributes:
-        step: steps done.
-        part: which of the step's --accumulate parts is computed, from 0.
-        steps_per_epoch, total_steps: set by `train` before the run.
         clips_per_step: clips that count in clips/s; two views a video.
-        metrics: what was logged last.
-        failed: videos that could not be read while training (another one took their place); of all ranks once
-            last.ckpt is written, and of the run's earlier parts.
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.step = self.part = 0
-        self.steps_per_epoch = self.total_steps = 1
+        super().__init__(config)
         self.clips_per_step = 2 * config.batch_size
-        self.metrics: dict[str, float] = {}
-        self.failed: list[Skipped] = []
-        self._optimizer_state: dict[str, Any] | None = None
         self._enqueued: list[tuple[str, Tensor, Tensor | None]] = []  # by the step's parts so far
-        self._resume_note: dict[str, Any] = {}
         self._last_time = (0.0, 0)
         self._waiting = Waiting()
-        self._outputs: list[dict[str, Tensor]] = []
         self._gradients = GradientWatch()
-
-    @property
-    def backbone(self) -> nn.Module:
-        """What is kept: the method's submodule of this name, or that of its `path`."""
-        own = self._modules.get("backbone")
-        return self.path.backbone if own is None else own
 
     @classmethod
     def for_videos(cls, config: TrainConfig, videos: TrainingVideos) -> Method:
         """The method that a run on these videos trains."""
         return cls(config)
-
-    @property
-    def epoch(self) -> int:
-        """Epoch of the next step."""
-        return self.step // self.steps_per_epoch
-
-    @property
-    def starts_step(self) -> bool:
-        """Whether the step's first part is computed: what moves once a step, as a momentum encoder, moves then."""
-        return self.part == 0
-
-    @property
-    def between_steps(self) -> bool:
-        """Whether all parts of the last step are done: only then can the run be saved."""
-        return not self._outputs
 
     def shared_generator(self, *key: int) -> torch.Generator:
         """A CPU generator that depends on (seed, step, part, key) alone: in the same state on all ranks."""
@@ -165,9 +127,7 @@ class Method(LightningModule):
         else:
             kind = torch.optim.Adam if self.config.optimizer == "adam" else torch.optim.AdamW
             optimizer = kind(parameters, lr=rate, weight_decay=decay)
-        if self._optimizer_state is not None:
-            optimizer.load_state_dict(self._optimizer_state)
-            self._optimizer_state = None
+        self.continue_with(optimizer)
         return optimizer
 
     def learning_rate(self) -> float:
@@ -190,12 +150,7 @@ class Method(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._waiting.batch_starts()
-        for video in batch.failed:
-            if self.config.strict:
-                raise UserError(f"--strict: {video.path}: {video.reason}")
-            if all(video.path != other.path for other in self.failed):
-                self.failed.append(video)
-                warn(f"skipped {video.path}: {video.reason}")
+        self.note_failed(batch.failed)
         self.part = batch_idx % self.config.accumulate
         part = (self.part,) if self.part else ()
         torch.manual_seed(mix(self.config.seed, self.step, 2, world()[0], *part))
@@ -232,8 +187,7 @@ class Method(LightningModule):
         Waits for the device, and for the other ranks: all of them must call.
         """
         self._gradients.require_finite()
-        if any_rank(not bool(torch.isfinite(loss).all())):
-            raise UserError(f"the loss of step {self.step} is not finite; {AFTER_A_LOSS}")
+        require_finite_loss(self.step, loss)
 
     def _log(self, outputs: dict[str, Tensor], rate: float) -> None:
         values = sum_over_ranks(torch.stack([value.float() for value in outputs.values()])) / world()[1]
@@ -253,36 +207,6 @@ class Method(LightningModule):
 
     def report(self, folder: Path, batch: Batch) -> None:
         """Draw the method's own pictures into `folder`, of one batch as `training_step` gets it; none by default."""
-
-    def made_by(self) -> dict[str, str]:
-        """What the file of a network says of its training: method, steps, version of this library."""
-        return {"method": type(self).__name__, "steps": str(self.step), "motionops": motionops.__version__}
-
-    def note_for_resume(self, note: dict[str, Any]) -> None:
-        """What last.ckpt shall hold beside networks, queues and optimiser: config, fingerprint of the videos."""
-        self._resume_note = note
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.failed = once_each(gather_lists(self.failed))  # called on all ranks, written by the first
-        checkpoint["motionops"] = {
-            **self._resume_note,
-            "method": type(self).__module__,
-            "backbone": next(name for name, module in self.named_modules() if module is self.backbone),
-            "step": self.step,
-            "metrics": self.metrics,
-            "failed": [list(video) for video in self.failed],
-            # Not needed to resume (each step seeds the generators), but costs nothing to keep.
-            "rng": torch.get_rng_state(),
-        }
-
-    def resume_from(self, checkpoint: dict[str, Any]) -> None:
-        """Take networks, queues, optimiser and position from a checkpoint of the same configuration."""
-        self.load_state_dict(checkpoint["state_dict"])
-        self._optimizer_state = checkpoint["optimizer_states"][0]
-        note = checkpoint["motionops"]
-        self.step = note["step"]
-        self.metrics = note.get("metrics", {})
-        self.failed = [Skipped(*video) for video in note.get("failed", [])]
 
 
 class FinishStep(Callback):

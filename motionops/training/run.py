@@ -20,7 +20,7 @@ from motionops.training.launch import is_first, processes, restarts_hang
 from motionops.training.lightning import seed_everything
 from motionops.training.method import Method
 from motionops.training.output_folder import choose_folder, held
-from motionops.training.resuming import begin
+from motionops.training.state.resuming import begin
 from motionops.video import VideoDataset
 
 # What a run writes besides its checkpoints: pictures, events, metrics.
@@ -44,7 +44,8 @@ def train(
         config: the flags.
         build: makes the method, as its `for_videos` does, or one with a backbone of one's own.
         make_dataset: makes the method's data set of the usable videos.
-        conclude: what the first process does with the trained module: keeps, draws and measures it.
+        conclude: what the processes do with the trained module: the first keeps, draws and measures it, for which
+            they may all compute; `test` of the videos is the first one's alone.
         find: finds the videos of a configuration; whether to show a bar is its second argument.
         measure: what --monitor calls after so many epochs: scores by name.
 
@@ -103,7 +104,10 @@ def _run(
     if config.short == "hold":
         dataset.least_frames = max(dataset.least_frames, config.window())
     try:
-        fit(config, module, dataset, fingerprint, (devices, nodes), measure and partial(measure, config, videos))
+        if module.step < module.total_steps:
+            fit(config, module, dataset, fingerprint, (devices, nodes), measure and partial(measure, config, videos))
+        elif first:
+            say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
     except Interrupted as stop:
         if first:
             when = f"stopped by {signal.Signals(stop.signal).name} after step {stop.step}"
@@ -112,8 +116,7 @@ def _run(
                 when, written = f"{when}, waiting for videos", f"{config.output / NAME}, if it is there, is from before"
             say(f"{when}: {written}, --resume continues")
         return 128 + stop.signal
-    if first:
-        conclude(config, module, videos, dataset)
+    conclude(config, module, videos, dataset)
     return 0
 
 

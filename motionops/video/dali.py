@@ -8,12 +8,17 @@ negative, for every packet, and there are as many packets as frames that decode.
 which it is not true (MPEG-4 in AVI, a file that was cut since it was counted), or of a kind that the device cannot
 decode, is read with PyAV in the worker, and the item says why: nothing is dropped, and no number means another frame.
 
+Of a video whose key frames are known the worker sends only the packets from the key frame before the first clip on, as
+a file of their own: a late clip is decoded from there, whatever the decoder makes of the file, and long files fit.
+
 DALI converts with the matrix of BT.601 whatever the file says; frames of BT.709 are corrected here. It interpolates the
 colour planes of 4:2:0 video linearly, PyAV repeats them: frames differ at edges of colour, not in brightness.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -22,12 +27,17 @@ import numpy as np
 import torch
 
 from motionops.errors import UserError
+from motionops.video.counting.key_frames import NOT_KNOWN, KeyFrames
 from motionops.video.readers.batch import KnownVideo, Plan
 from motionops.video.readers.frame_reader import FrameReader
+from motionops.video.readers.piece import cut_piece
+from motionops.video.readers.squares import Squares
 from motionops.video.reading import Coding, VideoError, read_coding, read_frames, require_room
+from motionops.video.sources import open_bytes
 from motionops.video.upright import AS_STORED, Turn
 
 MOST_BYTES = 64 << 20  # of a file that is sent to the training process whole
+GPU_SESSIONS = 7  # an H100 has so many decoding engines
 
 CPU_CODECS = ("vp8", "vp9", "mjpeg")
 # The smallest sides that the GPU's decoder takes (NVDEC programming guide, table of capabilities).
@@ -98,8 +108,10 @@ class EncodedClip:
 
     Attributes:
         path: of the file.
-        data: uint8 ``[bytes]``, the whole file.
-        numbers: int64 ``[V, T]``, of the frames.
+        data: uint8 ``[bytes]``, the file, or a part of it as a file of its own.
+        numbers: int64 ``[V, T]`` or ``[N]``, of the frames.
+        stored: int64, the numbers that these frames have in ``data``.
+        codec: of the stream.
         picture: (H, W) as stored.
         turn: makes the picture upright.
         bt709: whether its colours are those of BT.709, not BT.601.
@@ -108,19 +120,26 @@ class EncodedClip:
     path: str
     data: torch.Tensor
     numbers: torch.Tensor
+    stored: torch.Tensor
+    codec: str
     picture: tuple[int, int]
     turn: Turn = AS_STORED
     bt709: bool = False
 
     @property
+    def kind(self) -> tuple:
+        """Codec and size, to the pixel: decoders of sizes within one macroblock are not the same."""
+        return self.codec, *self.picture
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        """Of the decoded frames, ``[V, T, H, W, 3]``."""
+        """Of the decoded frames, ``[V, T, H, W, 3]`` or ``[N, H, W, 3]``."""
         return (*self.numbers.shape, *self.turn.size(*self.picture), 3)
 
 
 @dataclass
 class ReadByPyAV:
-    """Frames ``[V, T, H, W, 3]`` of a file that is not for DALI, and why."""
+    """Frames ``[V, T, H, W, 3]`` or ``[N, H, W, 3]`` of a file that is not for DALI, and why."""
 
     path: str
     frames: torch.Tensor
@@ -151,23 +170,37 @@ class EncodedReader(FrameReader):
         return None
 
     def read(self, video: KnownVideo, plan: Plan, whole: None) -> tuple[EncodedClip | ReadByPyAV, Any]:
-        return self.clip(video.path, plan.frames.clamp(max=video.frames - 1), video.frames), plan.own
+        numbers = plan.frames.clamp(max=video.frames - 1)
+        if isinstance(plan.own, Squares):  # behind the others, until their squares are cut
+            numbers = torch.cat([numbers.flatten(), plan.own.numbers.clamp(max=video.frames - 1)])
+        return self.clip(video.path, numbers, video.frames, video.keys), plan.own
 
-    def clip(self, path: str, numbers: torch.Tensor, frame_count: int) -> EncodedClip | ReadByPyAV:
-        """The frames ``numbers [V, T]`` of a file, still to be decoded where DALI can decode them."""
-        coding = read_coding(path)
-        data = self._bytes(path)
-        reason = unsupported(coding, self.gpu) or misnumbered(coding, frame_count)
+    def clip(
+        self, path: str, numbers: torch.Tensor, frame_count: int, keys: KeyFrames = NOT_KNOWN
+    ) -> EncodedClip | ReadByPyAV:
+        """The frames ``numbers [...]`` of a file, still to be decoded where DALI can decode them."""
+        wanted, places = torch.unique(numbers, return_inverse=True)
+        piece = cut_piece(path, wanted.tolist(), keys)
+        coding = read_coding(path, packets=piece is None)
+        reason = unsupported(coding, self.gpu)
+        stored, turn = numbers, coding.turn
+        if piece is None:
+            data = self._bytes(path)
+            reason = reason or misnumbered(coding, frame_count)
+        else:
+            data = torch.frombuffer(bytearray(piece.data), dtype=torch.uint8) if len(piece.data) <= MOST_BYTES else None
+            stored, turn = torch.tensor(piece.numbers)[places], piece.turn
         if data is None:
-            reason = f"is larger than the {MOST_BYTES >> 20} MiB that are kept in memory for DALI"
+            reason = reason or f"is larger than the {MOST_BYTES >> 20} MiB that are kept in memory for DALI"
         if reason:
-            return ReadByPyAV(path, read_frames(path, numbers), reason)
-        require_room(path, len(torch.unique(numbers)), coding.height, coding.width)
-        return EncodedClip(path, data, numbers, (coding.height, coding.width), coding.turn, coding.colours == BT709)
+            return ReadByPyAV(path, read_frames(path, numbers, keys), reason)
+        picture = (coding.height, coding.width)
+        require_room(path, len(wanted), *picture)
+        return EncodedClip(path, data, numbers, stored, coding.codec, picture, turn, coding.colours == BT709)
 
     def _bytes(self, path: str) -> torch.Tensor | None:
         try:
-            with open(path, "rb") as file:
+            with open_bytes(path) as file:
                 data = file.read(MOST_BYTES + 1)
         except OSError as error:
             raise VideoError(path, error.strerror or str(error)) from error
@@ -175,46 +208,113 @@ class EncodedReader(FrameReader):
 
 
 class DALIDecoder:
-    """Decodes batches of :class:`EncodedClip` with one DALI pipeline.
+    """Decodes batches of :class:`EncodedClip` with several sessions at once, each a DALI pipeline that is kept.
+
+    A GPU has several decoders (seven engines on an H100), and a session uses one at a time. Clips of one codec and size
+    go to the session that had such clips last, so that its decoder need not be made anew.
 
     Args:
         batch_size: the most clips in a call.
-        threads: that decode.
+        threads: that decode, of all sessions together.
         device: a GPU, whose decoder is used and where the frames stay; or the CPU.
+        sessions: at once; by default 7 on a GPU, on the CPU one, whose threads share the clips.
 
     Raises:
         UserError: DALI is not installed.
     """
 
-    def __init__(self, batch_size: int, threads: int = 1, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        threads: int = 1,
+        device: torch.device | str = "cpu",
+        sessions: int | None = None,
+    ) -> None:
         require_dali()
-        self.batch_size, self.threads, self.device = batch_size, max(threads, 1), torch.device(device)
-        self._pipeline: Any = None
+        self.device = torch.device(device)
+        count = min(batch_size, sessions or (GPU_SESSIONS if self.device.type == "cuda" else 1))
+        threads = max(-(-max(threads, 1) // count), 1)
+        self.sessions = [_Session(batch_size, threads, self.device) for _ in range(count)]
 
     def __call__(self, clips: list[EncodedClip]) -> list[torch.Tensor | VideoError]:
-        """Frames uint8 ``[V, T, H, W, 3]`` of each clip on the device, or why a file cannot be decoded.
+        """Frames uint8 ``[..., H, W, 3]`` of each clip on the device, or why a file cannot be decoded.
 
-        An error ends a DALI pipeline; the clips of its batch are then decoded one by one, to find the one at fault.
+        An error ends a DALI pipeline; the clips of its session are then decoded one by one, to find the one at fault.
         """
-        if not clips:
-            return []
+        stream = torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+        shares = [
+            (session, places) for session, places in zip(self.sessions, self.shared_out(clips), strict=True) if places
+        ]
+        results: list[torch.Tensor | VideoError | None] = [None] * len(clips)
+
+        def decode(share: tuple[_Session, list[int]]) -> None:
+            session, places = share
+            with torch.cuda.stream(stream):  # of None: as it is
+                decoded = session.decode([clips[place] for place in places])
+            for place, frames in zip(places, decoded, strict=True):
+                results[place] = frames
+
+        if len(shares) < 2:
+            for share in shares:
+                decode(share)
+            return results
+        with ThreadPoolExecutor(len(shares), thread_name_prefix="dali session") as threads:
+            list(threads.map(decode, shares))
+        return results
+
+    def shared_out(self, clips: Sequence[EncodedClip]) -> list[list[int]]:
+        """The places of the clips that each session decodes: as many each, and of one kind where that can be."""
+        most = -(-len(clips) // len(self.sessions))
+        shares: list[list[int]] = [[] for _ in self.sessions]
+        kinds = [session.kind for session in self.sessions]
+        for place in sorted(range(len(clips)), key=lambda place: (clips[place].kind, place)):
+            kind = clips[place].kind
+
+            def suits(number: int, kind: tuple = kind) -> tuple:
+                """Room first, then the kind, then a session that has nothing else to do."""
+                return len(shares[number]) >= most, kinds[number] != kind, len(shares[number])
+
+            number = min(range(len(shares)), key=suits)
+            shares[number].append(place)
+            kinds[number] = kind
+        return shares
+
+    def close(self) -> None:
+        """Free the pipelines with their threads and memory; the next call builds them again."""
+        for session in self.sessions:
+            session.close()
+
+
+class _Session:
+    """One DALI pipeline, for one thread at a time.
+
+    `kind` is that of the last clip that it decoded.
+    """
+
+    def __init__(self, batch_size: int, threads: int, device: torch.device) -> None:
+        self.batch_size, self.threads, self.device = batch_size, threads, device
+        self.kind: tuple | None = None
+        self._pipeline: Any = None
+
+    def decode(self, clips: list[EncodedClip]) -> list[torch.Tensor | VideoError]:
+        """As the decoder's call, of some clips."""
         try:
             return self._decode(clips)
         except RuntimeError as error:
             self.close()
             if len(clips) > 1:
-                return [self([clip])[0] for clip in clips]
+                return [self.decode([clip])[0] for clip in clips]
             return [VideoError(clips[0].path, f"DALI: {_cause(error)}")]
 
     def close(self) -> None:
-        """Free the pipeline with its threads and memory; the next call builds it again."""
-        self._pipeline = None
+        self._pipeline = self.kind = None
 
     def _decode(self, clips: list[EncodedClip]) -> list[torch.Tensor | VideoError]:
         if self._pipeline is None:
             self._pipeline = self._build()
+        self.kind = clips[-1].kind
         # Views overlap: each frame is decoded once.
-        chosen = [torch.unique(clip.numbers, return_inverse=True) for clip in clips]
+        chosen = [torch.unique(clip.stored, return_inverse=True) for clip in clips]
         self._pipeline.feed_input("encoded", [clip.data.numpy() for clip in clips])
         self._pipeline.feed_input("numbers", [numbers.numpy().astype(np.int32) for numbers, _ in chosen])
         (decoded,) = self._pipeline.run()

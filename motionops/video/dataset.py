@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import os
 import signal
@@ -17,15 +18,19 @@ from torch.utils.data import Dataset, get_worker_info
 
 from motionops.errors import UserError
 from motionops.seeds import mix
-from motionops.video.checking import Skipped
+from motionops.video.checking import Skipped, once_each
+from motionops.video.counting.key_frames import KeyFrames
 from motionops.video.list_lines import Video, class_names
 from motionops.video.readers.batch import Batch, KnownVideo, Plan
+from motionops.video.readers.cut_frames import CutVideo
 from motionops.video.readers.frame_reader import FrameReader
+from motionops.video.readers.shared_memory import tensors_in
 from motionops.video.reading import VideoError, measure, read_frames
 
 CACHE_BYTES = 512 << 20
 CACHE_SHARE = 16  # a video that would take more than this part of the cache is not kept
 MOST_REPLACEMENTS = 16
+DRAWS = 32  # of a video's clips, over which the mean of their boxes is taken
 SMALLEST = 2  # pixels of a side: of one nothing can be cut out
 SMALL = 16  # pixels of a side up to which a view that a method draws may be smaller than a pixel
 
@@ -54,6 +59,8 @@ class VideoDataset(Dataset):
     Attributes:
         least_frames: a shorter video is drawn from as if it had so many: its last frame is held behind its end.
         time_decoding: set before the reading begins: ``decoding`` of the items is measured.
+        cuts: whether frames are cut where a plan says what of them is looked at.
+        shrunk_to: then also made smaller, :attr:`Plan.shrunk_to`.
 
     Raises:
         ValueError: no video.
@@ -82,14 +89,18 @@ class VideoDataset(Dataset):
             raise UserError(f"{unknown[0].path}: label {unknown[0].label!r} is not among the {len(numbers)} classes")
         # Arrays: objects by the hundred thousand would be copied into every worker, page by page, as their reference
         # counts are touched.
-        self.paths = np.array([os.fsencode(video.path) for video in videos], dtype=np.bytes_)
+        longest = max(len(os.fsencode(video.path)) for video in videos)
+        self.paths = np.fromiter((os.fsencode(video.path) for video in videos), f"S{longest}", len(videos))
         self.labels = np.array([-1 if video.label is None else numbers[video.label] for video in videos])
         self.frame_counts = np.array([-1 if video.frames is None else video.frames for video in videos])
         self.pictures = np.array([video.picture or (-1, -1) for video in videos])
+        self.keys = "".join(video.keys for video in videos).encode()  # texts one after the other, and where each ends
+        self.keys_end = np.cumsum([len(video.keys) for video in videos])
         self.plan, self.seed, self.cache_bytes = plan, seed, cache_bytes
         self.reader = FrameReader() if reader is None else reader
         self.time_decoding = False
         self.least_frames = 0
+        self.cuts, self.shrunk_to = True, None
         # Which videos were asked for without an epoch, and last whether that was warned of. In shared memory: a worker
         # lives for one pass, and knows of those before it from here.
         self._asked = torch.zeros(len(videos) + 1, dtype=torch.bool).share_memory_()
@@ -98,7 +109,7 @@ class VideoDataset(Dataset):
     def _forget(self) -> None:
         self._cache: dict[int, Any] = {}
         self._cached_bytes = 0
-        self._not_cached: set[int] = set()  # too large, or there was no room
+        self._not_cached: set[int] = set()  # whose headers state more than was counted
 
     def with_reader(self, reader: FrameReader) -> VideoDataset:
         """The same data set, whose files another reader reads; without a cache."""
@@ -111,6 +122,12 @@ class VideoDataset(Dataset):
         other = copy.copy(self)
         other.cache_bytes = 0
         other._forget()
+        return other
+
+    def of_whole_pictures(self) -> VideoDataset:
+        """The same data set, of whose pictures nothing is cut off."""
+        other = copy.copy(self)
+        other.cuts = False
         return other
 
     def __len__(self) -> int:
@@ -139,17 +156,33 @@ class VideoDataset(Dataset):
                 continue
             item.failed, item.drawn = failed, (epoch, index, attempt)
             return item
-        named = "; ".join(f"{path}: {reason}" for path, reason in dict(failed).items())
+        named = "; ".join(map(str, once_each(failed)))
         raise UserError(f"{MOST_REPLACEMENTS} videos in a row cannot be read: {named}")
 
     def known(self, index: int) -> KnownVideo:
         """What is known of a video before it is decoded; what ``videos`` did not know is found out once."""
         path = self.path(index)
         if self.frame_counts[index] < 0:
-            self.frame_counts[index], *self.pictures[index] = measure(path)
+            self.frame_counts[index], *self.pictures[index] = measure(path)[:3]
         if self.pictures[index, 0] < 0:
             self.pictures[index] = read_frames(path, []).shape[1:3]  # the first frame tells it
-        return KnownVideo(index, path, int(self.frame_counts[index]), *self.pictures[index].tolist())
+        keys = self.keys[self.keys_end[index - 1] if index else 0 : self.keys_end[index]].decode()
+        return KnownVideo(
+            index, path, int(self.frame_counts[index]), *self.pictures[index].tolist(), keys=KeyFrames(keys)
+        )
+
+    def item_bytes(self) -> int:
+        """What the tensors of an item take; boxes of clips are as large as they are on average."""
+        item = self.without_cache().item(0, 0)
+        size = sum(tensor.nbytes for tensor in tensors_in(item))
+        if not isinstance(item.frames, CutVideo):
+            return size
+        video, drawn = self.known(item.index), 0
+        video = video._replace(frames=max(video.frames, self.least_frames))
+        for draw in range(DRAWS):
+            plan = self._planned(video, torch.Generator().manual_seed(mix(self.seed, draw)))
+            drawn += plan.sent_bytes((video.height, video.width))
+        return size - sum(part.nbytes for part in item.frames.parts) + drawn // DRAWS
 
     def path(self, index: int) -> str:
         """The path of a video."""
@@ -201,11 +234,12 @@ class VideoDataset(Dataset):
         if smaller < SMALLEST:
             raise VideoError(video.path, reason)
         try:
-            return self.plan(video, generator)
+            plan = self.plan(video, generator)
         except ValueError as error:
             if smaller > SMALL:
                 raise
             raise VideoError(video.path, f"{reason} ({error})") from error
+        return dataclasses.replace(plan, cuts=plan.cuts if self.cuts else None, shrunk_to=self.shrunk_to)
 
     def _whole_video(self, video: KnownVideo) -> Any | None:
         """The decoded video where it is kept or there is room to keep it.
@@ -218,7 +252,9 @@ class VideoDataset(Dataset):
         worker = get_worker_info()
         budget = self.cache_bytes // (worker.num_workers if worker else 1)
         most = min(budget // CACHE_SHARE, budget - self._cached_bytes)
-        whole = self.reader.whole(video, most) if most > 0 else None
+        if video.frames * video.height * video.width * 3 > most:
+            return None  # known without opening the file
+        whole = self.reader.whole(video, most)
         if whole is None:
             self._not_cached.add(index)
             return None

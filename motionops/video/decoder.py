@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import functools
+import itertools
 import os
 import stat
-import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
-from motionops.errors import UserError
 from motionops.extras import require_av
+from motionops.video.counting.key_frames import KeyFrame
+from motionops.video.sources import opened
+from motionops.video.sources.faults import OF_THE_DISK, Damaged, VideoError, fault_of
 from motionops.video.truncation import missing_end
 from motionops.video.upright import AS_STORED, Turn
 
@@ -22,66 +22,10 @@ FIRST_GUESS = 64  # frames: the buffer of a video whose header names no count
 MOST_GUESSED = 1 << 30  # bytes: a header that counts more is not trusted with memory; the buffer grows as frames come
 # Of a picture: 8K video has 33 million. A small file can hold pictures that fill the memory of any machine.
 MOST_PIXELS = 48 << 20
-OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)  # passing faults of disks and of networks
-WAITS = (0.1, 0.4, 1.6)  # seconds before another try
-
-Result = TypeVar("Result")
 
 
-class VideoError(UserError):
-    """A video that cannot be used; ``path`` and ``reason`` say which and why."""
-
-    def __init__(self, path: str | os.PathLike, reason: str) -> None:
-        super().__init__(path, reason)  # both, so that it survives the way back from another process
-        self.path = os.fspath(path)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
-class ReadError(VideoError):
-    """The disk did not give what it holds: nothing is said of the video."""
-
-
-class Damaged(VideoError):
-    """What was read is no whole video; where the disk failed unseen, another try reads something else."""
-
-
-class Tries:
-    """The tries at reading one video."""
-
-    def __init__(self) -> None:
-        self._waits = iter(WAITS)
-        self._before: str | None = None
-
-    def again(self, error: VideoError) -> None:
-        """Return, perhaps after a while, where another try may help; raise the error where it cannot."""
-        if isinstance(error, Damaged) and error.reason != self._before:
-            self._before = error.reason
-            if next(self._waits, None) is not None:
-                return
-        elif isinstance(error, ReadError):
-            wait = next(self._waits, None)
-            if wait is not None:
-                time.sleep(wait)
-                return
-        raise error
-
-
-def tried_again(read: Callable[..., Result]) -> Callable[..., Result]:
-    """A function that reads a video, called again where the disk failed."""
-
-    @functools.wraps(read)
-    def reading(*arguments, **named) -> Result:
-        tries = Tries()
-        while True:
-            try:
-                return read(*arguments, **named)
-            except VideoError as error:
-                tries.again(error)
-
-    return reading
+class NotThere(Exception):
+    """Decoding from a key frame did not go as the packets had it; from the beginning on it goes as it may."""
 
 
 class Decoder:
@@ -89,29 +33,25 @@ class Decoder:
 
     Attributes:
         turn: what makes its pictures upright; known with the first frame.
+        stated_size: height and width of the stored pictures as the file's header has them.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = os.fspath(path)
         self.av = require_av()
+        self.source: BinaryIO | None = None  # of a video that is no file of its own
         self.container = None
         self.turn = Turn()
         self.reformatter = self.av.video.reformatter.VideoReformatter()  # one, or each frame sets up its own tables
 
     def __enter__(self) -> Decoder:
-        try:
-            status = os.stat(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise VideoError(self.path, "no such file") from None
-        except OSError as error:
-            raise self._failed(error, "cannot be read") from error
-        if not stat.S_ISREG(status.st_mode):
-            raise VideoError(self.path, "is not a file")
-        if status.st_size == 0:
-            raise VideoError(self.path, "is empty (0 bytes)")
+        self.source = opened(self.path)
+        if self.source is None:
+            self._require_a_file()
         try:
             # "file:" so that a name with a colon is a name; metadata may be in any encoding.
-            self.container = self.av.open("file:" + self.path, metadata_errors="replace")
+            held = "file:" + self.path if self.source is None else self.source
+            self.container = self.av.open(held, metadata_errors="replace")
         except self.av.error.FFmpegError as error:
             raise self._failed(error, "is not a video") from error
         try:
@@ -122,6 +62,7 @@ class Decoder:
                 raise VideoError(self.path, "is in a codec that this PyAV does not decode")
             context = self.stream.codec_context
             context.thread_count = 1
+            self.stated_size = context.height, context.width
             context.options = {"max_pixels": str(MOST_PIXELS)}  # of later pictures of another size
             if context.height * context.width > MOST_PIXELS:
                 raise VideoError(
@@ -133,8 +74,22 @@ class Decoder:
             raise
         return self
 
+    def _require_a_file(self) -> None:
+        try:
+            status = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise VideoError(self.path, "no such file") from None
+        except OSError as error:
+            raise self._failed(error, "cannot be read") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise VideoError(self.path, "is not a file")
+        if status.st_size == 0:
+            raise VideoError(self.path, "is empty (0 bytes)")
+
     def __exit__(self, *_) -> None:
         self.container.close()
+        if self.source is not None:
+            self.source.close()
 
     def fits(self, frames: int, most_bytes: int) -> bool:
         """Whether so many frames (the header's number where it is larger) take at most ``most_bytes``."""
@@ -155,6 +110,34 @@ class Decoder:
         except self.av.error.FFmpegError as error:
             raise self._failed(error, f"is damaged after {count} frames") from error
 
+    def frames_from(self, keys: Sequence[KeyFrame]) -> Iterator[tuple[int, Any]]:
+        """Frames with their numbers, from the last of some key frames on, or one before it where the container leads.
+
+        Raises:
+            NotThere: it leads elsewhere, or what follows is not the key frame and one frame after the other.
+        """
+        known = {key.shown: key.number for key in keys}
+        try:
+            self.container.seek(keys[-1].sought, stream=self.stream)
+            packets = self.container.demux(self.stream)
+            first = next(packets, None)
+            if first is None or first.pts not in known:
+                raise NotThere
+            begin, number, last = first.pts, known[first.pts], None
+            for packet in itertools.chain([first], packets):
+                for frame in packet.decode():
+                    stamp = frame.pts
+                    if stamp is None or frame.is_corrupt or (stamp != begin if last is None else stamp <= last):
+                        raise NotThere
+                    if last is None:
+                        if (frame.height, frame.width) != self.stated_size:
+                            raise NotThere  # later frames are scaled to the first one's size, which is not known here
+                        self.turn = Turn.of(frame)
+                    yield number, frame
+                    number, last = number + 1, stamp
+        except self.av.error.FFmpegError as error:
+            raise NotThere from error
+
     def stamps(self) -> list[int | None]:
         """The times of the packets; the file's end is reached. One frame is decoded, which tells the turn."""
         stamps, decoding = [], True
@@ -163,12 +146,12 @@ class Decoder:
                 if packet.size:
                     stamps.append(packet.pts)
                 if decoding:
-                    decoding = not self._find_turn(packet)
+                    decoding = not self.find_turn(packet)
         except self.av.error.FFmpegError as error:
             raise self._failed(error, "is damaged") from error
         return stamps
 
-    def _find_turn(self, packet) -> bool:
+    def find_turn(self, packet) -> bool:
         """Whether a packet gave a frame or none can be had; what is wrong then is for those to say who want frames."""
         try:
             frame = next(iter(packet.decode()), None)
@@ -225,20 +208,18 @@ class Decoder:
 
     def _failed(self, error: OSError, what: str) -> VideoError:
         """What an error of the system or of FFmpeg is called: the disk's, a cut file's, else what it says itself."""
-        if error.errno in OF_THE_DISK:
-            return ReadError(self.path, f"read error ({errno.errorcode[error.errno]}: {os.strerror(error.errno)})")
-        if isinstance(error, PermissionError):
-            return VideoError(self.path, f"cannot be read ({words(error)})")
+        if error.errno in OF_THE_DISK or isinstance(error, PermissionError):
+            return fault_of(self.path, error)
         return self._judged(f"{what} ({words(error)})")
 
     def _judged(self, damage: str) -> VideoError:
         """That the file was cut, where it was, else the damage."""
-        reason = missing_end(self.path)
+        reason = missing_end(self.path if self.source is None else self.source)
         return VideoError(self.path, reason) if reason else Damaged(self.path, damage)
 
     def check_end(self, count: int) -> None:
         """After the last frame: raise where it was not the last one that was filmed."""
-        reason = missing_end(self.path)
+        reason = missing_end(self.path if self.source is None else self.source)
         if reason:
             raise VideoError(self.path, f"{reason}; {count} frames decode")
         if count == 0:

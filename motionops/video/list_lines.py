@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from motionops.video.counting.key_frames import NOT_KNOWN, KeyFrames
+from motionops.video.sources import exists, is_address
 
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".avi", ".divx", ".xvid", ".mkv", ".webm", ".ogv", ".ogm"),
@@ -20,14 +24,15 @@ _PATH_THEN_LABEL = re.compile(rf"^(.*(?:{SUFFIX_PATTERN}))[ \t,]+([^ \t,].*)$", 
 _LAST_SEPARATOR = re.compile(r"^(.*[^ \t,])[ \t,]+([^ \t,]+)$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Video:
     """A video of a list.
 
     ``label`` is the class as the list writes it (a name or a number), None where it says nothing or has several.
     ``frames`` is the number of frames that decode, ``picture`` the height and width of an upright picture; None until
     :func:`motionops.video.check_videos` has found them out.
-    ``labels`` are the classes where a list gives several a video; with one of them it is ``label`` too.
+    ``labels`` are the classes where a list gives several a video; with one of them it is ``label`` too. ``keys`` says
+    where in the file decoding may begin, as far as the check has found it out.
     """
 
     path: str
@@ -35,6 +40,7 @@ class Video:
     frames: int | None = None
     labels: tuple[str, ...] = ()
     picture: tuple[int, int] | None = None
+    keys: KeyFrames = NOT_KNOWN
 
 
 def class_names(*lists: Sequence[Video]) -> list[str]:
@@ -58,7 +64,7 @@ def split_line(line: str) -> tuple[str, str | None]:
 
 def as_label(name: str) -> str:
     """A class's name as text: bytes that are no UTF-8, of a list or a folder, as the letters of Windows' Latin-1."""
-    return (_as_latin1(name) or (name,))[0]
+    return sys.intern((_as_latin1(name) or (name,))[0])  # one object for all videos of a class
 
 
 def locate(path: str, file: str, root: str | os.PathLike | None) -> str:
@@ -66,11 +72,15 @@ def locate(path: str, file: str, root: str | os.PathLike | None) -> str:
 
     A name of a list in Latin-1 or another encoding of bytes is looked for as those bytes, and as Latin-1's letters.
     """
+    if is_address(path):
+        return path
     beside = os.path.join(os.path.dirname(file), path)
     below = beside if root is None else os.path.join(os.fspath(root), path)
+    if is_address(below):
+        return below  # a store is not asked for each
     for place in (below, beside):
         for name in (place, *_as_latin1(place)):
-            if os.path.exists(name):
+            if exists(name):
                 return name
     return below
 

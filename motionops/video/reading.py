@@ -10,6 +10,7 @@ Every failure is a :class:`VideoError` with the path and the reason.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -17,7 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from motionops.video.decoder import Decoder, Tries, VideoError, tried_again
+from motionops.video.counting.contents import Contents, contents_by_packets, tells
+from motionops.video.counting.key_frames import NOT_KNOWN, KeyFrames, Run, runs_by_key_frame
+from motionops.video.decoder import Decoder, NotThere
+from motionops.video.sources.faults import Tries, VideoError, tried_again
 from motionops.video.upright import AS_STORED, Turn
 
 PIECE_BYTES = 512 << 20  # decoded, of a piece of :func:`read_pieces`
@@ -138,13 +142,17 @@ def key_frame_numbers(path: str | os.PathLike) -> torch.Tensor:
 
 
 @tried_again
-def read_frames(path: str | os.PathLike, indices: Sequence[int] | torch.Tensor) -> torch.Tensor:
+def read_frames(
+    path: str | os.PathLike, indices: Sequence[int] | torch.Tensor, keys: KeyFrames = NOT_KNOWN
+) -> torch.Tensor:
     """Decode the frames with these numbers.
 
     Args:
         path: the file.
         indices: frame numbers in decoding order, in any order, repeats allowed; N of them. A tensor of any shape
             ``[...]`` is taken too, and its shape kept.
+        keys: of the :class:`Video` that :func:`check_videos` returned: decoding begins at the key frame before each
+            clip, not at the first frame. The frames are the same.
 
     Returns:
         uint8 RGB ``[N, H, W, 3]`` (or ``[..., H, W, 3]``), equal to ``read_video(path)[indices]``.
@@ -155,28 +163,42 @@ def read_frames(path: str | os.PathLike, indices: Sequence[int] | torch.Tensor) 
     """
     wanted = frame_numbers("read_frames", "indices", indices)
     numbers, places = torch.unique(wanted, return_inverse=True)
-    found: np.ndarray | None = None
-    # With nothing asked for, the first frame still tells the size.
-    last = int(numbers[-1]) if len(numbers) else 0
-    rows = {number: row for row, number in enumerate(numbers.tolist())}
-    count = 0
-    with Decoder(path) as decoder:
-        for frame in decoder.frames():
-            if found is None:
-                require_room(path, len(numbers), *decoder.size(frame))
-                found = decoder.room(len(numbers), frame)
-            if count in rows:
-                decoder.convert(frame, found[rows[count]])
-            count += 1
-            if count > last:
-                break
-        else:
-            decoder.check_end(count)
-            raise VideoError(path, f"has {count} frames, frame {last} was asked for")
+    found = None
+    if len(runs := runs_by_key_frame(numbers.tolist(), keys)) > 1 or runs[0].keys:
+        with Decoder(path) as decoder, contextlib.suppress(NotThere):
+            found = _chosen(decoder, runs, len(numbers))
+    if found is None:
+        with Decoder(path) as decoder:
+            found = _chosen(decoder, [Run(numbers.tolist(), [])], len(numbers))
     frames = torch.from_numpy(found)
     if len(numbers) == wanted.numel() and bool((places.flatten() == torch.arange(len(numbers))).all()):
         return frames.reshape(*wanted.shape, *frames.shape[1:])
     return frames[places.flatten()].reshape(*wanted.shape, *frames.shape[1:])
+
+
+def _chosen(decoder: Decoder, runs: Sequence[Run], count: int) -> np.ndarray:
+    """The frames of all runs, `count` in all, ``[count, H, W, 3]``."""
+    found: np.ndarray | None = None
+    first = 0  # row of a run's first frame
+    for run in runs:
+        rows = {number: first + place for place, number in enumerate(run.numbers)}
+        last = run.numbers[-1] if run.numbers else 0  # with nothing asked for, the first frame still tells the size
+        number = -1
+        for number, frame in decoder.frames_from(run.keys) if run.keys else enumerate(decoder.frames()):
+            if found is None:
+                require_room(decoder.path, count, *decoder.size(frame))
+                found = decoder.room(count, frame)
+            if number in rows:
+                decoder.convert(frame, found[rows[number]])
+            if number >= last:
+                break
+        else:
+            if run.keys:
+                raise NotThere
+            decoder.check_end(number + 1)
+            raise VideoError(decoder.path, f"has {number + 1} frames, frame {last} was asked for")
+        first += len(run.numbers)
+    return found
 
 
 def require_room(path: str | os.PathLike, frames: int, height: int, width: int) -> None:
@@ -190,14 +212,30 @@ def require_room(path: str | os.PathLike, frames: int, height: int, width: int) 
         )
 
 
+@tried_again
 def count_frames(path: str | os.PathLike) -> int:
-    """The number of frames that decode. Raises as :func:`read_video`."""
-    return measure(path)[0]
+    """The number of frames that decode, all of which are decoded. Raises as :func:`read_video`."""
+    return _decoded(path).frames
 
 
 @tried_again
-def measure(path: str | os.PathLike) -> tuple[int, int, int]:
-    """The number of frames that decode, height and width of a picture: the shape of what :func:`read_video` gives."""
+def measure(path: str | os.PathLike, decode: bool = False) -> Contents:
+    """How many frames a video has, their size, and its key frames: the shape of what :func:`read_video` gives.
+
+    Where the packets tell it, a few frames are decoded, and what is wrong with the others is not seen; with ``decode``
+    all are. Raises as :func:`read_video`.
+    """
+    told = None
+    with Decoder(path) as decoder:
+        if tells(decoder):
+            told = contents_by_packets(decoder)
+    if told and not decode:
+        return told
+    found = _decoded(path)
+    return found._replace(keys=told.keys) if told and told[:3] == found[:3] else found
+
+
+def _decoded(path: str | os.PathLike) -> Contents:
     count, picture = 0, (0, 0)
     with Decoder(path) as decoder:
         for frame in decoder.frames():
@@ -205,7 +243,7 @@ def measure(path: str | os.PathLike) -> tuple[int, int, int]:
                 picture = decoder.size(frame)
             count += 1
         decoder.check_end(count)
-    return count, *picture
+    return Contents(count, *picture, decoded=True)
 
 
 @tried_again

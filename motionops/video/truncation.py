@@ -6,6 +6,7 @@ three families of containers state their size in bytes; a file shorter than it s
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import BinaryIO
 
@@ -16,15 +17,16 @@ RIFF_SLACK = 16  # bytes: some writers count the chunk's own header, or a byte o
 RIFF_OPEN = 0x7FFF_FFFF  # from here on a RIFF size is what writers put who do not know it
 
 
-def missing_end(path: str | os.PathLike) -> str | None:
-    """The reason why the file cannot be whole, or None where nothing says so.
+def missing_end(video: str | os.PathLike | BinaryIO) -> str | None:
+    """The reason why the file, by its path or open, cannot be whole, or None where nothing says so.
 
     Knows AVI (RIFF chunks), MP4 and MOV (boxes), Matroska and WebM (the segment). A size that the writer left open
     (streamed files) states nothing.
     """
     try:
-        size = os.path.getsize(path)
-        with open(path, "rb") as file:
+        with contextlib.nullcontext(video) if hasattr(video, "read") else open(video, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             start = file.read(12)
             file.seek(0)
             if start[:4] in (b"RIFF", b"RIFX"):

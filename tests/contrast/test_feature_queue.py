@@ -1,5 +1,6 @@
 """FeatureQueue: wrapping, ids, saving, and gathering over processes."""
 
+import copy
 import re
 
 import numpy as np
@@ -47,6 +48,18 @@ def test_writes_in_order_and_wraps():
     queue.enqueue(rows(7, 1))
     assert values(queue) == [5, 6, 7, 3, 4]
     assert queue.ids.tolist() == [15, 16, -1, 13, 14]
+
+
+@pytest.mark.parametrize("rows", [2, 4, 5, 9])
+def test_what_is_to_come_is_known_before_it_enters(rows):
+    """From the middle of the ring on, to its end and beyond; and nothing has changed by then."""
+    queue = FeatureQueue(5, 3)
+    queue.enqueue(torch.randn(3, 3))
+    held, features = copy.deepcopy(queue.state_dict()), torch.randn(rows, 3)
+    expected = queue.followed_by(features)
+    assert all(torch.equal(value, held[name]) for name, value in queue.state_dict().items())
+    queue.enqueue(features)
+    assert torch.equal(expected, queue.features)
 
 
 @pytest.mark.parametrize("count", [5, 6, 9, 10, 23])

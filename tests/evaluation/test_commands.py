@@ -14,7 +14,9 @@ pytest.importorskip("lightning")
 from motionops.commandline import parse, run_commands
 from motionops.commands.evaluate import program
 from motionops.commands.evaluate.finetune import Finetune
-from motionops.commands.evaluate.inputs import measurement_inputs
+from motionops.commands.evaluate.inputs import Inputs, measurement_inputs
+from motionops.commands.evaluate.outcome import result_row
+from motionops.commands.evaluate.retrieval import Retrieval
 from motionops.evaluation import extract_features
 from motionops.evaluation.features.backbones import named_backbone
 from motionops.evaluation.protocols.comparison import Run, difference, format_comparison
@@ -148,6 +150,25 @@ def test_paired_differences_by_hand():
     assert difference(first, first, "top1") == (0.0, 0.0, 0.0)
     assert difference(first, run("c", [1, 0, 1]), "top1") is None
     assert "+50.0" in format_comparison([first, other])
+
+
+@pytest.mark.parametrize("scores", [{"R@1": 40.0, "R@5": 80.0}, {"top1": 40.0, "top5": 80.0}])
+def test_a_row_of_results_has_the_interval_of_its_main_score(tiny_shapes, tmp_path, scores):
+    config = Retrieval("random", data=tiny_shapes, output=tmp_path)
+    metrics = {"protocol": "retrieval", "n_train": 8, "n_test": 4, "classes": 2, "chance": 50.0, "majority": 50.0}
+    metrics |= {**scores, "interval": {name: [value - 10, value + 5] for name, value in scores.items()}, "settings": {}}
+    row = result_row(config, Inputs([], [], None, "abc", {}), metrics)
+    assert (row["low"], row["high"], row["fingerprint"]) == (30.0, 45.0, "abc")
+    assert {name: row[name] for name in scores} == scores
+
+
+def test_a_row_that_differs_in_its_time_alone_is_the_same(tmp_path):
+    """As of a measurement that is resumed when it had been measured already."""
+    row, file = {"protocol": "linear", "top1": 50.0, "seed": 1}, tmp_path / "results.csv"
+    for time, further in (("first", {}), ("second", {}), ("third", {"seed": 2})):
+        append_result({**row, "time": time, **further}, file, twice=False)
+    append_result({**row, "time": "fourth"}, file)
+    assert [one["time"] for one in read_results(file)[1]] == ["first", "third", "fourth"]
 
 
 def test_results_are_appended_whole(tmp_path):

@@ -1,38 +1,30 @@
-"""The report of a training's end: scores, and every picture of the run with a sentence."""
+"""What metrics.json says of a run: which videos it went without, and what it trained on."""
 
-import re
+import json
 
 import pytest
-import torch
+from torch import nn
 
 pytest.importorskip("lightning")
-from motionops.evaluation.end_of_run import CAPTIONS, PAGE, write_report
-from motionops.evaluation.pictures import confusion_picture
-from motionops.training.output_folder import OWN
-
-METRICS = {"R@1": 75.0, "R@5": 87.5, "skipped": 2, "training": {"steps": 30, "videos": 20}}
-
-
-def test_the_report_of_a_run(tmp_path):
-    for name in ("own", "training"):
-        confusion_picture(torch.eye(2).long(), ["a", "b"], tmp_path / "report" / f"{name}.png")
-    write_report(tmp_path, METRICS)
-    text = (tmp_path / "report" / PAGE).read_text()
-    assert re.findall(r"<h2>([^<]+)</h2>", text) == ["Run", "training", "own", "More"]
-    assert text.count('src="data:image/png') == 2
-    for said in (
-        "30 steps on 20 videos; 2 videos could not be used",
-        "75.0",
-        CAPTIONS["training"],
-        "evaluate pictures",
-    ):
-        assert said in text
-    assert f"report/{PAGE}" in OWN  # --overwrite may remove it
+from motionops.evaluation import end_of_run
+from motionops.training.config import TrainConfig
+from motionops.training.data.manifest import TrainingVideos
+from motionops.training.method import Method
+from motionops.video import Skipped, Video
 
 
-def test_a_run_that_measured_nothing_has_no_table(tmp_path):
-    (tmp_path / "report").mkdir()
-    write_report(tmp_path, {"protocol": "none", "skipped": 0, "training": {"steps": 0, "videos": 4}})
-    text = (tmp_path / "report" / PAGE).read_text()
-    assert "<table>" not in text
-    assert "<img " not in text
+def test_videos_that_broke_before_and_while_training_are_named(tmp_path, monkeypatch):
+    for other in ("keep_backbone", "draw_report", "write_report"):
+        monkeypatch.setattr(end_of_run, other, lambda *given, **named: None)
+    module = Method(TrainConfig(output=tmp_path))
+    module.backbone, module.step, module.metrics = nn.Linear(2, 2), 30, {"loss": 0.5}
+    module.failed = [Skipped("b.mp4", "broke"), Skipped("a.mp4", "is empty")]
+    videos = TrainingVideos([Video("c.mp4"), Video("d.mp4")], [Skipped("a.mp4", "is empty")], [])
+    end_of_run.finish(module.config, module, videos, None)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["skipped"] == 2
+    assert {(video["path"], video["reason"]) for video in metrics["skipped_videos"]} == {
+        ("a.mp4", "is empty"),
+        ("b.mp4", "broke"),
+    }
+    assert metrics["training"] == {"steps": 30, "videos": 2, "loss": 0.5}

@@ -19,7 +19,7 @@ from motionops.commands.evaluate import program
 from motionops.errors import UserError
 from motionops.evaluation import evaluate_retrieval, extract_features, retrieval_recall
 from motionops.evaluation.features.backbones import named_backbone
-from motionops.evaluation.protocols.measure import split_warnings
+from motionops.evaluation.protocols.splits import split_warnings
 from motionops.models import build_backbone, save_backbone
 from motionops.video import Video, read_list
 

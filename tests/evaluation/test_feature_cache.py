@@ -104,11 +104,14 @@ def test_a_video_is_known_by_its_content(videos, tmp_path, counting_frames):
     assert torch.equal(changed[1:], first[1:])
 
 
-def test_a_change_while_it_was_read_is_not_kept(videos, tmp_path):
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_change_while_it_was_read_is_not_kept(videos, tmp_path, place):
+    """Whether the file got longer or not."""
     cache = FeatureCache(tmp_path / "cache", Counting(), {})
     assert cache.read([videos[0].path]) == {}
-    with open(videos[0].path, "ab") as file:
-        file.write(b"more")
+    former = Path(videos[0].path).read_bytes()
+    changed = former + b"more" if place else bytes([former[0] ^ 1]) + former[1:]
+    Path(videos[0].path).write_bytes(changed)
     cache.write({videos[0].path: torch.ones(4)})
     assert FeatureCache(tmp_path / "cache", Counting(), {}).read([videos[0].path]) == {}
 

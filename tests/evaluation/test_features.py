@@ -63,6 +63,19 @@ def test_the_feature_is_the_mean_over_clips(counting_videos):
         assert torch.allclose(row.double(), expected, atol=0.3)
 
 
+def test_each_clip_counts_also_where_several_are_the_same(counting_frames, tmp_path):
+    """Of 8 frames clips of 7 begin at 0, 1 and 1."""
+    write_video(tmp_path / "short.mp4", counting_frames(8))
+    assert clip_starts(8, 3, 4, 2).tolist() == [0, 1, 1]
+    video = [Video(str(tmp_path / "short.mp4"), "a")]
+    (row,) = extract_features(FirstAndLast(), video, **SETTINGS)
+    of_start = [
+        extract_features(FirstAndLast(), video, **{**SETTINGS, "clips": clips})[0] for clips in (1, 2)
+    ]  # the one in the middle begins at 0; both
+    last = 2 * of_start[1] - of_start[0]
+    torch.testing.assert_close(row, (of_start[0] + 2 * last) / 3)
+
+
 def test_batches_and_workers_change_nothing(counting_videos):
     reference = extract_features(FirstAndLast(), counting_videos[:3], **SETTINGS)
     for batch_size, workers in ((1, 0), (4, 0), (64, 0), (4, 2)):
@@ -182,7 +195,7 @@ def test_a_short_video_holds_its_last_frame(counting_videos, counting_frames, tm
 
 @pytest.mark.parametrize("size", [4, 40])
 def test_a_reader_sends_the_fewer_bytes_and_the_views_are_the_same(size, counting_videos):
-    """10 clips of 4 frames of 24 x 32 x 32 or so: 10 x 4 x 3 x size^2 floats, or each frame once."""
+    """10 clips of 4 frames, 2 crops each: 10 x 2 x 4 x 3 x size^2 floats, or the squares' box of each frame once."""
     recipe = ClipRecipe(clips=10, crops=2, frames=4, stride=2, size=size)
     views = VideoClips(counting_videos[:1], recipe)[0]
     frames = torch.from_numpy(read_frames(counting_videos[0].path, range(24)).numpy())
@@ -193,7 +206,10 @@ def test_a_reader_sends_the_fewer_bytes_and_the_views_are_the_same(size, countin
     cut = torch.cat(list(in_batches([views], recipe, 3)))
     assert torch.allclose(cut, expected, atol=1e-6)
     used = {int(start) + 2 * step for start in starts for step in range(4)}
-    cut_bytes, frame_bytes = 4 * expected.numel(), len(used) * frames[0].numel()
+    height, width = frames.shape[1:3]
+    short = round(recipe.crop * min(height, width)) + 2  # and a pixel on either side
+    assert height < width
+    cut_bytes, frame_bytes = 4 * expected.numel(), len(used) * 3 * min(short, height) * width
     assert views.pixels.nbytes == min(cut_bytes, frame_bytes)
     assert (views.numbers is None) == (size == 4)
 

@@ -14,14 +14,17 @@ import torch
 
 pytest.importorskip("lightning")
 pytest.importorskip("tyro")
-from motionops.commands.evaluate.lowshot import few_videos
 from motionops.commands.evaluate.program import main
 from motionops.errors import UserError
 from motionops.evaluation import extract_features
 from motionops.evaluation.features.backbones import named_backbone
 from motionops.evaluation.features.labelled_features import LabelledFeatures
-from motionops.evaluation.protocols.finetune import ClipProbabilities, SupervisedClassifier, classify, finetune
-from motionops.evaluation.protocols.finetune_config import FinetuneConfig
+from motionops.evaluation.protocols.classification import ClipProbabilities
+from motionops.evaluation.protocols.finetuning.classifier import SupervisedClassifier
+from motionops.evaluation.protocols.finetuning.config import FinetuneConfig
+from motionops.evaluation.protocols.finetuning.run import finetune
+from motionops.evaluation.protocols.finetuning.testing import classify
+from motionops.evaluation.protocols.low_shot import few_videos
 from motionops.models import build_backbone, load_backbone, save_backbone
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import Video
@@ -198,15 +201,17 @@ def test_parts_of_the_training_videos_lie_within_each_other():
     again = few_videos(videos[::-1], 20, seed=0)
     assert set(again) == set(parts[20])
     assert set(few_videos(videos, 20, seed=1)) != set(parts[20])
+    three = [Video(f"c/v_{number}.avi", "c") for number in range(3)]
+    counts = {share: len(few_videos(three, share, seed=0)) for share in (1, 49, 50, 83, 84)}
+    assert counts == {1: 1, 49: 1, 50: 2, 83: 2, 84: 3}  # rounded, at least one
 
 
 def test_a_class_without_usable_videos_is_no_candidate(monkeypatch):
     """Its column lies between those of two others, and holds the highest score of every test video."""
     test = [Video(f"{n}.mp4", label) for n, label in enumerate("acca")]
     scores = torch.tensor([[0.3, 0.6, 0.1], [0.1, 0.5, 0.4], [0.3, 0.5, 0.2], [0.2, 0.7, 0.1]])
-    monkeypatch.setattr(
-        "motionops.evaluation.protocols.finetune.labelled_features", lambda *_, **__: LabelledFeatures(scores, test, [])
-    )
+    given = LabelledFeatures(scores, test, [])
+    monkeypatch.setattr("motionops.evaluation.protocols.finetuning.testing.labelled_features", lambda *_, **__: given)
     settings = config(Path("x"), classes=("a", "b", "c"))
     usable = [Video("t0.mp4", "a"), Video("t1.mp4", "c")]
     result, *_ = classify(settings, SupervisedClassifier(settings), TrainingVideos(usable, [], test))

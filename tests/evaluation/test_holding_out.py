@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("tyro")
 from motionops.commandline import run_commands
-from motionops.commands.evaluate.inputs import labelled_videos
+from motionops.commands.evaluate.lists import labelled_videos
 from motionops.commands.evaluate.retrieval import Retrieval
 from motionops.commands.prepare import COMMANDS
 from motionops.errors import UserError

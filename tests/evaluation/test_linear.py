@@ -9,7 +9,10 @@ import torch
 pytest.importorskip("sklearn")
 from motionops.errors import UserError
 from motionops.evaluation import fit_linear
-from motionops.evaluation.protocols.linear import FOLDS, STRENGTHS, _choose_c, _folds
+from motionops.evaluation.features.labelled_features import LabelledFeatures
+from motionops.evaluation.protocols import linear, measure_linear
+from motionops.evaluation.protocols.linear import FOLDS, NO_CHOICE, STRENGTHS, _choose_c, _folds, svm_warning
+from motionops.video import Video
 
 
 def case(seed=0, train=240, test=400, dim=24, classes=6, signal=1.0):
@@ -58,6 +61,21 @@ def test_svm_is_scikit_learns(classes):
     theirs = LinearSVC(C=0.1, max_iter=20_000).fit(scaler.transform(train.double().numpy()), train_names)
     expected = 100.0 * theirs.score(scaler.transform(test.double().numpy()), test_names)
     assert accuracy(ours, test, test_names) == pytest.approx(expected, abs=1.0)
+
+
+def test_the_two_scores_of_an_svm_are_the_sides_of_scikit_learns():
+    """Of classes of unequal numbers, between which the line does not run through the middle."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    train, _, test, *_ = case(classes=2, signal=0.5)
+    names = ["b" if n % 5 else "a" for n in range(len(train))]
+    ours = fit_linear(train, names, ["a", "b"], kind="svm", C=0.1).scores(test)
+    theirs = make_pipeline(StandardScaler(), LinearSVC(C=0.1, max_iter=20_000)).fit(train.double().numpy(), names)
+    side = torch.from_numpy(theirs.decision_function(test.double().numpy()))
+    assert side.mean() > 0.3
+    torch.testing.assert_close(ours, torch.stack([-side, side], dim=1), rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("kind", ["logistic", "svm"])
@@ -154,3 +172,39 @@ def test_wrong_arguments():
         fit_linear(features, names, classes, C=0)
     with pytest.raises(UserError, match="two classes with training videos, got 1"):
         fit_linear(features, ["class 0"] * len(names), classes)
+
+
+def test_where_the_strength_is_from_is_told(monkeypatch):
+    """A video a class leaves nothing to choose by: the fold that holds one has nothing to compare it with."""
+
+    def measured(labels, **how):
+        videos = [Video(f"{n}.mp4", label) for n, label in enumerate(labels)]
+        features = LabelledFeatures(torch.randn(len(videos), 4), videos, [])
+        monkeypatch.setattr(measure_linear, "frozen_features", lambda *given, **named: features)
+        others = [Video(f"other/{video.path}", video.label) for video in videos]
+        metrics = measure_linear.evaluate_linear(None, videos, others, warn=lambda line: None, **how)
+        return metrics["C_from"], metrics["C"]
+
+    assert measured("aabb" * 3, C=0.25) == ("given", 0.25)
+    assert measured("aabb" * 3)[0] == "cross-validation"
+    assert measured("ab") == ("default: nothing to choose by", NO_CHOICE)
+
+
+def test_logits_in_parts_give_the_same_fit(monkeypatch):
+    """Of a large set they are never held whole: parts of 3 videos against all 40 at once."""
+    features, labels = torch.randn(40, 6, generator=torch.Generator().manual_seed(3)), [n % 4 for n in range(40)]
+    whole = fit_linear(features, labels, [0, 1, 2, 3], C=1.0)
+    monkeypatch.setattr(linear, "_LOGITS", 12)
+    parts = fit_linear(features, labels, [0, 1, 2, 3], C=1.0)
+    torch.testing.assert_close(parts.weight, whole.weight, rtol=0, atol=1e-5)
+    torch.testing.assert_close(parts.bias, whole.bias, rtol=0, atol=1e-5)
+
+
+def test_a_long_svm_is_announced(monkeypatch, capsys):
+    """Kinetics-400's training set, as measured on 4000 videos and scaled: 1.9 hours a fit, 11 fits' worth."""
+    assert svm_warning(4000, 512, 100, True) is None  # 5 minutes
+    assert "240436 videos and 400 classes takes about 21 hours" in svm_warning(240436, 512, 400, True)
+    assert "about 2 hours of one core; linear" in svm_warning(240436, 512, 400, False)
+    monkeypatch.setattr(linear, "_LONG", 0.0)
+    fit_linear(torch.eye(8), [n % 2 for n in range(8)], [0, 1], kind="svm", C=1.0)
+    assert "the linear SVM of 8 videos and 2 classes takes about 0 hours of one core; linear" in capsys.readouterr().err

@@ -32,10 +32,10 @@ from motionops.evaluation.pictures import (
     tsne,
     tsne_picture,
 )
+from motionops.evaluation.pictures.book.shown_clips import shown_clips
+from motionops.evaluation.pictures.book.subject import PictureSubject
 from motionops.evaluation.pictures.gradcam import grad_cam
 from motionops.evaluation.pictures.page import Picture, Section, write_page
-from motionops.evaluation.pictures.picture_subject import PictureSubject
-from motionops.evaluation.pictures.shown_clips import shown_clips
 from motionops.evaluation.protocols.class_titles import class_titles, titled
 from motionops.methods.fima import FIMA, FIMAConfig
 from motionops.models import save_backbone

@@ -9,24 +9,28 @@ import torch
 
 pytest.importorskip("lightning")
 pytest.importorskip("tyro")
+import motionops
 from motionops.commandline import parse
-from motionops.commands.evaluate.inputs import merged_settings
-from motionops.commands.evaluate.linear import Linear, measure_linear
+from motionops.commands.evaluate.finetune import Finetune, measure_finetune
+from motionops.commands.evaluate.linear import SVM, Linear, measure_linear, measure_svm
 from motionops.commands.evaluate.lowshot import LowShot, measure_lowshot
 from motionops.commands.evaluate.retrieval import Retrieval, measure_retrieval
+from motionops.commands.evaluate.settings import default_clips, merged_settings
 from motionops.errors import UserError
 from motionops.evaluation.features.backbones import named_backbone
 from motionops.evaluation.features.clip_recipe import ClipRecipe
 from motionops.evaluation.features.video_clips import VideoClips
-from motionops.evaluation.protocols.attentive import AttentivePool
-from motionops.evaluation.protocols.finetune import SupervisedClassifier, make_dataset
-from motionops.evaluation.protocols.finetune_config import FinetuneConfig
+from motionops.evaluation.protocols.finetuning.attentive import AttentivePool
+from motionops.evaluation.protocols.finetuning.classifier import SupervisedClassifier
+from motionops.evaluation.protocols.finetuning.clips import DrawClip, make_dataset
+from motionops.evaluation.protocols.finetuning.config import FinetuneConfig
+from motionops.evaluation.protocols.finetuning.rand_augment import rand_augment
 from motionops.evaluation.protocols.papers import protocol_settings
-from motionops.evaluation.protocols.rand_augment import rand_augment
 from motionops.models import build_backbone
 from motionops.training.data.videos import TrainingVideos
-from motionops.video import Video
+from motionops.video import Video, moving_shapes
 from motionops.views.even_clips import segment_frames
+from tests.made_batch import made_batch
 
 
 def config(**changes):
@@ -47,6 +51,15 @@ def test_segments_are_those_of_slowfast(length, frames):
     assert seen == [set(range(ends[i], ends[i + 1] + 1)) for i in range(frames)]
 
 
+def test_training_draws_a_frame_of_each_segment():
+    """And not a clip of frames that follow one another with the stride."""
+    ends = [int(np.round(44 / 8 * i)) for i in range(9)]
+    draw, generator = DrawClip(config(frames=8, stride=2, sampling="segments")), torch.Generator().manual_seed(0)
+    for _ in range(20):
+        (numbers,) = draw.frames(45, generator).tolist()
+        assert all(ends[i] <= number <= ends[i + 1] for i, number in enumerate(numbers))
+
+
 def test_a_short_video_is_seen_whole_by_segments(tmp_path, counting_frames):
     """45 frames: 16 different ones, where a clip of 16 frames at stride 8 holds the last ten times."""
     from motionops.video.encoding import write_video
@@ -59,9 +72,15 @@ def test_a_short_video_is_seen_whole_by_segments(tmp_path, counting_frames):
     assert shown == segment_frames(24, 8).tolist()
     assert len(set(shown)) == 8
     data = make_dataset(config(frames=8, sampling="segments"), TrainingVideos([replace(video, frames=24)]))
-    first, second = (data[epoch, 0].frames[0].float().mean(dim=(1, 2, 3)) for epoch in (0, 1))
+    data = data.of_whole_pictures()
+    first, second = (
+        ((data[epoch, 0].frames[0].float().mean(dim=(1, 2, 3)) - 10) / 8).round().int() for epoch in (0, 1)
+    )
     assert not torch.equal(first, second)
-    assert all((after > before).all() for after, before in ((first[1:], first[:-1]), (second[1:], second[:-1])))
+    ends = torch.tensor([round(23 / 8 * place) for place in range(9)])
+    for drawn in (first, second):
+        assert (drawn >= ends[:-1]).all()
+        assert (drawn <= ends[1:]).all()
     with pytest.raises(ValueError, match="clips must be 1 with sampling segments"):
         replace(recipe, clips=10).check("x")
 
@@ -103,6 +122,8 @@ def test_an_attentive_probe_gathers_cells_by_a_learnt_query():
     classifier.logits(torch.randn(4, 128, 1, 2, 2)).sum().backward()
     assert all(parameter.grad is not None for parameter in classifier.pool.parameters())
     assert not any(parameter.requires_grad for parameter in classifier.backbone.parameters())
+    assert classifier.train().pool.training
+    assert not any(module.training for module in classifier.backbone.modules())  # BatchNorm keeps its statistics
 
 
 def test_nesterov():
@@ -110,6 +131,26 @@ def test_nesterov():
     assert all(group["nesterov"] and group["momentum"] == 0.9 for group in optimizer.param_groups)
     plain = SupervisedClassifier(config(optimizer="sgd")).configure_optimizers()
     assert not any(group["nesterov"] for group in plain.param_groups)
+
+
+def test_what_rand_augment_changes_is_normalised_as_other_clips_are(monkeypatch):
+    """It sees values in 0..1; where it changes nothing, the network is given what it would be without it."""
+    seen = []
+    asked = "motionops.evaluation.protocols.finetuning.classifier.rand_augment"
+    monkeypatch.setattr(asked, lambda clips, *how: seen.append((clips, how)) or clips)
+    batch = made_batch(
+        torch.randint(0, 256, (2, 1, 4, 20, 20, 3), dtype=torch.uint8),
+        extents=torch.tensor([[0.0, 4.0], [0.1, 0.9], [0.8, 0.2]]).expand(2, 3, 2),
+        appearance=motionops.Appearance.neutral(2),
+    )
+    colours = {"mean": (0.1, 0.5, 0.3), "std": (0.2, 0.4, 0.9)}
+    plain, changed = (
+        SupervisedClassifier(config(**colours, rand_augment=how)).prepare(batch)[0] for how in ((0, 0), (2, 9))
+    )
+    torch.testing.assert_close(changed, plain)
+    ((clips, how),) = seen
+    assert how == (2, 9)
+    assert 0 <= clips.min() < 0.2 < 0.8 < clips.max() <= 1
 
 
 def test_rand_augment_does_the_same_to_all_frames_of_a_clip():
@@ -170,9 +211,27 @@ def test_every_paper_can_be_drawn(protocol):
         (measure_lowshot, LowShot, ["--fit", "features", "--epochs", "5"], "--epochs: of a fine-tuning"),
         (measure_lowshot, LowShot, ["--no-cache"], "--cache: of --fit features"),
         (measure_retrieval, Retrieval, ["--still", "--shuffle-frames"], "--shuffle-frames: the frames of --still"),
+        (measure_retrieval, Retrieval, ["--sampling", "segments", "--stride", "2"], "--stride: segments are as long"),
+        (measure_retrieval, Retrieval, ["--sampling", "segments", "--clips", "3"], "--clips: of segments there is one"),
+        (measure_svm, SVM, ["--frames", "1", "--stride", "2"], "--stride: a clip is a single frame"),
+        (measure_finetune, Finetune, ["--sampling", "segments", "--stride", "2"], "--stride: segments are as long"),
+        (
+            measure_finetune,
+            Finetune,
+            ["--sampling", "segments", "--regularise-motion", ".2"],
+            "--sampling segments: --regularise-motion predicts what follows",
+        ),
+        (
+            measure_finetune,
+            Finetune,
+            ["--checkpoint-every", "5", "--checkpoint-minutes", "3"],
+            "--checkpoint-minutes: says something with --checkpoint-every 0 alone",
+        ),
+        (measure_svm, SVM, ["--data", ".", "--split", "0.5", "--list-columns", "path", "label"], "--list-columns: of"),
     ],
 )
-def test_a_flag_without_effect_is_one_line(tmp_path, measure, kind, flags, words):
+def test_a_flag_without_effect_is_one_line(tmp_path, tiny_shapes, monkeypatch, measure, kind, flags, words):
+    monkeypatch.setattr(moving_shapes, "generate", lambda: tiny_shapes)
     given = ["--backbone", "random", "--output", str(tmp_path / "out"), *flags]
     with pytest.raises(UserError, match=words.replace("--", "-.")) as error:
         measure(parse(kind, None, given))
@@ -192,3 +251,8 @@ def test_a_flag_without_effect_is_one_line(tmp_path, measure, kind, flags, words
 def test_flags_of_a_training_that_contradict_each_other(changes, words):
     with pytest.raises(UserError, match=words):
         config(**changes).check()
+
+
+def test_of_segments_there_is_one_clip_where_nobody_says_how_many():
+    assert default_clips({"sampling": "segments"}) == 1
+    assert default_clips({"sampling": "clips"}) == default_clips({}) == 10

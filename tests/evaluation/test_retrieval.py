@@ -199,6 +199,7 @@ def test_balanced_chance_and_majority():
     labels = list(range(8)) * 10
     assert chance_recall(labels, labels)["R@1"] == pytest.approx(12.5)
     assert majority_accuracy(["a", "b", "b"], ["b", "b", "a"]) == pytest.approx(200 / 3)
+    assert majority_accuracy(["a", "b", "b"], ["a", "a", "b"]) == pytest.approx(100 / 3)  # the gallery's, not theirs
 
 
 def test_bootstrap_interval():

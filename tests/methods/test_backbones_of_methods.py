@@ -22,8 +22,10 @@ OWN = {"fima": {"losses": ("vv", "pix")}, "controllable": {"stride": 1, "losses"
 
 
 def offered(method):
+    """(flag's field, network) of the trained backbone and of those beside it."""
     hints = typing.get_type_hints(exported(package_of(method), TrainConfig))
-    return typing.get_args(hints["backbone"])
+    fields = [field for field in hints if field.endswith("backbone")]
+    return [(field, name) for field in fields for name in typing.get_args(hints[field])]
 
 
 def flags_of(method):
@@ -59,14 +61,14 @@ def refusal(config):
 def cases():
     """MoCo asks nothing of a network that FIMA and MCL, which are offered the same, do not ask too."""
     for method in NAMES:
-        for backbone in offered(method):
+        for field, backbone in offered(method):
             repeats = method == "moco" and backbone != TrainConfig().backbone
-            yield pytest.param(method, backbone, marks=pytest.mark.slow if repeats else ())
+            yield pytest.param(method, field, backbone, marks=pytest.mark.slow if repeats else ())
 
 
-@pytest.mark.parametrize(("method", "backbone"), cases())
-def test_a_backbone_that_is_offered_makes_the_losses(shapes, tmp_path, prepared, method, backbone):
-    config = tiny(method, shapes, tmp_path, **flags_of(method), backbone=backbone)
+@pytest.mark.parametrize(("method", "field", "backbone"), cases())
+def test_a_backbone_that_is_offered_makes_the_losses(shapes, tmp_path, prepared, method, field, backbone):
+    config = tiny(method, shapes, tmp_path, **flags_of(method), **{field: backbone})
     refused = refusal(config)
     if refused is not None:
         assert "\n" not in refused

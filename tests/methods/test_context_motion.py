@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import motionops
-from motionops.evaluation.protocols.finetune import SupervisedClassifier
-from motionops.evaluation.protocols.finetune_config import FinetuneConfig
+from motionops.evaluation.protocols.finetuning.classifier import SupervisedClassifier
+from motionops.evaluation.protocols.finetuning.config import FinetuneConfig
 from motionops.methods.context_motion import PRESETS, ContextMotion, ContextMotionConfig, make_dataset
 from motionops.methods.context_motion.ablations import value_loss
 from motionops.methods.context_motion.regulariser import MotionRegulariser
@@ -18,6 +18,7 @@ from motionops.motion.vector_clips import fill_key_frames, in_steps
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import KnownVideo, class_names, key_frame_numbers, read_list, read_video
 from motionops.video.encoding import write_video
+from tests.made_batch import made_batch
 
 BATCH, DIM, TAU = 3, 8, 0.2
 
@@ -187,7 +188,7 @@ def test_an_item_is_what_the_file_holds_kept_in_memory_or_not(shapes):
     for changes in ({}, {"alpha": 0.0}, {"alpha": 1.0}, {"cell": 4}):
         kept, read = (dataset(shapes, cache_gib=gib, **changes) for gib in (1.0, 0.0))
         for index in range(4):
-            first, second = kept[3, index], read[3, index]
+            first, second = kept.of_whole_pictures()[3, index], read.of_whole_pictures()[3, index]
             assert torch.equal(first.frames, second.frames)
             assert torch.equal(first.extents, second.extents)
             for name, one, other in zip(first.own._fields, first.own, second.own, strict=True):
@@ -206,7 +207,7 @@ def test_an_item_is_what_the_file_holds_kept_in_memory_or_not(shapes):
                 before = max((number for number in keys if number <= start), default=0)
                 behind = min((number for number in keys if number >= start + 6), default=24)
                 near = [read_video(path)[number] for number in (before, *keys) if before <= number <= behind]
-                assert any(torch.equal(first.own.key_frame[0], frame) for frame in near)
+                assert any(torch.equal(first.own.key_frame[0, 0], frame) for frame in near)
 
 
 def test_the_key_frame_is_a_random_one_around_the_clip(tmp_path):
@@ -216,7 +217,7 @@ def test_the_key_frame_is_a_random_one_around_the_clip(tmp_path):
     (tmp_path / "train.txt").write_text("counted.mp4 0\n")
     assert key_frame_numbers(tmp_path / "counted.mp4").tolist() == [0, 6, 12, 18]
     for gib in (1.0, 0.0):
-        data, seen = dataset(tmp_path, cache_gib=gib, motion_frames=2), {}
+        data, seen = dataset(tmp_path, cache_gib=gib, motion_frames=2).of_whole_pictures(), {}
         for epoch in range(120):
             item = data[epoch, 0]
             key = round(float(item.own.key_frame.float().mean()) / 8)
@@ -258,6 +259,15 @@ def test_negatives_of_a_group_are_those_of_its_own_step():
     assert torch.equal(found.rank, torch.cat([part.rank for part in parts]))
 
 
+def test_rows_weigh_alike_in_groups_of_several_sizes():
+    """Five videos in groups of two are a group of two and one of three: the mean is over rows."""
+    torch.manual_seed(0)
+    whole, alone = module(negatives="group", group=2), module(negatives="local")
+    query, key = torch.randn(5 * 3, DIM), torch.randn(5 * 3, DIM)
+    two, three = (alone.pairwise(count, query[rows], key[rows]) for count, rows in ((2, slice(6)), (3, slice(6, 15))))
+    torch.testing.assert_close(whole.pairwise(5, query, key).loss, 0.4 * two.loss + 0.6 * three.loss)
+
+
 def textured_pan(path, step):
     """A texture that moves by `step` pixels a frame to the right."""
     generator = torch.Generator().manual_seed(0)
@@ -290,6 +300,27 @@ def test_the_motion_clips_of_a_pan(tmp_path, source):
     assert mirrored == {False, True}
 
 
+def test_a_frame_of_a_motion_clip_is_what_has_moved_since_the_frame_before():
+    """A texture that is moved once, before one frame of a clip or of its hard negative."""
+    c = config(motion="tvl1", motion_frames=3, hard_negatives=1, size=32, frames=4, motion_steps=0)
+    generator = torch.Generator().manual_seed(0)
+    texture = torch.rand(1, 3, 8, 12, generator=generator)
+    texture = torch.nn.functional.interpolate(texture, (32, 48), mode="bicubic").clamp(0, 1)[0]
+    before, after = (texture[:, :, start : start + 32].permute(1, 2, 0) for start in (10, 8))
+    extents = torch.tensor([[[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]])
+    for clip in range(2):
+        for moved in range(1, 4):
+            groups = [[before] * 4, [before] * 4]
+            groups[clip] = [before] * moved + [after] * (4 - moved)
+            frames = torch.stack([before] * c.frames + groups[0] + groups[1])
+            batch = made_batch((255 * frames).round().byte()[None, None])
+            (cut,) = cut_motion(c, batch, extents)  # [K, 2, T, S, S]
+            right = cut[:, 0, :, 6:-6, 6:-6].mean(dim=(2, 3))
+            expected = torch.zeros(2, 3)
+            expected[clip, moved - 1] = 2.0
+            torch.testing.assert_close(right, expected, rtol=0, atol=0.3)
+
+
 def context_motion_batch(data, keys):
     from motionops.video import collate_videos
 
@@ -297,9 +328,10 @@ def context_motion_batch(data, keys):
 
 
 def test_clip_and_motion_share_the_crop_and_the_key_frame_has_its_own(shapes):
-    batch = context_motion_batch(dataset(shapes), [(0, 0), (0, 1), (0, 2)])
-    c = config()
-    clip, image = cut_clip(c, batch), cut_key_frame(c, batch)
+    c, keys = config(), [(0, 0), (0, 1), (0, 2)]
+    sent = context_motion_batch(dataset(shapes), keys)
+    batch = context_motion_batch(dataset(shapes).of_whole_pictures(), keys)
+    clip, image = cut_clip(c, sent), cut_key_frame(c, sent)
     assert clip.shape == (BATCH, 3, 4, 16, 16)
     assert image.shape == (BATCH, 3, 1, 16, 16)
     assert not torch.equal(batch.extents[:, 0], batch.extents[:, 1])
@@ -307,7 +339,7 @@ def test_clip_and_motion_share_the_crop_and_the_key_frame_has_its_own(shapes):
     mean_and_std = {"mean": c.mean, "std": c.std}
     again = motionops.augment_clips(batch.frames[:, 0], batch.extents[:, 0], 16, looks[0], **mean_and_std)
     assert torch.equal(clip, again)
-    again = motionops.augment_clips(batch.own.key_frame, batch.extents[:, 1], 16, looks[1], **mean_and_std)
+    again = motionops.augment_clips(batch.own.key_frame[:, 0], batch.extents[:, 1], 16, looks[1], **mean_and_std)
     assert torch.equal(image, again)
 
 

@@ -42,6 +42,13 @@ def test_a_motion_network_is_measured_by_its_vectors(shapes, tmp_path, capsys, m
     assert evaluate(["retrieval", *line]) == 0
     metrics = json.loads((tmp_path / "scores" / "metrics.json").read_text())
     assert (metrics["n_train"], metrics["n_test"], metrics["settings"]["frames"]) == (16, 8, 4)
+    for flag in (["--stride", "2"], ["--crops", "3"], ["--short", "hold"], ["--still"], ["--workers", "0"]):
+        assert evaluate(["retrieval", *line, *flag]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith(f"error: {flag[0]}: {file} takes motion vectors"), error
+    assert evaluate(["features", *line[:-1], str(tmp_path / "features.npz")]) == 0
+    with np.load(tmp_path / "features.npz") as written:
+        assert len(written["features"]) == 24
     for command in ("finetune", "pictures"):
         assert evaluate([command, *line[:-1], str(tmp_path / command)]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]

@@ -7,7 +7,8 @@ import csv
 import math
 import re
 from dataclasses import fields, replace
-from typing import get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -15,13 +16,13 @@ import torch
 from motionops.commandline import parse
 from motionops.commands.train import exported
 from motionops.errors import UserError
-from motionops.flags import Range
+from motionops.flags import Only, Range
 from motionops.models import build_backbone, save_backbone
 from motionops.training.config import TrainConfig
 from motionops.training.method import Method
 from motionops.video import read_video
 from motionops.video.encoding import write_video
-from tests.methods.tiny import NAMES, package_of, tiny, trained
+from tests.methods.tiny import CARDS, NAMES, package_of, tiny, trained
 
 SENTENCES = {
     r"must be positive": lambda: (0.0, True, math.inf, True),
@@ -104,6 +105,11 @@ def test_a_number_without_a_range_has_a_check_of_its_own(method):
         assert said(config, field, -1), f"--{field.replace('_', '-')}: -1 is taken"
 
 
+# What a variant of any method may be, beside those of its card.
+FURTHER = (
+    {"data": Path("videos")}, {"milestones": (10,)}, {"decoder": "dali"}, {"checkpoint_every": 5}, {"workers": 0},
+    {"losses": ("nce",)}, {"losses": ("vv",)}, {"losses": ("v",)}, {"alpha": 0.0}, {"alpha": 1.0}, {"motion": False},
+)  # fmt: skip
 # (method, flags, the one that says nothing beside the others): each was taken without a word once.
 IDLE = [
     ("fima", "--losses vv --radius 1.4", "--radius"),
@@ -135,6 +141,44 @@ def test_a_flag_that_the_others_leave_without_effect_is_refused(method, flags, i
         parse(exported(package, TrainConfig), package.PRESETS, flags.split()).check()
     assert str(error.value).startswith(f"{idle}")
     assert "\n" not in str(error.value)
+
+
+def another(config, field):
+    """A value that the flag may have and has not."""
+    held, hint = getattr(config, field), get_type_hints(type(config))[field]
+    if isinstance(held, bool):
+        return not held
+    options = get_args(hint)
+    if get_origin(hint) is Literal:
+        return next(each for each in options if each != held)
+    if isinstance(held, (int, float)):
+        return held / 2 if isinstance(held, float) and held else held + 1
+    if isinstance(held, tuple):
+        return held[:-1] if held else (1,)
+    return Path("anything")
+
+
+def marked(config):
+    """(flag's field, mark) of each flag that says something beside others alone."""
+    hints = get_type_hints(type(config), include_extras=True)
+    return [(name, mark) for name, hint in hints.items() for mark in get_args(hint) if isinstance(mark, Only)]
+
+
+@pytest.mark.parametrize(
+    ("method", "field"), [(method, field) for method in NAMES for field, _ in marked(default(method))]
+)
+def test_each_flag_that_may_be_idle_is_refused_where_it_is(method, field):
+    """In each variant in which its mark says so; there is such a variant."""
+    variants = [replace(default(method), **flags) for flags in (*CARDS[method].ablations, *FURTHER, CARDS[method].flow)
+                if flags.keys() <= vars(default(method)).keys()]  # fmt: skip
+    marks = dict(marked(default(method)))
+    idle = [config for config in variants if not marks[field].holds(config)]
+    assert idle, "no variant leaves it idle: name one in CARDS or FURTHER"
+    for config in idle:
+        with pytest.raises(UserError) as error:
+            replace(config, **{field: another(config, field)}).refuse_idle(config)
+        assert re.fullmatch(rf"--{field.replace('_', '-')}: says something with .* alone, which is not so here",
+                            str(error.value))  # fmt: skip
 
 
 @pytest.mark.parametrize("method", NAMES)

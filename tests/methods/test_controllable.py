@@ -263,6 +263,25 @@ def test_clips_of_a_step_share_its_levels(monkeypatch):
     assert set(looks[0].tolist()) != set(looks[1].tolist())
 
 
+def test_ranks_cut_their_own_part_of_what_one_process_would(monkeypatch):
+    made = module().config
+    data, generator = batch(made), torch.Generator()
+
+    def cut_on(rank, ranks, given):
+        monkeypatch.setattr("motionops.methods.controllable.views.world", lambda: (rank, ranks))
+        return cut(made, given, generator.manual_seed(3))
+
+    frames, extents = torch.cat([data.frames] * 2), torch.cat([data.extents] * 2)
+    whole = cut_on(0, 1, made_batch(frames, extents=extents))
+    assert whole.levels.shape == (2 * BATCH, CLIPS)
+    for rank, (view, local) in enumerate(zip(whole.view.chunk(2), whole.local.chunk(2), strict=True)):
+        part = cut_on(rank, 2, data)
+        assert torch.equal(part.levels, whole.levels)
+        assert torch.equal(part.view, view)
+        assert torch.equal(part.local, local)
+    assert not torch.equal(*whole.view.chunk(2))
+
+
 def test_videos_of_several_sizes_are_cut_as_those_of_one():
     controllable_ = module()
     data = batch(controllable_.config)

@@ -47,7 +47,7 @@ def test_positions_tell_cells_apart():
     source = torch.randn(1, 6, *SOURCE)
     cells = source.flatten(2)
     turned = cells.roll(1, dims=2).view_as(source)
-    assert not torch.allclose(predictor(source), predictor(turned))
+    assert (predictor(source) - predictor(turned)).abs().max() > 0.01  # rounding alone: 3e-7
     assert predictor(torch.zeros_like(source)).flatten(2).std(dim=2).max() > 0.01  # and its own cells
 
 

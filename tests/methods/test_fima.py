@@ -1,16 +1,20 @@
 """The losses of a step against dense formulas, written out from the same embeddings; queues and masks."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+import motionops
 from motionops.errors import UserError
 from motionops.methods import fima
-from motionops.methods.fima.views import Clips, DrawViews
+from motionops.methods.fima.ablations import frame_term, pixel_contrast_per_video
+from motionops.methods.fima.views import Clips, DrawViews, cut
 from motionops.models.activation import foreground_mask
 from motionops.models.pathway import embedded
 from motionops.video import KnownVideo
+from tests.made_batch import made_batch
 
 BATCH, DIM, FRAMES, CELLS = 4, 8, 2, 3
 TAU = 0.1
@@ -37,6 +41,68 @@ def nce(query, key, negatives):
         logits = torch.cat([(q @ k)[None], negatives.double() @ q]) / TAU
         total += torch.logsumexp(logits, 0) - logits[0]
     return total / len(query)
+
+
+def step_of_frames(made, videos=2):
+    """A step's frames with their views as `DrawViews` draws them, and looks that change nothing."""
+    draw = DrawViews(made)
+    plans = [draw(KnownVideo(b, "v.mp4", 50, 40, 60), torch.Generator().manual_seed(b)) for b in range(videos)]
+    neutral = motionops.Appearance.neutral(videos * len(plans[0].appearance))
+    return made_batch(
+        torch.randint(0, 256, (videos, *plans[0].frames.shape, 40, 60, 3), dtype=torch.uint8),
+        extents=torch.stack([plan.extents for plan in plans]),
+        appearance=neutral.map(lambda field: field.unflatten(0, (videos, -1))),
+    )
+
+
+def in_order(clips):
+    return [*clips.rgb, *clips.difference, *(part for view in clips.parts for part in view)]
+
+
+def test_every_clip_has_its_frames_its_place_and_its_look():
+    """Two RGB clips, their differences, which are cut where those are, and the two parts of each view."""
+    made = config(losses=("vv", "vd", "fra"), frames=4, stride=2)
+    given = step_of_frames(made)
+    clips = in_order(cut(made, given))
+    assert len(clips) == 8
+
+    def changed(other):
+        return [not torch.equal(*both) for both in zip(clips, in_order(cut(made, other)), strict=True)]
+
+    for look in range(8):
+        grayscale = given.appearance.grayscale.clone()
+        grayscale[:, look] = True
+        grey = replace(given, appearance=replace(given.appearance, grayscale=grayscale))
+        assert changed(grey) == [place == look for place in range(8)]
+    for view, of_view in enumerate(([0, 2], [1, 3], [4], [5], [6], [7])):
+        extents = given.extents.clone()
+        extents[:, view, 2] = extents[:, view, 2].flip(-1)
+        assert changed(replace(given, extents=extents)) == [place in of_view for place in range(8)]
+        for frame in range(4):
+            frames = given.frames.clone()
+            frames[:, view, frame] = 255 - frames[:, view, frame]
+            assert changed(replace(given, frames=frames)) == [place in of_view for place in range(8)]
+
+
+def test_rgb_clips_are_strided_over_the_window_that_the_parts_make_up():
+    drawn = DrawViews(config(losses=("vv", "vd", "fra"), frames=4, stride=2))
+    for seed in range(10):
+        frames = drawn(KnownVideo(0, "v.mp4", 50, 40, 60), torch.Generator().manual_seed(seed)).frames
+        windows = frames[2:].view(2, 8)
+        assert (windows.diff(dim=1) == 1).all()
+        assert torch.equal(frames[:2], windows[:, ::2])
+
+
+def test_the_motion_of_the_other_view_is_predicted_from_both_maps():
+    """A decoder that hands back its target gives each view the map of the other one, and its source its own."""
+    fima_ = module(losses=("pix", "fra"), stride=2)
+    maps = [torch.randn(BATCH, 128, FRAMES, CELLS, CELLS) for _ in range(2)]
+    for place, views in ((0, maps), (1, maps[::-1])):
+        fima_.decoder.forward = lambda *both, place=place: (both[place], both[place].mean(dim=(3, 4)))
+        pixels, frames = fima_.predict(maps)
+        for pixel, frame, features in zip(pixels, frames, views, strict=True):
+            torch.testing.assert_close(pixel, fima_.path.head(features.permute(0, 2, 3, 4, 1)))
+            torch.testing.assert_close(frame, fima_.path.head(features.mean(dim=(3, 4)).transpose(1, 2)))
 
 
 def test_clip_loss_is_the_mean_of_both_directions_and_enqueues_after_them():
@@ -104,6 +170,23 @@ def test_frame_loss_has_the_other_parts_of_the_batch_and_the_queue_as_negatives(
     assert rank.shape == (4 * BATCH,)
 
 
+def test_forms_of_the_frame_loss():
+    """Table 9, of rows whose cosines are known: 0.6 with the key, 0.28 and -0.8 with a negative and the queue."""
+    query, key = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8], [0.8, 0.6]])
+    negatives, queue = torch.tensor([[0.28, 0.96]]), torch.tensor([[-0.8, 0.6], [0.6, -0.8]])
+    cosines = [(0.6, (0.28, -0.8, 0.6)), (0.6, (0.96, 0.6, -0.8))]
+    margins = [max(0.0, 0.5 - positive + other) for positive, others in cosines for other in others]
+    softmax = [
+        math.log(math.exp(positive / TAU) + sum(math.exp(other / TAU) for other in others)) - positive / TAU
+        for positive, others in cosines
+    ]
+    expected = {"infonce": sum(softmax) / 2, "triplet": sum(margins) / 6, "mse": 2 - 2 * 0.6}
+    for form, value in expected.items():
+        loss, rank = frame_term(form, query, key, negatives, queue, TAU)
+        assert loss.item() == pytest.approx(value, rel=1e-5)
+        assert rank.tolist() == [0, 1]
+
+
 def centre(extent, y, x):
     (_, _), (y0, y1), (x0, x1) = extent.double().tolist()
     return y0 + (y + 0.5) * (y1 - y0) / CELLS, x0 + (x + 0.5) * (x1 - x0) / CELLS
@@ -159,6 +242,18 @@ def test_pixel_loss(position, queue):
         expected += dense_pixel_loss(pixels[v], motion[o], *where, query_mask, key_mask, negatives, 0.7) / 2
     loss = fima_.pixel_loss(pixels, motion, extents, masks)
     torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_video_without_a_pair_does_not_lower_the_mean_of_those_that_have_one():
+    query, key = unit(2, 1, CELLS, CELLS, DIM), unit(2, 1, CELLS, CELLS, DIM)
+    whole = torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    left, right = whole.clone(), whole.clone()
+    left[2], right[2] = torch.tensor([0.0, 0.2]), torch.tensor([0.8, 1.0])
+    where = torch.stack([whole, left]), torch.stack([whole, right])
+    alone = pixel_contrast_per_video(query[:1], key[:1], where[0][:1], where[1][:1], radius=0.7, temperature=TAU)
+    both = pixel_contrast_per_video(query, key, *where, radius=0.7, temperature=TAU)
+    assert alone > 0.1
+    torch.testing.assert_close(both, alone)
 
 
 def test_pixels_of_the_own_video_alone():
@@ -288,8 +383,13 @@ def test_draws_depend_on_the_generator_alone_and_parts_follow_the_window():
     assert torch.equal(one.frames, two.frames)
     assert one.extents.shape == (6, 3, 2)
     assert one.appearance.jitter.shape == (8, 4)
-    first, second = one.frames[:, 0].tolist()
-    assert torch.equal(one.frames, torch.tensor([[first], [second]]) + torch.arange(16))
+    first, second = one.frames[:2, 0].tolist()
+    assert torch.equal(one.frames[:2], torch.tensor([[first], [second]]) + torch.arange(0, 16, 2))
+    parts = torch.tensor([[first], [first + 8], [second], [second + 8]])
+    assert torch.equal(one.frames[2:], parts + torch.arange(8))
+    without = DrawViews(config(frames=8, stride=2, losses=("vv", "pix")))(video, torch.Generator().manual_seed(4))
+    assert torch.equal(without.frames, one.frames[:2])  # what no loss looks at is not read
+    assert torch.equal(without.extents, one.extents)
     begin_and_end = [[first, first + 16], [second, second + 16]]
     begin_and_end += [[start, start + 8] for start in (first, first + 8, second, second + 8)]
     assert one.extents[:, 0].tolist() == begin_and_end

@@ -153,6 +153,7 @@ def test_the_gradient_map_follows_the_motion():
 def test_seco_has_three_positive_keys_and_two_losses():
     mcl_ = module(seco=("intra", "order"), queue=16, epochs=4)
     given = batch(views=4, clips=3)
+    given.starts[1] = torch.tensor([2, 0, 1])  # the query comes last
     queue = mcl_.queue.features.clone()
     rows = []
     hook = mcl_.path.key_head.network["inter"].register_forward_hook(
@@ -167,6 +168,13 @@ def test_seco_has_three_positive_keys_and_two_losses():
     same, *others = [mcl_.path.key_head.network["intra"](key) for key in keys]
     intra = intra_loss(mcl_.path.head["intra"](query), same, torch.stack(others, dim=1), temperature=TAU)
     torch.testing.assert_close(outputs["loss_intra"], intra.detach(), rtol=1e-4, atol=1e-4)
+    rows = [mcl_.path.head["order"](query), *(mcl_.path.key_head.network["order"](key) for key in keys[1:])]
+    rows = torch.nn.functional.normalize(torch.cat(rows, dim=1).double(), dim=1)
+    weight, bias = (parameter.detach().double() for parameter in mcl_.order.classifier.parameters())
+    after, before = (rows @ weight.T + bias).unbind(dim=1)
+    first = torch.tensor([True, False, True])  # of the clips' starts, as they are given above
+    order = torch.nn.functional.softplus(torch.where(first, after - before, before - after)).mean()
+    torch.testing.assert_close(outputs["loss_order"].double(), order.detach(), rtol=1e-4, atol=1e-4)
     parts = sum(outputs[f"loss_{name}"] for name in ("st", "s", "t"))
     total = outputs["loss_nce"] + parts + outputs["loss_intra"] + outputs["loss_order"] / 4
     torch.testing.assert_close(outputs["loss"].detach(), total, rtol=1e-4, atol=1e-4)
@@ -287,7 +295,9 @@ def test_keys_of_the_own_video_are_negatives_or_not():
     for own in (True, False):
         mcl_ = module(weight_alignment=0.0, own_negatives=own)
         given = batch()
-        mcl_.queue.enqueue(torch.nn.functional.normalize(torch.randn(12, DIM), dim=1), torch.arange(12) % 6)
+        _, _, q, *_ = by_hand(mcl_, given)
+        near = q.detach()[torch.arange(12) % 3] + 0.2 * torch.randn(12, DIM)  # of the own video and of another
+        mcl_.queue.enqueue(torch.nn.functional.normalize(near, dim=1), torch.arange(12) % 6)
         queue, owners = mcl_.queue.features.clone(), mcl_.queue.ids.tolist()
         step = mcl_.losses(*mcl_.prepare(given))
         _, _, q, (k,), *_ = by_hand(mcl_, given)
@@ -296,4 +306,5 @@ def test_keys_of_the_own_video_are_negatives_or_not():
             kept = [place for place, owner in enumerate(owners) if own or owner != b]
             rows.append(nce(q[b : b + 1], k[b : b + 1], queue[kept]))
         torch.testing.assert_close(step.losses["nce"].double(), torch.stack(rows).mean(), rtol=1e-4, atol=1e-4)
+        assert step.losses["nce"] > 0.3
         assert step.enqueue[0][2].tolist() == [0, 1, 2]

@@ -55,7 +55,7 @@ def test_gradients_reach_the_query_alone():
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_views_are_two_windows_of_one_video(shapes, symmetric):
     moco = module(jitter=0.0, blur=0.0, grayscale=0.0, symmetric=symmetric)
-    dataset = two_views(moco.config, TrainingVideos(read_list(shapes / "train.txt")))
+    dataset = two_views(moco.config, TrainingVideos(read_list(shapes / "train.txt"))).of_whole_pictures()
     batch = collate_videos([dataset[0, number] for number in range(BATCH)])
     queries, keys, shuffles = moco.prepare(batch)
     assert len(queries) == len(keys) == len(shuffles) == 1 + symmetric
@@ -91,3 +91,9 @@ def test_clipped_gradients_are_as_long_as_said(shapes, tmp_path):
     ]
     assert moved[0] > 10 * 0.5e-3
     assert moved[1] == pytest.approx(0.5e-3, rel=1e-3)
+
+
+def test_a_run_of_no_steps_trains_nothing_and_says_so(shapes, tmp_path, capsys):
+    folder = trained("moco", tiny("moco", shapes, tmp_path / "run", max_steps=0, workers=0))
+    assert "nothing to train: 0 of 0 steps are done" in capsys.readouterr().err
+    assert not (folder / "last.ckpt").exists()

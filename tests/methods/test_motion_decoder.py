@@ -116,8 +116,8 @@ def test_queries_do_not_see_each_other_and_positions_count(decoder):
     torch.testing.assert_close(same, classes)  # [cls] depends on the target alone
     # The same content in another order is another frame: positions are added on both sides.
     flipped, flipped_classes = decoder(source, target.flip(4))
-    assert not torch.allclose(flipped, before)
-    assert not torch.allclose(flipped_classes, classes)
+    assert (flipped - before).abs().max() > 1e-3  # rounding alone: less than 1e-6
+    assert (flipped_classes - classes).abs().max() > 1e-3
 
 
 def test_without_positions_the_target_is_a_set(decoder):

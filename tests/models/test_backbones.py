@@ -20,7 +20,7 @@ from motionops.models import (
     read_metadata,
     save_backbone,
 )
-from motionops.models.backbones import read_weights
+from motionops.models.backbone_files import read_weights
 from motionops.models.networks.i3d import same_padding
 
 # Feature map of a clip at the size that the paper uses, and parameters: I3D 12.3 M (FIMA, Table 11), R(2+1)D-18

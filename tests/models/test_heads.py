@@ -27,3 +27,11 @@ def test_default_sizes_and_pooled_features():
     assert sum(parameter.numel() for parameter in head.parameters()) == 512 * 1024 + 1024 + 1024 * 128 + 128
     assert head(torch.randn(3, 512)).shape == (3, 128)
     assert head(torch.randn(3, 512).bfloat16().float()).dtype == torch.float32
+
+
+def test_embeddings_are_of_unit_length_under_autocast():
+    """The layers compute in 16 bits; a norm of 16 bits would be off by up to 4e-3."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embedding = ProjectionHead(6, 10, 4)(torch.randn(40, 6))
+    assert embedding.dtype == torch.float32
+    torch.testing.assert_close(embedding.double().norm(dim=1), torch.ones(40).double(), rtol=0, atol=1e-6)

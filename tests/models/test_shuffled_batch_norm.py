@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from motionops.contrast import MomentumEncoder
-from motionops.models.shuffled_batch_norm import draw_shuffle, forward_each, forward_in_groups, forward_shuffled
+from motionops.models.shuffled_batch_norm import (
+    draw_shuffle,
+    forward_each,
+    forward_in_groups,
+    forward_shuffled,
+    uses_batch_statistics,
+)
 from motionops.ranks import gather
 from tests.several_ranks import on_ranks
 
@@ -68,12 +74,12 @@ def test_without_batch_statistics_all_clips_pass_in_one_call():
 
 @pytest.mark.parametrize("group", [0, 2])
 def test_with_batch_statistics_each_clip_is_normalised_by_itself(group):
-    slow = MomentumEncoder(nn.BatchNorm1d(2, affine=False))
-    clips = [torch.randn(4, 2) + 10 * i for i in range(2)]
+    slow = MomentumEncoder(nn.BatchNorm1d(2, affine=False).double())
+    clips = [torch.randn(4, 2, dtype=torch.float64) + 10 * i for i in range(2)]
     shuffles = [drawn(clip, torch.Generator().manual_seed(i), group) for i, clip in enumerate(clips)]
     for i, out in enumerate(forward_each(slow, clips, shuffles, group)):
         assert torch.equal(out, forward_shuffled(slow, clips[i], shuffles[i], group))
-        torch.testing.assert_close(out.mean(dim=0), torch.zeros(2), atol=1e-5, rtol=0)  # 10 apart before
+        torch.testing.assert_close(out.mean(dim=0), torch.zeros(2, dtype=torch.float64), atol=1e-10, rtol=0)  # 10 apart
     assert torch.equal(
         torch.stack(forward_each(slow.eval(), clips, shuffles, group)), slow(torch.cat(clips)).view(2, 4, 2)
     )
@@ -114,3 +120,12 @@ def test_ranks_are_sent_what_they_compute(tmp_path, size, count, seed, group):
     sent = torch.tensor([result[3] for result in results])
     assert sent.sum(dim=0).tolist() == sent.sum(dim=1).tolist() == [count] * size
     assert len(set(sent.flatten().tolist())) > 1  # uneven
+
+
+def test_which_layers_normalise_by_their_batch():
+    """In training all; else those that keep no statistics."""
+    for keeps in (True, False):
+        network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=keeps))
+        assert uses_batch_statistics(network)
+        assert uses_batch_statistics(network.eval()) != keeps
+    assert not uses_batch_statistics(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))

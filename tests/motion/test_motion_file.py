@@ -208,6 +208,9 @@ def test_a_run_without_a_file_makes_one_once(shapes, tmp_path, monkeypatch):
     first = find_or_prepare(None, videos[:4])
     changed = first.file.stat().st_mtime_ns
     assert find_or_prepare(None, videos[:4]).file.stat().st_mtime_ns == changed
+    shrunk = find_or_prepare(None, videos[:1], 20).read(videos[0].path)
+    torch.testing.assert_close(shrunk, preparing.video_motion(videos[0].path, 32, 20), rtol=0.01, atol=0.001)
+    assert shrunk.shape != first.read(videos[0].path).shape
     both = find_or_prepare(None, videos)
     assert both.file == first.file
     assert both.read(videos[7].path).ndim == 3

@@ -11,10 +11,14 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 
 from motionops.extras import require_av
 from motionops.motion import MotionVectorWarning, read_coded_clip, read_motion_vectors
-from motionops.motion.h264_header import reference_frames
+from motionops.motion.motion_vectors import coded_clip
 from motionops.motion.prepare.reencode import reencode_video
+from motionops.motion.vector_decoder import VectorDecoder
 from motionops.video import VideoError, moving_shapes, read_frames, read_video
+from motionops.video.counting.h264_header import reference_frames
+from motionops.video.counting.key_frames import NOT_KNOWN
 from motionops.video.encoding import write_video
+from motionops.video.reading import measure
 from tests.video.video_files import encode, numbered_frames, textured_pan
 
 CODECS = ("mpeg4", "h264")
@@ -312,3 +316,30 @@ def test_real_videos(shared, tmp_path):
     assert maps.shape == (103, 2, 30, 40)
     reencode_video(path, tmp_path / "copy.avi")
     assert read_motion_vectors(tmp_path / "copy.avi").shape == maps.shape
+
+
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "2", "refs": "1"}], ids=["P-frames", "B-frames"])
+def test_a_clip_from_the_key_frame_before_it_is_that_of_the_whole_decode(tmp_path, monkeypatch, options):
+    """Frames, vectors, which are I-frames, every key frame that a lot may choose; at the end of the video too."""
+    options = {"sc_threshold": "0", **options}
+    path = encode(tmp_path / "v.mp4", textured_pan(100, 48, 64, 3, 1), "libx264", options, gop=20)
+    keys, frames_from, begun = measure(path).keys, VectorDecoder.frames_from, []
+
+    def watched(decoder, near):
+        begun.append(near[-1].number)
+        return frames_from(decoder, near)
+
+    monkeypatch.setattr(VectorDecoder, "frames_from", watched)
+    for first in (45, 60, 84):
+        frames, motion = torch.arange(first, first + 10, 2), torch.arange(first, first + 12)
+        for lot in (0.0, 0.5, 0.99):
+            how = {"cell": 8, "key": (lot, first, first + 8)}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MotionVectorWarning)
+                (found, intra), (whole, whole_intra) = (
+                    coded_clip(path, frames, motion, **how, keys=known) for known in (keys, NOT_KNOWN)
+                )
+            assert all(map(torch.equal, found, whole))
+            assert torch.equal(intra, whole_intra)
+    assert set(begun) == {40, 60, 80}
+    assert len(begun) == 9

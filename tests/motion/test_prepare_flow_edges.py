@@ -13,11 +13,12 @@ from motionops.methods.modist import MoDistConfig
 from motionops.motion import EdgesFolder
 from motionops.motion.edges_folder import shard_of
 from motionops.motion.find_or_prepare import find_or_prepare_edges
-from motionops.motion.pair_motion import centre_squares, motion_of_pairs, tvl1_pairs
+from motionops.motion.pair_motion import motion_of_pairs, tvl1_pairs
 from motionops.motion.prepare import flow_edges as preparing
 from motionops.motion.prepare.flow_edges import FlowEdgesConfig, main
 from motionops.video import UnusableVideos, Video, find_videos, moving_shapes, read_list, read_video
 from motionops.video.encoding import write_video
+from motionops.video.readers.squares import centre_squares
 from trainers import modist
 
 # What is prepared in two ways is compared exactly.
@@ -186,6 +187,8 @@ def test_a_training_reads_them(shapes, prepared, tmp_path):
         (["--output", "x"], "name the videos with --data or --list"),
         (["--output", "x", "--data", "/no/such/folder"], "/no/such/folder"),
         (["--output", "x", "--data", ".", "--size", "4"], "--size: must be at least 8, got 4"),
+        (["--output", "x", "--data", "DATA", "--raft-weights", "w"], "--raft-weights: are of --flow raft, not of tvl1"),
+        (["--output", "x", "--data", "DATA", "--list-columns", "path"], "--list-columns: there is no --list"),
         (
             ["--output", "x", "--data", "DATA", "--flow", "raft", "--size", "64"],
             "--flow raft: --size must be a multiple",

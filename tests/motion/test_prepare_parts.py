@@ -8,11 +8,12 @@ import torch
 
 from motionops.errors import UserError
 from motionops.motion import EdgesFolder, MotionFile
-from motionops.motion.prepare import flow_edges, motion, reencode
+from motionops.motion.prepare import count, flow_edges, motion, reencode
 from motionops.motion.prepare.join import JoinConfig, join, main
 from motionops.motion.prepare.parts import Part
 from motionops.motion.prepared_file import PreparedWriter
-from motionops.video import moving_shapes, read_list
+from motionops.video import UnusableVideos, check_videos, checking, moving_shapes, read_list
+from motionops.video.known_counts import default_file
 
 pytestmark = pytest.mark.usefixtures("no_gpu")
 
@@ -115,6 +116,30 @@ def test_parts_of_other_settings_are_not_joined(shapes, tmp_path):
         (tmp_path / f"o.part-{number}-of-2").write_bytes(b"no database")
     with pytest.raises(UserError, match=r"o\.part-1-of-2 is not a motion file"):
         join(tmp_path / "o")
+
+
+def test_counts_in_parts(shapes, tmp_path, monkeypatch, capsys):
+    """And the trainings' check of what was joined into the cache folder reads no video."""
+    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path))
+    file = tmp_path / "frame_counts.jsonl"
+    in_parts(count, lambda part: count.CountConfig(list=shapes / "train.txt", workers=1, part=part), 2)
+    assert not file.exists()
+    assert join(file, progress=False) == 5
+    assert join(file, progress=False) == 0  # nothing is new
+    assert len(file.read_text().splitlines()) == 5
+    videos = read_list(shapes / "train.txt")
+    expected = check_videos(videos, progress=False)
+    monkeypatch.setattr(checking, "measure", None)
+    assert check_videos(videos, progress=False, known=default_file()) == expected
+    assert len(expected[0]) == 5
+    capsys.readouterr()
+    assert count.main(count.CountConfig(list=shapes / "train.txt")) == 0
+    assert "5 of 5 videos can be used, 120 frames" in capsys.readouterr().err
+    monkeypatch.undo()
+    (tmp_path / "none.mp4").touch()
+    with pytest.raises(UnusableVideos, match="1 of 1 videos cannot be used"):
+        count.main(count.CountConfig(tmp_path / "c.jsonl", data=tmp_path, workers=1, part="1/1"))
+    assert join(tmp_path / "c.jsonl", progress=False) == 0  # the part is there, and empty
 
 
 def test_copies_in_parts_are_known_when_they_are_joined(shapes, tmp_path, capsys):

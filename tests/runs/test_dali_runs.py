@@ -1,12 +1,14 @@
 """`--decoder dali` in the trainers: the same batches as PyAV's, whole runs, resumption, two processes, refusals."""
 
 import csv
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from motionops.errors import UserError
 from motionops.methods import context_motion, controllable
@@ -38,7 +40,8 @@ def first_batches(make_dataset, config) -> list[Batch]:
     usable = [Video(str(path), None, FRAMES) for path in sorted(Path(config.data).glob("*.webm"))]
     module = Method(config)
     module.total_steps = 2
-    loader = PlannedData(config, module, make_dataset(config, TrainingVideos(usable)), "").train_dataloader()
+    dataset = make_dataset(config, TrainingVideos(usable)).of_whole_pictures()  # as DALI gives them
+    loader = PlannedData(config, module, dataset, "").train_dataloader()
     assert len(loader) == 2
     return list(loader)
 
@@ -60,7 +63,24 @@ def test_batches_of_the_methods_are_those_of_pyav(videos, make_dataset, config):
     )
     for batch in (*with_dali, *with_pyav):  # clips of one picture each, whatever the method's views are
         batch.frames = [video.flatten(0, 1)[None] for video in batch.frames]
+    for one, other in zip(with_dali, with_pyav, strict=True):
+        if isinstance(one.own, torch.Tensor):  # MoDist's squares, of the same frames and no others
+            difference = [(one.own.float() - own.float()).abs().mean() for own in (other.own, other.own.roll(1, 1))]
+            assert difference[0] < 3 < difference[1]
+            one.own = other.own = None
     assert_same(with_dali, with_pyav)
+
+
+@needs_dali
+def test_the_decoder_is_chosen_on_the_first_batches(videos, capsys):
+    config = replace(fima.FIMAConfig(), data=videos, batch_size=4, workers=0)
+    chosen = first_batches(fima.make_dataset, replace(config, decoder="auto"))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "--decoder auto" in line]
+    assert re.search(r"--decoder auto: (dali|pyav): DALI reads [\d.]+ videos a second, PyAV [\d.]+$", line)
+    plain = first_batches(fima.make_dataset, replace(config, decoder="pyav"))
+    for batch in (*chosen, *plain):
+        batch.frames = [video.flatten(0, 1)[None] for video in batch.frames]
+    assert_same(chosen, plain)
 
 
 def run(folder: Path, output: Path, *more: str, without_batchnorm: bool = False) -> subprocess.CompletedProcess:

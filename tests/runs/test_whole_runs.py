@@ -9,8 +9,11 @@ import torch
 
 from motionops.contrast.momentum_encoder import MomentumEncoder
 from motionops.errors import UserError
+from motionops.video import read_list
+from motionops.video.lists.folders import video_paths
 from tests.runs.conftest import UNINTERRUPTED
 from tests.runs.runs import command, interrupted, logged
+from tests.video.shard_files import in_shards
 from trainers import fima
 
 SAME = ("step", "epoch", "loss", "loss_vv", "accuracy", "learning_rate")
@@ -43,6 +46,19 @@ def test_a_resumed_run_in_parts_equals_an_uninterrupted_one(tiny, tmp_path):
     assert fima.main(tiny(**cut, max_steps=5)) == 0
     assert fima.main(tiny(**cut, resume=True)) == 0
     assert logged(cut["output"], (*SAME, "loss_pix")) == logged(whole.output, (*SAME, "loss_pix"))
+
+
+def test_a_run_on_shards_is_the_run_on_files_also_when_it_was_cut(whole, tiny, shapes, tmp_path):
+    """The same losses to the last digit: order, clips and resumption do not depend on where the bytes lie."""
+    in_shards(tmp_path / "shards", read_list(shapes / "train.txt"), 3, shapes)
+    members = {name.split(".tar/")[1]: name for name in map(str, video_paths(str(tmp_path / "shards")))}
+    lines = [line.split() for line in (shapes / "train.txt").read_text().splitlines()]
+    listing = tmp_path / "list.txt"
+    listing.write_text("".join(f"{members[name]} {label}\n" for name, label in lines))
+    changes = {"data": tmp_path / "shards" / "*.tar", "list": listing, "output": tmp_path / "cut", **UNINTERRUPTED}
+    assert fima.main(tiny(**changes, workers=2, max_steps=9)) == 0
+    assert fima.main(tiny(**changes, resume=True)) == 0
+    assert losses(tmp_path / "cut") == losses(whole)
 
 
 def test_what_cannot_be_divided_is_said(tiny):

@@ -138,7 +138,7 @@ def meet(rank: int, ports: list[int], folder: Path) -> None:
             return LONG
 
         try:
-            told = found_by_the_first(find)
+            told = found_by_the_first(find, str)
         except UserError as error:
             told = f"error: {error}"
         if case == 0:

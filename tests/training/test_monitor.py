@@ -7,15 +7,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import distributed
+from torch import distributed, nn
 
 pytest.importorskip("lightning")
 from motionops.errors import UserError
-from motionops.evaluation.end_of_run import measure_epoch
+from motionops.evaluation import monitoring
+from motionops.evaluation.features.labelled_features import LabelledFeatures
+from motionops.evaluation.monitoring import measure_epoch
 from motionops.models import load_backbone, read_metadata
 from motionops.ranks import host_numbers
+from motionops.training.config import TrainConfig
+from motionops.training.data.manifest import TrainingVideos
+from motionops.training.method import Method
 from motionops.training.run import train
 from motionops.training.watch.monitor import Monitor
+from motionops.video import Video
 from tests.methods.tiny import parts_of, tiny
 from tests.several_ranks import on_ranks
 
@@ -50,6 +56,37 @@ def test_every_epoch_is_measured_and_none_is_changed(shapes, tmp_path):
 def test_without_test_videos_it_is_refused(shapes, tmp_path):
     with pytest.raises(UserError, match=r"--monitor: there are no labelled test videos .*--test-list"):
         run(tiny("moco", shapes, tmp_path / "run", monitor=1))
+
+
+def at(degrees):
+    return torch.stack([torch.tensor(degrees).deg2rad().cos(), torch.tensor(degrees).deg2rad().sin()], dim=1)
+
+
+def test_scores_are_those_of_the_test_videos_among_the_training_videos(tmp_path, monkeypatch):
+    """The query at 9 degrees: its nearest is right, and the two behind that one together outvote it."""
+    videos = [[Video(f"{n}.mp4", label) for n, label in enumerate(labels)] for labels in ("abb", "aaba")]
+    features = {3: at([0.0, 20.0, 25.0]), 4: at([9.0, 0.0, 30.0, 30.0])}
+    monkeypatch.setattr(
+        monitoring, "labelled_features", lambda _, part, **__: LabelledFeatures(features[len(part)], part, [])
+    )
+    kept = []
+    monkeypatch.setattr(monitoring, "keep_backbone", lambda config, module, name: kept.append(name))
+    module = Method(TrainConfig(output=tmp_path))
+    module.backbone = nn.Linear(2, 2)
+    scores = measure_epoch(module.config, TrainingVideos(videos[0], [], videos[1]), module, 7)
+    assert scores == {"R@1": 75.0, "kNN": 50.0}
+    assert kept == ["backbone-epoch-7.safetensors"]
+
+
+def test_what_was_in_training_and_what_was_not_is_so_again():
+    module = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2).eval())
+    module.step, module.steps_per_epoch, module.between_steps = 4, 4, True
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[])
+    for mode in (True, False):  # what a measurement may leave behind
+        Monitor(1, lambda module, _, mode=mode: module.train(mode) and {}).on_train_batch_end(
+            trainer, module, {}, None, 3
+        )
+        assert [each.training for each in module.modules()] == [True, True, False]
 
 
 def measured_for_long(rank):

@@ -3,7 +3,6 @@
 import time
 
 import pytest
-import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -76,11 +75,8 @@ def test_a_read_that_hangs_ends_in_a_message():
 class Numbers(list):
     """As much of a data set as a loader asks for before it reads."""
 
-    def without_cache(self):
-        return self
-
-    def item(self, epoch, index):
-        return {"number": torch.tensor(self[index])}
+    def item_bytes(self):
+        return 8
 
 
 def test_the_loader_of_a_run_has_the_time_that_the_flag_says():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from motionops.training.snapshot import Snapshot, tensors_in
+from motionops.training.state.snapshot import Snapshot, tensors_in
 
 
 def taken(snapshot, value):

@@ -50,10 +50,10 @@ def find(rank: int, folder, cache, together) -> None:
     os.environ["MOTIONOPS_CACHE"] = str(cache)
     measure = checking.measure
 
-    def counted(path):
+    def counted(path, decode):
         with open(cache / f"decoded-{rank}", "a") as log:
             log.write(f"{path}\n")
-        return measure(path)
+        return measure(path, decode)
 
     checking.measure = counted
     together.wait()

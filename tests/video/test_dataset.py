@@ -168,6 +168,18 @@ def test_a_video_cut_while_training_is_replaced(videos):
     assert "is truncated" in item.failed[0].reason
 
 
+def test_what_does_not_fit_the_cache_is_not_opened_to_ask(videos):
+    class Reader(FrameReader):
+        def whole(self, video, most_bytes):
+            raise AssertionError
+
+    usable, _ = check_videos(videos, progress=False)
+    size = 3 * 48 * 64 * usable[0].frames
+    with pytest.raises(AssertionError):
+        VideoDataset(usable, draw, cache_bytes=16 * size, reader=Reader())[0, 0]
+    assert VideoDataset(usable, draw, cache_bytes=16 * size - 1, reader=Reader())[0, 0].index == 0
+
+
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
 def test_a_video_that_became_shorter_is_replaced(videos, cache_bytes):
     write_video(videos[0].path, numbered_frames(4))
@@ -202,7 +214,7 @@ def test_all_is_drawn_before_anything_is_decoded(videos):
 
     item = VideoDataset(usable, draw, seed=3, cache_bytes=0, reader=Reader())[1]
     ((video, plan),) = seen
-    assert video == (1, usable[1].path, COUNT, 48, 64)
+    assert video == (1, usable[1].path, COUNT, 48, 64, usable[1].keys)
     assert plan.extents is item.extents
     for video in usable:
         os.rename(f"{video.path}.away", video.path)

@@ -9,6 +9,7 @@ import torch
 from motionops.video import VideoError, count_frames, decoder, read_frames, read_video
 from motionops.video.encoding import write_video
 from motionops.video.reading import read_pieces
+from motionops.video.sources import faults
 from tests.video.video_files import numbered_frames, numbers_of
 
 READS = {
@@ -21,7 +22,7 @@ READS = {
 
 @pytest.fixture
 def video(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoder, "WAITS", (0, 0, 0))
+    monkeypatch.setattr(faults, "WAITS", (0, 0, 0))
     write_video(tmp_path / "v.mp4", numbered_frames(20))
     return tmp_path / "v.mp4"
 

@@ -82,3 +82,12 @@ def test_bad_arguments(change, error, message):
     arguments = {"maps": torch.rand(1, 2, 4, 4), "extents": extent((0, 1), (0, 1)), "grid": (1, 2, 2), **change}
     with pytest.raises(error, match=message):
         crop_map(**arguments)
+
+
+def test_what_of_a_view_lies_outside_of_the_picture_counts_as_the_edge():
+    maps = torch.rand(1, 1, 4, 4)
+    extents = torch.tensor([[[0.0, 1.0], [-0.5, 0.5], [0.5, 1.5]]])
+    ((cells,),) = crop_map(maps, extents, (1, 2, 2))
+    edge, inside = maps[0, 0, 0], maps[0, 0, :2]
+    expected = [[edge[2:].mean(), edge[3]], [inside[:, 2:].mean(), inside[:, 3].mean()]]
+    torch.testing.assert_close(cells, torch.tensor(expected))

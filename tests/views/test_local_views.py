@@ -34,6 +34,16 @@ def test_every_allowed_start_is_drawn():
     ]
 
 
+@pytest.mark.parametrize(("frame_count", "clips", "frames"), [(31, 3, 3), (23, 4, 2), (40, 3, 7)])
+def test_segments_may_end_between_frames(frame_count, clips, frames):
+    """Of all starts within the video those, and no others, whose centres lie in the segment, in whole numbers."""
+    every = range(frame_count - frames + 1)
+    drawn = [local_starts(frame_count, clips, frames=frames, generator=generator(seed)) for seed in range(300)]
+    for k, starts in enumerate(torch.stack(drawn).T.tolist()):
+        low, high = 2 * k * frame_count, 2 * (k + 1) * frame_count  # over 2 clips
+        assert sorted(set(starts)) == [start for start in every if low <= clips * (2 * start + frames) <= high]
+
+
 def test_long_clips_in_a_short_video_stay_inside():
     """Centres of 20 frames in 24 are 10 to 14, so the outer segments hold none: the nearest starts are taken."""
     assert local_starts(24, 4, frames=20, generator=generator())[[0, 3]].tolist() == [0, 4]
@@ -88,6 +98,9 @@ def test_clips_are_inside_their_view_and_rows_sum_to_one():
         assert extents[:, axis].max() <= high
     mirrored = extents[:, 2, 0] > extents[:, 2, 1]
     assert 60 < mirrored.sum() < 140
+    for mirror in (0.0, 1.0):
+        (extents, _) = draw(mirror=mirror)
+        assert ((extents[:, 2, 0] > extents[:, 2, 1]) == bool(mirror)).all()
     shares = motionops.soft_correspondence(extents, VIEW.expand(200, 3, 2), (2, 4, 4), (8, 4, 4))
     torch.testing.assert_close(shares.sum(dim=2), torch.ones(200, 32), rtol=0, atol=2e-5)
 

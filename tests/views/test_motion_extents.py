@@ -76,6 +76,18 @@ def test_paper_stretches_a_box_where_none_covers_enough():
     assert min(covered(extent, motion, 0.99) for extent in extents) >= 0.8 - 0.02
 
 
+@pytest.mark.parametrize("form", ["paper", "released"])
+@pytest.mark.parametrize("mirror", [0.0, 1.0])
+def test_a_box_that_was_moved_or_stretched_is_mirrored_as_it_was_drawn(form, mirror):
+    """Small boxes, one try: none covers what moves in two corners, so the paper's are stretched."""
+    motion = blob(0, 0, 4, 4) + blob(24, 24, 4, 4)
+    drawn = {"scale": (0.05, 0.1), "tries": 1 if form == "paper" else 40, "coverage": 1.0, "probability": 1.0}
+    extents = draw(motion.expand(30, -1, -1), form=form, mirror=mirror, **drawn)
+    backwards = extents[:, 2, 0] > extents[:, 2, 1]
+    assert (backwards == bool(mirror)).all()
+    assert (extents[:, 1, 0] < extents[:, 1, 1]).all()
+
+
 def test_released_covers_by_the_size_of_the_rectangle():
     share = {(1, 1): 0.9, (2, 2): 0.9, (2, 4): 0.8, (3, 4): 0.7}
     for (height, width), least in share.items():

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from motionops.commandline import existing_folder, warn, writable_folder
-from motionops.commands.evaluate.flags import FrozenFlags, Sampling
-from motionops.commands.evaluate.inputs import frozen_settings, given_sampling, listed_videos
+from motionops.commandline import warn, writable_folder
+from motionops.commands.evaluate.flags import FrozenFlags, Sampling, refuse_given
+from motionops.commands.evaluate.lists import listed_videos
+from motionops.commands.evaluate.settings import frozen_settings, given_sampling
 from motionops.errors import UserError
 from motionops.evaluation.features.backbones import named_backbone
 from motionops.evaluation.features.collapse import collapse_warnings
-from motionops.evaluation.features.labelled_features import labelled_features
+from motionops.evaluation.features.frozen_features import frozen_features
 from motionops.evaluation.written.metrics_file import notes
 from motionops.flags import check_ranges
+from motionops.ranks import world
 from motionops.video import find_videos
 
 
@@ -38,14 +40,17 @@ def write_features(config: Features) -> None:
     if config.list is not None:
         videos = listed_videos(config.list, config.data, "--list", config.list_columns)
     elif config.data is not None:
-        videos = find_videos(existing_folder(config.data))
+        refuse_given(config, ("list_columns",), "of --list")
+        videos = find_videos(config.data)
     else:
         raise UserError("name the videos with --data or --list")
     backbone, clip = named_backbone(config.backbone, config.seed)
     settings = frozen_settings(config, backbone, {**clip, **given_sampling(config)})
     writable_folder(config.output.parent)
-    found = labelled_features(backbone, videos, strict=config.strict, **settings)
-    for line in (*(f"skipped {path}: {reason}" for path, reason in found.skipped), *collapse_warnings(found.features)):
+    found = frozen_features(backbone, videos, strict=config.strict, **settings)
+    if world()[0]:
+        return
+    for line in (*(f"skipped {video}" for video in found.skipped), *collapse_warnings(found.features)):
         warn(line)
     beside = config.output.with_name(f".{config.output.name}.part.npz")
     said = {"backbone": config.backbone, **notes([], [], settings)["settings"]}

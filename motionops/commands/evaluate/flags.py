@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -154,5 +154,21 @@ class TrainingFlags:
     """Within an epoch, minutes after which another last.ckpt is written where --checkpoint-every is 0; 0: none is."""
 
 
+def refuse_idle_clips(config: Any, settings: Mapping[str, Any]) -> None:
+    """UserError for a flag of the clips that `settings`, flags and protocol and file together, leave without effect."""
+    if "vectors" in settings:
+        why = f"{config.backbone} takes motion vectors: of consecutive frames, of their centre, one file after another"
+        refuse_given(config, OF_FRAMES, why)
+    if settings.get("sampling") == "segments":
+        refuse_given(config, ("stride",), "segments are as long as the video makes them")
+        if settings.get("clips", 1) > 1:
+            raise UserError(f"--clips: of segments there is one clip, got {settings['clips']}")
+    elif settings.get("frames") == 1:
+        refuse_given(config, ("stride",), "a clip is a single frame")
+
+
+OF_FRAMES = (
+    "stride", "crops", "short", "sampling", "workers", "precision", "batch_size", "cache", "still", "shuffle_frames",
+)  # fmt: skip
 OF_A_TRAINING = tuple(field.name for field in fields(TrainingFlags))
 OF_FEATURES = ("cache", "device")

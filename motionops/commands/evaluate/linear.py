@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from motionops.commands.evaluate.flags import OF_A_TRAINING, OF_FEATURES, FrozenMeasurement, TrainingFlags, refuse_given
-from motionops.commands.evaluate.inputs import Inputs, frozen_settings, measurement_inputs, with_own_folder
+from motionops.commands.evaluate.folders import with_own_folder
+from motionops.commands.evaluate.inputs import Inputs, measurement_inputs
 from motionops.commands.evaluate.outcome import publish
+from motionops.commands.evaluate.settings import frozen_settings
 from motionops.evaluation.protocols.linear import Kind
-from motionops.evaluation.protocols.measure import evaluate_linear
+from motionops.evaluation.protocols.measure_linear import evaluate_linear
 from motionops.evaluation.protocols.papers import protocol_settings
 from motionops.extras import require
 from motionops.flags import POSITIVE
@@ -56,7 +58,7 @@ def measure_linear(config: Linear) -> int:
     if fit == "features":
         publish(config, inputs, fit_to_features(config, inputs, "logistic"))
         return 0
-    from motionops.commands.evaluate.finetune import run_training  # which needs lightning
+    from motionops.commands.evaluate.supervised import run_training  # which needs lightning
 
     config = with_own_folder(config)
     status, metrics = run_training(

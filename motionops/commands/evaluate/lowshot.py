@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-
-from motionops.commandline import TRAINER_PARTS
-from motionops.commands.evaluate.finetune import run_training
 from motionops.commands.evaluate.flags import OF_A_TRAINING, OF_FEATURES, FrozenMeasurement, TrainingFlags, refuse_given
-from motionops.commands.evaluate.inputs import (
-    Inputs,
-    frozen_settings,
-    measurement_inputs,
-    results_file,
-    with_own_folder,
-)
+from motionops.commands.evaluate.folders import hold_runs, results_file, with_own_folder
+from motionops.commands.evaluate.inputs import Inputs, measurement_inputs
 from motionops.commands.evaluate.outcome import publish
-from motionops.evaluation.protocols.measure import evaluate_linear
+from motionops.commands.evaluate.settings import frozen_settings
+from motionops.commands.evaluate.supervised import require_trainer_parts, run_training
+from motionops.evaluation.protocols.low_shot import SHARES, draw_lowshot, few_videos, lowshot_metrics
+from motionops.evaluation.protocols.measure_linear import evaluate_linear
 from motionops.evaluation.written.metrics_file import write_metrics
-from motionops.extras import require
-from motionops.files import replace_text
 from motionops.flags import Above
-from motionops.training.output_folder import CONFIG, MARK
 from motionops.video import Video
-
-SHARES = (1.0, 5.0, 20.0, 40.0, 60.0, 80.0, 100.0)  # MoDist, table 6
 
 
 @dataclass
@@ -47,7 +34,7 @@ class LowShot(TrainingFlags, FrozenMeasurement):
 
 def measure_lowshot(config: LowShot) -> int:
     if config.fit == "finetune":
-        require("fine-tuning", *TRAINER_PARTS)
+        require_trainer_parts()
         refuse_given(config, OF_FEATURES, "of --fit features; a fine-tuning runs on the GPU where there is one")
     else:
         trained = [name for name in OF_A_TRAINING if name not in ("resume", "overwrite")]
@@ -55,7 +42,7 @@ def measure_lowshot(config: LowShot) -> int:
     config = with_own_folder(config)
     inputs = measurement_inputs(config, "lowshot")
     shares = tuple(sorted(set(config.shares or inputs.settings.get("shares", SHARES))))
-    replace_text(config.output / CONFIG, f"{MARK}\n")  # the shares' folders in it are runs
+    hold_runs(config.output)
     found: dict[float, dict] = {}
     for share in shares:
         part = few_videos(inputs.train, share, config.seed)
@@ -70,38 +57,13 @@ def measure_lowshot(config: LowShot) -> int:
             )
             if status:
                 return status
-        if metrics is not None:
+        if metrics:
             found[share] = metrics
             publish(dataclasses.replace(config, output=folder, results=results_file(config)), inputs, metrics)
     if found:
         write_metrics(lowshot_metrics(found), config.output)
-        _draw(found, config.output)
+        draw_lowshot(found, config.output)
     return 0
-
-
-def few_videos(videos: Sequence[Video], share: float, seed: int) -> list[Video]:
-    """``share`` per cent of the videos of each class, rounded, at least one; a smaller share is a part of a larger one.
-
-    Which they are depends on the seed and the videos' folders and names, not on their order in the list.
-    """
-    by_class: dict[str, list[Video]] = defaultdict(list)
-    for video in videos:
-        by_class[video.label].append(video)
-    chosen = set()
-    for place, label in enumerate(sorted(by_class)):
-        own = sorted(by_class[label], key=lambda video: Path(video.path).parts[-2:])
-        order = np.random.default_rng((seed, place)).permutation(len(own))
-        count = max(1, int(len(own) * share / 100 + 0.5))
-        chosen |= {own[number] for number in order[:count]}
-    return [video for video in videos if video in chosen]
-
-
-def lowshot_metrics(found: dict[float, dict]) -> dict:
-    """The scores of all shares; ``top1`` and the rest of the top level are those of the largest share."""
-    largest = found[max(found)]
-    kept = ("n_train", "top1", "top5", "mean_class", "interval", "chance", "majority")
-    at = [{"share": share, **{name: metrics[name] for name in kept}} for share, metrics in found.items()]
-    return {**largest, "protocol": "lowshot", "at": at}
 
 
 def _fit_features(config: LowShot, inputs: Inputs, part: list[Video], folder: Path, share: float) -> dict:
@@ -114,14 +76,8 @@ def _fit_features(config: LowShot, inputs: Inputs, part: list[Video], folder: Pa
         fit_seed=config.seed,
         **frozen_settings(config, inputs.backbone, inputs.settings),
     )
+    if not metrics:  # in processes that only help the first
+        return {}
     metrics = {"protocol": "lowshot", "share": share} | {k: v for k, v in metrics.items() if k != "protocol"}
     write_metrics(metrics, folder)
     return metrics
-
-
-def _draw(found: dict[float, dict], folder: Path) -> None:
-    from motionops.evaluation.pictures import score_curve
-
-    points = [(share, m["top1"], *m["interval"]["top1"]) for share, m in found.items()]
-    chance = found[max(found)]["chance"]
-    score_curve(points, folder / "lowshot.png", x="per cent of the training videos", y="top-1", chance=chance)

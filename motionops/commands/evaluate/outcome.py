@@ -6,9 +6,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from motionops.commands.evaluate.flags import Measurement
-from motionops.commands.evaluate.inputs import Inputs, results_file
+from motionops.commands.evaluate.folders import results_file
+from motionops.commands.evaluate.inputs import Inputs
 from motionops.evaluation.protocols.classification import format_classification
-from motionops.evaluation.protocols.measure import format_retrieval
+from motionops.evaluation.protocols.measure_retrieval import format_retrieval
 from motionops.evaluation.written.results import append_result
 
 
@@ -18,7 +19,9 @@ def main_score(metrics: dict[str, Any]) -> str:
 
 
 def publish(config: Measurement, inputs: Inputs, metrics: dict[str, Any]) -> None:
-    """Print the table, append the row."""
+    """Print the table, append the row; of several processes the first does, which alone has the metrics."""
+    if not metrics:
+        return
     print(format_retrieval(metrics) if metrics["protocol"] == "retrieval" else format_classification(metrics))
     file = results_file(config)
     resumed = getattr(config, "resume", False)  # what was measured before the stop has its row

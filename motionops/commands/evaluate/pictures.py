@@ -13,12 +13,12 @@ import torch
 
 from motionops.commandline import existing_folder, warn
 from motionops.commands.evaluate.flags import FrozenMeasurement
-from motionops.commands.evaluate.inputs import Inputs, frozen_settings, measurement_inputs, require_frames
+from motionops.commands.evaluate.inputs import Inputs, measurement_inputs, require_frames
+from motionops.commands.evaluate.settings import frozen_settings
 from motionops.evaluation.features.collapse import collapse_warnings
+from motionops.evaluation.pictures.book.chapters import write_book
+from motionops.evaluation.pictures.book.subject import PictureSubject, RunParts
 from motionops.evaluation.pictures.drawing import DOTS_PER_INCH, drawn_for
-from motionops.evaluation.pictures.page import write_page
-from motionops.evaluation.pictures.picture_book import chapters
-from motionops.evaluation.pictures.picture_subject import PictureSubject, RunParts
 from motionops.evaluation.protocols.class_titles import class_titles, titled
 from motionops.extras import require
 from motionops.files import damage
@@ -54,7 +54,7 @@ def draw_pictures(config: Pictures) -> None:
     lists = named[: len(inputs.train)], named[len(inputs.train) :]
 
     def subject_of(one: Inputs, name: str, **more: Any) -> PictureSubject:
-        settings = frozen_settings(config, one.backbone, one.settings)
+        settings = frozen_settings(config, one.backbone, one.settings, together=False)
         return PictureSubject(one.backbone, *lists, settings, name=name, **common, **more)
 
     beside = None
@@ -67,10 +67,9 @@ def draw_pictures(config: Pictures) -> None:
     for line in collapse_warnings(subject.train.features, subject.test.features):
         warn(line)
     with drawn_for(config.dpi, config.svg):
-        sections = chapters(subject, config.output)
-    name = "/".join(Path(config.backbone).parts[-2:])
-    page = write_page(f"What {name} sees", sections, config.output / "report.html")
-    print(f"written: {page} and {sum(len(section.pictures) for section in sections)} pictures beside it")
+        name = "/".join(Path(config.backbone).parts[-2:])
+        page, pictures = write_book(subject, config.output, f"What {name} sees")
+    print(f"written: {page} and {pictures} pictures beside it")
 
 
 def _titles(config: Pictures) -> dict[str, str]:

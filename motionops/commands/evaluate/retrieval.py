@@ -8,9 +8,10 @@ from typing import Annotated
 
 from motionops.commandline import writable_folder
 from motionops.commands.evaluate.flags import FrozenMeasurement, refuse_given
-from motionops.commands.evaluate.inputs import frozen_settings, measurement_inputs
+from motionops.commands.evaluate.inputs import measurement_inputs
 from motionops.commands.evaluate.outcome import publish
-from motionops.evaluation.protocols.measure import evaluate_retrieval
+from motionops.commands.evaluate.settings import frozen_settings
+from motionops.evaluation.protocols.measure_retrieval import evaluate_retrieval
 from motionops.extras import require
 from motionops.flags import AtLeast
 
@@ -41,8 +42,6 @@ def measure_retrieval(config: Retrieval) -> None:
         writable_folder(config.picture.parent, "--picture")
         require("--picture", "matplotlib")
     inputs = measurement_inputs(config, "retrieval")
-    if "vectors" in inputs.settings:
-        refuse_given(config, ("still", "shuffle_frames"), f"{config.backbone} takes motion vectors, no frames")
     metrics = evaluate_retrieval(
         inputs.backbone,
         inputs.train,

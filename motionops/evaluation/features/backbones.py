@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.models import BACKBONES, build_backbone, load_backbone, load_image_weights, load_weights, read_metadata
-from motionops.models.backbones import build_from_header, read_weights
+from motionops.models.backbone_files import build_from_header, read_weights
 from motionops.views.clip_settings import checked_clip, read_header
 from motionops.views.colour import IMAGENET_MEAN, IMAGENET_STD
 

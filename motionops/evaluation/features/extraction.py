@@ -14,7 +14,9 @@ from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.evaluation.features.clip_recipe import ClipRecipe
 from motionops.evaluation.features.feature_cache import FeatureCache
+from motionops.evaluation.features.together import machine, raise_in_all
 from motionops.evaluation.features.video_clips import ClipViews, VideoClips, in_batches
+from motionops.ranks import gather_to_first, world
 from motionops.video import Skipped, Video
 from motionops.video.dataset import start_worker
 from motionops.video.progress import with_progress
@@ -48,6 +50,7 @@ def extract_features(
     device: torch.device | str | None = None,
     precision: str = "32",
     cache: str | os.PathLike | None = None,
+    over_ranks: bool = False,
     progress: bool = False,
     skipped: list[Skipped] | None = None,
 ) -> Tensor:
@@ -81,7 +84,10 @@ def extract_features(
         cache: folder in which the features are kept by backbone, sampling and content of the video, and found again
             (:mod:`motionops.evaluation.features.feature_cache`). None keeps nothing, and so does ``shuffle_frames``:
             there a feature also depends on the place of the video.
-        progress: show a bar.
+        over_ranks: all ranks of a process group call, with the same backbone and videos, and each computes its part:
+            ``videos[rank::world]``. The first rank gets the features of all; the others get none, and an empty list of
+            skipped ones.
+        progress: show a bar, in the first rank.
         skipped: a list to which videos that cannot be used are appended, with the reason; they get no row. Without
             it the first such video is an error.
 
@@ -102,13 +108,16 @@ def extract_features(
     recipe = ClipRecipe(clips=clips, crops=crops, still=still, short=short, sampling=sampling, **said)
     recipe.check("extract_features")
     _check_settings(batch_size, workers, precision)
+    rank, ranks = world() if over_ranks else (0, 1)
     store, known = None, {}
+    own = range(rank, len(videos), ranks)
     if cache is not None and not shuffle_frames:
-        store = FeatureCache(cache, backbone, {**recipe.settings(), "precision": precision})
-        known = store.read([video.path for video in videos])
-    rows: list[Tensor | str | None] = [known.get(video.path) for video in videos]
-    missing = [place for place, row in enumerate(rows) if row is None]
-    source = VideoClips([videos[place] for place in missing], recipe, shuffle_frames, seed)
+        settings = {**recipe.settings(), "precision": precision}
+        store = FeatureCache(cache, backbone, settings, machine() if over_ranks else 0)
+        known = store.read([videos[place].path for place in own])
+    rows: dict[int, Tensor | str | None] = {place: known.get(videos[place].path) for place in own}
+    missing = [place for place, row in rows.items() if row is None]
+    source = VideoClips([videos[place] for place in missing], recipe, shuffle_frames, seed, missing)
     together, readers = max(1, batch_size // (clips * crops)), min(workers, len(missing))
     if line := shortage(together * clips * crops * 3 * recipe.frames * recipe.size**2 * 4, readers):  # float32
         warn(line)
@@ -126,19 +135,39 @@ def extract_features(
     backbone.eval()
     try:
         results = _video_features(backbone, loader, recipe, batch_size, torch.device(device), precision)
-        results = with_progress(results, len(missing), "features", progress and bool(missing))
+        results = with_progress(results, len(missing), "features", progress and rank == 0 and bool(missing))
         kept = _kept([videos[place].path for place in missing], results, store)
         for place, result in zip(missing, kept, strict=True):
-            if skipped is None and not isinstance(result, Tensor):
-                raise UserError(f"{videos[place].path}: {result}")
             rows[place] = result
+            if skipped is None and not isinstance(result, Tensor):
+                break
     finally:
         backbone.train(was_training)
-    usable = [row for row in rows if isinstance(row, Tensor)]
+    rows = _of_all_ranks(rows, ranks)
+    unusable = [Skipped(videos[place].path, row) for place, row in rows.items() if isinstance(row, str)]
+    error = UserError(str(unusable[0])) if skipped is None and unusable else None
+    if over_ranks:
+        raise_in_all(error)
+    elif error is not None:
+        raise error
     if skipped is not None:
-        pairs = zip(videos, rows, strict=True)
-        skipped += [Skipped(video.path, row) for video, row in pairs if not isinstance(row, Tensor)]
+        skipped += unusable
+    usable = [row for row in rows.values() if isinstance(row, Tensor)]
     return torch.stack(usable) if usable else torch.empty(0, getattr(backbone, "channels", 0))
+
+
+def _of_all_ranks(rows: dict[int, Tensor | str | None], ranks: int) -> dict[int, Tensor | str | None]:
+    """In the first rank what all have, in the order of places; in the others nothing."""
+    if ranks == 1:
+        return rows
+    features = {place: row for place, row in rows.items() if isinstance(row, Tensor)}
+    together = torch.stack(list(features.values())) if features else torch.empty(0)
+    reasons = {place: row for place, row in rows.items() if isinstance(row, str)}
+    all_rows: dict[int, Tensor | str | None] = {}
+    for places, features_of_rank, reasons_of_rank in gather_to_first([(list(features), together, reasons)]):
+        all_rows |= zip(places, features_of_rank.unbind(), strict=True)
+        all_rows |= reasons_of_rank
+    return dict(sorted(all_rows.items()))
 
 
 def _kept(paths: Sequence[str], results: Iterator[Tensor | str], store: FeatureCache | None) -> Iterator[Tensor | str]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from motionops.commandline import warn
 from motionops.extras import require_av
 from motionops.video.cache import cache_folder
+from motionops.video.sources import VideoError, is_address, open_bytes, real, state
 
 FORMAT = 1  # raised whenever the same settings come to mean other features
 _WAIT = 30.0  # seconds for another process that writes to the same file
@@ -59,12 +60,14 @@ class FeatureCache:
         folder: where the files lie; made if need be.
         backbone: whose features they are.
         settings: the sampling, and all else that a feature depends on; what JSON can hold.
+        machine: of several that write at once: each but the first has a file of its own, since SQLite's locks may not
+            hold on a disk that they share.
     """
 
-    def __init__(self, folder: str | os.PathLike, backbone: nn.Module, settings: Mapping) -> None:
+    def __init__(self, folder: str | os.PathLike, backbone: nn.Module, settings: Mapping, machine: int = 0) -> None:
         made_with = {**settings, "backbone": fingerprint(backbone), "decoder": require_av().__version__}
         name = hashlib.blake2b(json.dumps([FORMAT, made_with], sort_keys=True).encode(), digest_size=16).hexdigest()
-        self.file = Path(folder) / f"{name}.sqlite"
+        self.file = Path(folder) / (f"{name}.machine-{machine}.sqlite" if machine else f"{name}.sqlite")
         self.usable = True
         self._states: dict[str, State] = {}
 
@@ -178,24 +181,27 @@ class FeatureCache:
 
 def _name(path: str) -> str:
     # SQLite takes text; bytes of a name that are none are written out.
-    return os.fsencode(os.path.realpath(path)).decode(errors="backslashreplace")
+    return os.fsencode(real(path)).decode(errors="backslashreplace")
 
 
 def _state_now(path: str) -> State | None:
     try:
-        status = os.stat(path)
-    except OSError:
+        return tuple(state(path))
+    except (OSError, VideoError):
         return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _digest(path: str) -> bytes | None:
-    """Of a file's bytes; None where it cannot be read."""
+    """Of a video's bytes; of one in a store, not to fetch it again, of its name and state. None where it cannot be
+    read."""
+    digest = hashlib.blake2b(digest_size=20)
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.blake2b(digest_size=20)
+        if is_address(path):
+            digest.update(f"{path} {state(path)}".encode(errors="surrogateescape"))
+            return digest.digest()
+        with open_bytes(path) as file:
             while block := file.read(1 << 20):
                 digest.update(block)
             return digest.digest()
-    except OSError:
+    except (OSError, VideoError):
         return None

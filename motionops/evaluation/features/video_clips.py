@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from motionops.evaluation.features.clip_recipe import ClipRecipe
 from motionops.library import NAMESPACE, can_call
 from motionops.video import Video, VideoError, count_frames, read_frames
+from motionops.video.readers.cut_frames import Box, box_around, chosen_in_pictures
 from motionops.video.reading import read_video_if_small
 from motionops.views import augment_clips, augment_clips_reference
 from motionops.views.even_clips import clip_starts, hold_last, segment_frames, square_extents
@@ -26,13 +27,16 @@ class ClipViews:
     """The views of one video as its reader sends them: cut, or its frames and what to cut of them; the fewer bytes.
 
     Attributes:
-        pixels: float32 ``[V, 3, T, S, S]``, the views; or uint8 ``[F, H, W, 3]``, each frame once.
+        pixels: float32 ``[V, 3, T, S, S]``, the views; or uint8 ``[F, height, width, 3]``, each frame once, cut to the
+            box of the squares.
+        box: where that lies in the pictures.
         numbers: int64 ``[K, T]``, the frames of each distinct clip; None where the views are cut.
         extents: ``[crops, 3, 2]``, the squares of a clip. V is K times crops, those of a clip one after the other.
         clips: int64 ``[clips]``, which of the K is each of the video's clips: those of a short video are often equal.
     """
 
     pixels: Tensor
+    box: Box
     numbers: Tensor | None
     extents: Tensor
     clips: Tensor
@@ -48,7 +52,8 @@ class ClipViews:
         if self.numbers is None:
             return self.pixels[list(which)]
         crops = len(self.extents)
-        clips = {view // crops: self.pixels[self.numbers[view // crops].to(self.pixels.device)] for view in which}
+        numbers = self.numbers.to(self.pixels.device)
+        clips = {clip: chosen_in_pictures(self.pixels, numbers[clip], self.box) for clip in {v // crops for v in which}}
         extents = self.extents[[view % crops for view in which]].to(self.pixels.device)
         cut = augment_clips if can_call(NAMESPACE) else augment_clips_reference
         return cut([clips[view // crops] for view in which], extents, recipe.size, mean=recipe.mean, std=recipe.std)
@@ -68,11 +73,23 @@ def in_batches(videos: Sequence[ClipViews], recipe: ClipRecipe, batch_size: int)
 
 
 class VideoClips(Dataset):
-    """Video i as the views of its clips, or the reason why it cannot be used."""
+    """Video i as the views of its clips, or the reason why it cannot be used.
 
-    def __init__(self, videos: Sequence[Video], recipe: ClipRecipe, shuffle_frames: bool = False, seed: int = 0):
+    Args:
+        places: of the videos in the list that they are of, by which frames are shuffled; by default 0, 1, ...
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Video],
+        recipe: ClipRecipe,
+        shuffle_frames: bool = False,
+        seed: int = 0,
+        places: Sequence[int] | None = None,
+    ) -> None:
         self.videos, self.recipe = list(videos), recipe
         self.shuffle_frames, self.seed = shuffle_frames, seed
+        self.places = range(len(self.videos)) if places is None else places
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -89,10 +106,14 @@ class VideoClips(Dataset):
                 return f"is too short: {length} frames, {recipe.span} are needed"
             numbers, clips = self._frame_numbers(index, length).unique(dim=0, return_inverse=True)
             frames, numbers = numbers.unique(return_inverse=True)
-            pixels = read_frames(path, frames) if whole is None else whole[frames]
+            pictures = read_frames(path, frames, self.videos[index].keys) if whole is None else whole
         except VideoError as error:
             return error.reason
-        views = ClipViews(pixels, numbers, square_extents(*pixels.shape[1:3], recipe.crop, recipe.crops), clips)
+        extents = square_extents(*pictures.shape[1:3], recipe.crop, recipe.crops)
+        box = box_around(extents, tuple(pictures.shape[1:3]))
+        pixels = pictures[:, box.top : box.top + box.height, box.left : box.left + box.width]
+        pixels = pixels.contiguous() if whole is None else pixels[frames]
+        views = ClipViews(pixels, box, numbers, extents, clips)
         if 3 * numbers.shape[1] * recipe.size**2 * 4 * len(views) < pixels.numel():
             return replace(views, pixels=views.cut(range(len(views)), recipe), numbers=None)
         return views
@@ -109,7 +130,7 @@ class VideoClips(Dataset):
             middle = recipe.frames // 2
             numbers = numbers[:, middle : middle + 1].expand(-1, recipe.frames)
         if self.shuffle_frames:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.places[index])
             order = torch.rand(numbers.shape, generator=generator).argsort(dim=1)
             numbers = numbers.gather(1, order)
         return numbers

@@ -30,6 +30,8 @@ img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: 0.87rem; color: #4a4a4a; max-width: 46rem; }
 """
 
+CHART, STRIPS = 900, 640  # pixels: the least widths at which the text of such pictures can be read
+
 
 class Picture(NamedTuple):
     """A PNG or GIF and what it shows; the caption is its text for those who do not see it, too.

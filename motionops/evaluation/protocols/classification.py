@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from motionops.evaluation.protocols.retrieval import bootstrap_interval, majority_accuracy
+from motionops.video.checking import Skipped
 from motionops.video.list_lines import Video, class_names
 
 TOP = (1, 5)
@@ -126,7 +127,7 @@ def format_classification(metrics: dict) -> str:
         f"{metrics['n_test']} test videos, {metrics['n_train']} training videos, {metrics['classes']} classes, "
         f"{metrics['skipped']} skipped"
     )
-    lines += [f"skipped {video['path']}: {video['reason']}" for video in metrics["skipped_videos"]]
+    lines += [f"skipped {Skipped(**video)}" for video in metrics["skipped_videos"]]
     return "\n".join(lines)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from motionops.video import Video, class_names
+from motionops.video.sources import real
 
 _NAMED = 5  # classes that a warning names
 
@@ -20,7 +20,7 @@ def split_warnings(train: Sequence[Video], test: Sequence[Video]) -> list[str]:
     classes of the test list that the training list lacks, whose videos can only be wrong.
     """
     lines = []
-    both = {os.path.realpath(v.path) for v in train} & {os.path.realpath(v.path) for v in test}
+    both = {real(v.path) for v in train} & {real(v.path) for v in test}
     if both:
         lines.append(f"{len(both)} videos are in both lists, the first is {min(both)}")
     groups = [{group for video in videos if (group := recording(video.path))} for videos in (train, test)]

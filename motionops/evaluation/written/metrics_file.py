@@ -41,14 +41,18 @@ def write_rows(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 def notes(skipped: Iterable[Skipped], warnings: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The end of every metrics.json: what was skipped, what was warned of, how it was measured."""
-    named = [video._asdict() for video in once_each(skipped)]
-    left_out = ("progress", "cache", "device")  # where and how it ran changes no score
+    left_out = ("progress", "cache", "device", "over_ranks")  # where and how it ran changes no score
     return {
-        "skipped": len(named),
-        "skipped_videos": named,
+        **left_out_videos(skipped),
         "warnings": list(warnings),
         "settings": {name: plain(value) for name, value in settings.items() if name not in left_out},
     }
+
+
+def left_out_videos(skipped: Iterable[Skipped]) -> dict[str, Any]:
+    """What metrics.json says of videos that could not be used: how many, and each with its reason."""
+    named = [video._asdict() for video in once_each(skipped)]
+    return {"skipped": len(named), "skipped_videos": named}
 
 
 def plain(value: object) -> object:

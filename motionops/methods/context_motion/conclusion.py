@@ -12,6 +12,7 @@ from motionops.methods.context_motion.method import ContextMotion
 from motionops.models import save_backbone
 from motionops.motion.vector_decoder import VectorDecoder
 from motionops.training.data.videos import TrainingVideos, find_training_videos
+from motionops.training.launch import is_first
 from motionops.video import Video, VideoDataset, VideoError
 
 LOOKED_AT = 16  # videos whose codec is looked at before training
@@ -40,6 +41,13 @@ def require_vectors(videos: list[Video]) -> None:
 
 def conclude(config: ContextMotionConfig, module: ContextMotion, videos: TrainingVideos, dataset: VideoDataset) -> None:
     """As every method's run ends; the I- and M-network are kept too, with what their inputs are."""
+    if is_first():
+        keep_networks(config, module)
+    finish(config, module, videos, dataset)
+
+
+def keep_networks(config: ContextMotionConfig, module: ContextMotion) -> None:
+    """Save the I- and the M-network, where there are any."""
     recipe = partial(ClipRecipe.of_run, config, stride=1)
     if hasattr(module, "image_backbone"):
         header = recipe(frames=1).header() | module.made_by()
@@ -50,4 +58,3 @@ def conclude(config: ContextMotionConfig, module: ContextMotion, videos: Trainin
             vectors = {"cell": config.cell, "fill": config.fill_key_frames, "steps": config.motion_steps}
             header |= {"vectors": json.dumps(vectors)}
         save_backbone(module.motion_backbone, config.output / "motion_backbone.safetensors", **header)
-    finish(config, module, videos, dataset)

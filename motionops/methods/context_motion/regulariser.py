@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from motionops.evaluation.protocols.finetune_config import FinetuneConfig
+from motionops.evaluation.protocols.finetuning.config import FinetuneConfig
 from motionops.methods.context_motion.conclusion import require_vectors
 from motionops.methods.context_motion.flags import PRESETS, ContextMotionConfig
 from motionops.methods.context_motion.motion_prediction import MotionPrediction
@@ -60,4 +60,4 @@ class DrawOne(DrawClips):
 
     def __call__(self, video: KnownVideo, generator: torch.Generator) -> Plan:
         plan = super().__call__(video, generator)
-        return replace(plan, extents=plan.extents[CLIP], appearance=plan.appearance[CLIP])
+        return replace(plan, extents=plan.extents[CLIP], appearance=plan.appearance[CLIP], cuts=[[0]])

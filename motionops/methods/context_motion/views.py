@@ -12,7 +12,7 @@ from motionops.motion.coded_videos import CodedReader, Wanted
 from motionops.motion.vector_clips import fill_key_frames, in_steps, vector_clips
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import Batch, KnownVideo, Plan, VideoDataset
-from motionops.views.frames import Frames, changed
+from motionops.views.frames import Frames, changed, of_each
 
 CLIP, KEY_FRAME = 0, 1  # places of their extents and appearances
 
@@ -55,7 +55,8 @@ class DrawClips:
         )
         numbers = clip if c.reads_vectors() else torch.cat([clip, motion.flatten()])
         read = motion if c.reads_vectors() else motion[:0]
-        return Plan(numbers[None], extents, c.look(2, generator), Wanted(read, lot, c.frames))
+        wanted = Wanted(read, lot, c.frames, key_cut=KEY_FRAME)
+        return Plan(numbers[None], extents, c.look(2, generator), wanted, cuts=[[CLIP]])
 
     def clips(self, frame_count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Numbers of the clip's frames, and `[K, M]` of each motion clip's, the predicted one first."""
@@ -92,7 +93,7 @@ def cut_clip(config: ContextMotionConfig, batch: Batch) -> Tensor:
 
 def cut_key_frame(config: ContextMotionConfig, batch: Batch) -> Tensor:
     """The key frames as the I-network takes them, `[B, 3, 1, S, S]`."""
-    return _cut(config, batch, batch.own.key_frame, KEY_FRAME)
+    return _cut(config, batch, of_each(batch.own.key_frame, 0), KEY_FRAME)
 
 
 def _cut(config: ContextMotionConfig, batch: Batch, frames: Frames, part: int) -> Tensor:

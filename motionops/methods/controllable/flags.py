@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
+from torch import nn
 
 from motionops.errors import UserError
 from motionops.flags import FREE, LOCAL, NOT_NEGATIVE, POSITIVE, AtLeast, Below, Only, Within
 from motionops.models import build_backbone
+from motionops.models.shapes import feature_shape
 from motionops.models.temporal_detail import temporal_halvings
 from motionops.training.shared_flags import Contrast, Groups
 from motionops.views import IntensityLevels
@@ -160,6 +162,13 @@ class ControllableConfig(Contrast, Groups):
         with torch.device("meta"):
             halvings = len(temporal_halvings(build_backbone(self.backbone)))
         self.require_cells(self.backbone, self.map_shape()[0], halvings)
+
+    def shape_of(self, backbone: nn.Module) -> tuple[int, int, int, int]:
+        """(C, t, h, w) of a backbone's map of a local clip; UserError where it cannot have --global-cells."""
+        shape = feature_shape(backbone, self.frames, self.size)
+        name = getattr(backbone, "name", type(backbone).__name__)
+        self.require_cells(name, shape[1], len(temporal_halvings(backbone)))
+        return shape
 
     def require_cells(self, name: str, cells: int, halvings: int) -> None:
         """UserError where a network whose maps have so many temporal cells, after so many halvings, cannot have those

@@ -17,9 +17,7 @@ from motionops.methods.controllable.order_heads import make_order_head, reordere
 from motionops.methods.controllable.pictures import report
 from motionops.methods.controllable.views import GLOBAL, LOCAL, cut
 from motionops.models import ProjectionHead, finer_in_time, starting_backbone
-from motionops.models.shapes import feature_shape
 from motionops.models.shuffled_batch_norm import forward_in_groups
-from motionops.models.temporal_detail import temporal_halvings
 from motionops.ranks import gather_with_gradient
 from motionops.training.method import Batch, Method, Step
 
@@ -38,9 +36,7 @@ class Controllable(Method):
         c = config
         self.clips_per_step = c.batch_size * (c.clips + c.uses_global())
         self.backbone = starting_backbone(c.backbone, c.init, backbone)
-        channels, *grid = feature_shape(self.backbone, c.frames, c.size)
-        name = getattr(self.backbone, "name", type(self.backbone).__name__)
-        c.require_cells(name, grid[0], len(temporal_halvings(self.backbone)))
+        channels, *grid = c.shape_of(self.backbone)
         self.factor = c.global_cells // grid[0] if c.uses_global() else 1
         self.head = None
         if c.head == "mlp" and {"rc", "nce"} & set(c.losses):

@@ -48,7 +48,7 @@ class DrawViews:
         view[0, 0] = torch.tensor([0.0, video.frames])
         local = local_extents(view[0], starts, frames=c.frames, stride=c.stride, scale=c.crop_area, **shape)
         numbers = torch.cat([spread[None], starts[:, None] + torch.arange(c.frames) * c.stride])
-        return Plan(numbers, torch.cat([view, local]))
+        return Plan(numbers, torch.cat([view, local]), cuts=[[number] for number in range(len(numbers))])
 
 
 def cut(config: ControllableConfig, batch: Batch, generator: torch.Generator) -> Clips:

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from motionops.evaluation.pictures import clip_similarities, point_attention, similarity_picture
+from motionops.evaluation.pictures.book.activity import foreground_section
+from motionops.evaluation.pictures.book.shown_clips import shown_clips
+from motionops.evaluation.pictures.book.subject import PictureSubject, RunParts
 from motionops.evaluation.pictures.page import Picture, Section
-from motionops.evaluation.pictures.picture_book import foreground_section
-from motionops.evaluation.pictures.picture_subject import PictureSubject, RunParts
-from motionops.evaluation.pictures.shown_clips import shown_clips
 from motionops.methods.fima.flags import FIMAConfig
 from motionops.methods.fima.method import FIMA
 from motionops.models.activation import above_quantile, activation_map

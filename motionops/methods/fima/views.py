@@ -34,15 +34,16 @@ class Clips(NamedTuple):
 
 
 def make_dataset(config: FIMAConfig, videos: TrainingVideos) -> VideoDataset:
-    """Two windows of frames * stride source frames of each video, at random starts."""
+    """Clips of two windows of frames * stride source frames of each video, at random starts."""
     return config.dataset(videos, DrawViews(config))
 
 
 class DrawViews:
-    """What is drawn of a video: its windows, where its clips are cut out, and how they look.
+    """What is drawn of a video: the frames of its clips, where these are cut out, and how they look.
 
-    In this order: windows; extents of the two RGB clips, then of the parts of view 0 and of view 1; appearances of the
-    two RGB clips, of their two differences, then of the parts. A difference is cut where its RGB clip is.
+    Two windows are drawn first. Frames and extents are of the two RGB clips, each strided over its window, then of the
+    parts of view 0 and of view 1; appearances of the two RGB clips, of their two differences, then of the parts. A
+    difference is cut where its RGB clip is. Frames of parts that no loss looks at are left out.
     """
 
     def __init__(self, config: FIMAConfig) -> None:
@@ -67,17 +68,21 @@ class DrawViews:
             )
             for begin, stride in ((starts, c.stride), (parts, 1))
         ]
-        return Plan(windows, torch.cat(extents), c.look(2 * VIEWS + len(parts), generator))
+        frames = windows[:, :: c.stride]
+        if "fra" in c.losses:
+            frames = torch.cat([frames, parts[:, None] + torch.arange(c.frames)])
+        look = c.look(2 * VIEWS + len(parts), generator)
+        return Plan(frames, torch.cat(extents), look, cuts=[[number] for number in range(len(frames))])
 
 
 def cut(config: FIMAConfig, batch: Batch) -> Clips:
     """Cut the views out of the batch's frames, and change how they look; differences are taken in between."""
     c, clips = config, Clips([], [], [])
 
-    def clip(view: int, times: slice, extent: int, look: int, difference: bool) -> Tensor:
+    def clip(number: int, look: int, difference: bool) -> Tensor:
         return motionops.augment_clips(
-            batch.view(view, times),
-            batch.extents[:, extent],
+            batch.view(number),
+            batch.extents[:, number],
             c.size,
             batch.appearance[:, look],
             difference=difference,
@@ -85,25 +90,18 @@ def cut(config: FIMAConfig, batch: Batch) -> Clips:
         )
 
     for v in range(VIEWS):
-        strided = slice(None, None, c.stride)
-        clips.rgb.append(clip(v, strided, v, v, difference=False))
+        clips.rgb.append(clip(v, v, difference=False))
         if {"pix", "vd"} & set(c.losses):
-            clips.difference.append(clip(v, strided, v, VIEWS + v, difference=True))
+            clips.difference.append(clip(v, VIEWS + v, difference=True))
         if "fra" in c.losses:
             first = VIEWS + v * c.stride
-            clips.parts.append(
-                [
-                    clip(v, slice(i * c.frames, (i + 1) * c.frames), first + i, VIEWS + first + i, difference=True)
-                    for i in range(c.stride)
-                ]
-            )
+            clips.parts.append([clip(first + i, VIEWS + first + i, difference=True) for i in range(c.stride)])
     return clips
 
 
 def cut_plain(config: FIMAConfig, batch: Batch) -> list[Tensor]:
     """The RGB clips of both views as they were cut, values in 0..1, `[B, 3, T, S, S]`."""
-    strided = slice(None, None, config.stride)
     return [
-        motionops.augment_clips(batch.view(v, strided), batch.extents[:, v], config.size, mean=0.0, std=1.0)
+        motionops.augment_clips(batch.view(v), batch.extents[:, v], config.size, mean=0.0, std=1.0)
         for v in range(VIEWS)
     ]

@@ -38,6 +38,10 @@ class MCLConfig(Contrast, Momentum, Look):
         Path | None, FREE, LOCAL, Only("motion that is read from a file", lambda c: c.prepared())
     ] = None
     """File of "motionops prepare motion". Without it one is made in the cache folder, once."""
+    motion_side: Annotated[
+        int, AtLeast(0), Only("motion that is made here", lambda c: c.prepared() and c.motion_file is None)
+    ] = 96
+    """Frames with a longer side are shrunk to it before that motion is computed; 0: none is."""
 
     temporal_sampling: Annotated[bool, WHOLE_VIDEOS] = True
     """Clips with more motion than the video's median (Section 3.2)."""
@@ -143,6 +147,7 @@ _UCF101 = MCLConfig(
     hidden=2048,
     queue=131072,
     group=8,
+    motion_side=0,
 )
 PRESETS = {
     "demo": MCLConfig(epochs=20, weight_nce=0.2, alignment_variant="v1"),

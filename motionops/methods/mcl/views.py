@@ -24,7 +24,7 @@ QUERY = 0  # the view that is aligned with motion; the others are keys
 
 def make_dataset(config: MCLConfig, videos: TrainingVideos, grid: tuple[int, int, int] | None = None) -> VideoDataset:
     """The videos with their motion, which is computed first where it is not there yet."""
-    motion = find_or_prepare(config.motion_file, videos.usable) if config.prepared() else None
+    motion = find_or_prepare(config.motion_file, videos.usable, config.motion_side) if config.prepared() else None
     return config.dataset(videos, DrawViews(config, motion, grid))
 
 
@@ -54,6 +54,7 @@ class DrawViews:
         motion = None if maps is None else maps[numbers.clamp(max=len(maps) - 1)]  # [N, T, h, w]
         s_motion = None if motion is None else motion.mean(dim=1)
         plan.extents = place_views(c, numbers[:, 0], (video.height, video.width), s_motion, generator)
+        plan.cuts = [[view for view, clip in enumerate(c.views()) if clip == n] for n in range(len(numbers))]
         if c.aligns():
             plan.own = Moving(crop_map(motion[c.views()[QUERY], None], plan.extents[QUERY, None], self.grid)[0])
         return plan

@@ -82,6 +82,9 @@ class MoDistConfig(Contrast, Momentum, Look):
     ] = 4
     """Motion clips that are drawn of a video, in the order in which they are tried against gamma. Prepared edges need
     none: there all possible clips are known."""
+    grey_motion: Annotated[bool, Only("--flow tvl1", lambda c: c.uses_tvl1())] = False
+    """Whether workers send the frames of motion clips grey, rounded to 8 bits as TV-L1 is usually given them: a third
+    of the memory. Where nothing moves or nothing is to be seen, flow then differs visibly."""
     temporal_jitter: Annotated[bool, MOTION] = True
     """Whether visual and motion clips start at times of their own; else the pairs of mv show the same moment."""
 
@@ -106,6 +109,10 @@ class MoDistConfig(Contrast, Momentum, Look):
     def uses_flow(self) -> bool:
         """Whether that pathway sees optical flow, or what is made of it."""
         return self.uses_motion() and self.motion != "frame-difference"
+
+    def uses_tvl1(self) -> bool:
+        """Whether flow is that of TV-L1, which looks at nothing but brightness."""
+        return self.uses_flow() and self.flow == "tvl1"
 
     def uses_prepared(self) -> bool:
         """Whether motion is read instead of computed."""
@@ -167,6 +174,7 @@ _KINETICS = MoDistConfig(
     weight_v=1.0,
     weight_m=1.0,
     gamma=0.02,
+    grey_motion=True,
     mv_negatives="query",
     group=8,
 )

@@ -11,7 +11,7 @@ from motionops.arrays import to_device
 from motionops.errors import UserError
 from motionops.methods.modist.flags import MoDistConfig
 from motionops.methods.modist.pictures import report
-from motionops.methods.modist.views import Pair, cut
+from motionops.methods.modist.views import Pair, Prepared, cut
 from motionops.models import build_backbone
 from motionops.motion.pair_motion import RAFTPairs, tvl1_pairs
 from motionops.ranks import sum_over_ranks, world
@@ -54,18 +54,21 @@ class MoDist(Method):
         return self.visual.backbone
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        if batch.own is not None:  # no tensor: it stays where the host reads it
+        if isinstance(batch.own, Prepared):  # no tensor: it stays where the host reads it
             batch.own = batch.own._replace(moving=torch.as_tensor(batch.own.moving).tolist())
         return batch
 
-    def prepare(self, batch: Batch) -> tuple[Pair, Pair | None, list[Shuffle | None], Tensor, Tensor, Tensor | None]:
-        """Visual and motion clips, the shuffled BatchNorm of both pathways, the videos' ids, those of them that move,
-        and how many had no motion, of all that were drawn so far."""
+    def prepare(
+        self, batch: Batch
+    ) -> tuple[Pair, Pair | None, list[Shuffle | None], Tensor, tuple[Tensor, Tensor], Tensor | None]:
+        """Visual and motion clips, the shuffled BatchNorm of both pathways, the videos' ids, which of them move and
+        which have two different motion clips, and how many had no motion, of all that were drawn so far."""
         clips, ids = cut(self.config, batch, self.pair_flow), batch.index
         shuffles = [self.draw_shuffle(ids, key) for key in (0, 2)]
-        rows = to_device(clips.moving.nonzero()[:, 0], ids.device)
+        rows = tuple(to_device(which.nonzero()[:, 0], ids.device) for which in (clips.moving, clips.paired))
         if self.config.compile:
-            torch._dynamo.maybe_mark_dynamic(rows, 0)  # one graph for any number of them from 2 on
+            for each in rows:
+                torch._dynamo.maybe_mark_dynamic(each, 0)  # one graph for any number of them from 2 on
         still = self.count_still(clips.moving) if self.config.uses_motion() else None
         return clips.visual, clips.motion, shuffles, ids, rows, still
 
@@ -75,11 +78,12 @@ class MoDist(Method):
         motion: Pair | None,
         shuffles: list[Shuffle | None],
         ids: Tensor,
-        rows: Tensor,
+        rows: tuple[Tensor, Tensor],
         still: Tensor | None,
     ) -> Step:
-        """From the clips of the videos `ids [B]`, of which `rows` move, to the losses."""
-        c = self.config
+        """From the clips of the videos `ids [B]` to the losses; of the two `rows` the first move, and the second have
+        two different motion clips."""
+        c, (rows, paired) = self.config, rows
         losses, ranks, enqueue, shown = {}, [], [], {}
         v_query, v_key = self.embed(self.visual, visual, shuffles[0])
         if "v" in c.losses:
@@ -89,7 +93,7 @@ class MoDist(Method):
             # Videos without motion go through the motion pathway too (BatchNorm needs its batch), but into no loss.
             m_query, m_key = self.embed(self.motion, motion, shuffles[1])
             if "m" in c.losses:
-                losses["m"], rank = self.moving_loss(m_query, m_key, self.queues["motion"], ids, rows)
+                losses["m"], rank = self.moving_loss(m_query, m_key, self.queues["motion"], ids, paired)
                 ranks.append(rank)
             if "mv" in c.losses:
                 queues = self.queues["visual"], self.queues["motion"]

@@ -15,6 +15,7 @@ from motionops.motion.find_or_prepare import find_or_prepare_edges
 from motionops.motion.pair_motion import EDGE_MAX, PairFlow, network_input
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import Batch, KnownVideo, Plan, VideoDataset
+from motionops.video.readers.squares import Squares
 
 JITTER = (0.4, 0.4, 0.4, 0.0)  # brightness, contrast, saturation; no hue (Section 4.1)
 
@@ -29,12 +30,14 @@ class Pair(NamedTuple):
 class Clips(NamedTuple):
     """The clips of a step; `motion` is None where there is no motion pathway.
 
-    `moving [B]`: above gamma; on the CPU, where it decides how many rows go into the losses.
+    Both on the CPU, where they decide how many rows go into the losses: `moving [B]`, above gamma; `paired [B]`, and
+    with two motion clips that differ.
     """
 
     visual: Pair
     motion: Pair | None
     moving: Tensor
+    paired: Tensor
 
 
 def make_dataset(config: MoDistConfig, videos: TrainingVideos) -> VideoDataset:
@@ -64,24 +67,25 @@ class DrawClips:
         self.config, self.folder = config, edges
 
     def __call__(self, video: KnownVideo, generator: torch.Generator) -> Plan:
-        numbers, prepared = self.clips(video, generator)
+        numbers, motion = self.clips(video, generator)
         extents = motionops.sample_extents(
             2,
             frames=1,
-            frame_count=int(numbers.max()) + 1,
+            frame_count=1,  # the frames are chosen already; the extents' t rows are not looked at
             height=video.height,
             width=video.width,
             scale=self.config.crop_area,
             generator=generator,
         )
-        return Plan(numbers, extents, self.config.look(2, generator, jitter=JITTER), prepared)
+        # Without temporal jitter the step says which of the clips is cut where.
+        cuts = [[0], [1]] if self.config.temporal_jitter else [[0, 1]] * len(numbers)
+        return Plan(numbers, extents, self.config.look(2, generator, jitter=JITTER), motion, cuts=cuts)
 
-    def clips(self, video: KnownVideo, generator: torch.Generator) -> tuple[Tensor, Prepared | None]:
-        """Frames `[1, N]` of a video, and its prepared motion clips."""
-        c, frame_count, prepared = self.config, video.frames, None
+    def clips(self, video: KnownVideo, generator: torch.Generator) -> tuple[Tensor, Squares | Prepared | None]:
+        """Frames `[V, T]` of the visual clips of a video, and those of its motion clips or prepared ones."""
+        c, frame_count, motion = self.config, video.frames, None
         visual_span = (c.frames - 1) * c.stride + 1
         starts = different_starts(torch.arange(frame_count - visual_span + 1), 2, generator)
-        motion = torch.empty(0, dtype=torch.int64)
         if c.uses_motion():
             times = torch.arange(c.motion_frames) * c.motion_stride
             span = int(times[-1]) + 1
@@ -89,15 +93,15 @@ class DrawClips:
             last = frame_count - (span if c.temporal_jitter else max(span, visual_span))
             possible = torch.arange(c.interval(), last + 1)
             if self.folder is not None:
-                motion_starts, prepared = self.read_edges(video.path, possible, times, generator)
+                motion_starts, motion = self.read_edges(video.path, possible, times, generator)
             else:
                 motion_starts = different_starts(possible, c.motion_windows(), generator)
                 later = motion_starts[:, None] + times
-                motion = torch.stack([later - c.interval(), later], dim=2).flatten()
+                pairs = torch.stack([later - c.interval(), later], dim=2)
+                motion = Squares(pairs.flatten(), c.size, grey=c.grey_motion and c.uses_tvl1())
             if not c.temporal_jitter:
                 starts = motion_starts.flip(0) if self.folder is not None else motion_starts
-        visual = starts[:, None] + torch.arange(c.frames) * c.stride
-        return torch.cat([visual.flatten(), motion])[None], prepared
+        return starts[:, None] + torch.arange(c.frames) * c.stride, motion
 
     def read_edges(
         self, path: str, possible: Tensor, times: Tensor, generator: torch.Generator
@@ -121,21 +125,23 @@ def different_starts(possible: Tensor, count: int, generator: torch.Generator) -
 
 def cut(config: MoDistConfig, batch: Batch, pair_flow: PairFlow) -> Clips:
     """Cut the visual clips out of the batch's frames and change how they look; make the motion clips."""
-    c, row = config, batch.view(0)
-    motion, moving = None, torch.ones(len(row), dtype=torch.bool)
-    chosen = torch.tensor([[0, 1]]).expand(len(row), 2)
-    if batch.own is not None:
+    c, motion = config, None
+    moving, chosen = torch.ones(len(batch), dtype=torch.bool), torch.tensor([[0, 1]]).expand(len(batch), 2)
+    if isinstance(batch.own, Prepared):
         edges = batch.own.edges.float() * (EDGE_MAX / 255)
         motion = Pair(*(network_input(edges[:, None, i], c.motion) for i in range(2)))
         moving = torch.as_tensor(batch.own.moving).bool()
     elif c.uses_motion():
-        clips, moving, chosen = choose_motion(c, row, pair_flow)
+        clips, moving, chosen = choose_motion(c, batch.own, pair_flow)
         motion = Pair(*clips)
 
     def visual(i: int) -> Tensor:
         # Without temporal jitter, [v^q, m^k] and [m^q, v^k] show the same moment; there is a clip a candidate.
         window = torch.full_like(chosen[:, 0], i) if c.temporal_jitter else chosen[:, 1 - i]
-        frames = [video[w * c.frames : (w + 1) * c.frames] for video, w in zip(row, window.tolist(), strict=True)]
+        frames = [video[w] for video, w in zip(batch.frames, window.tolist(), strict=True)]
         return motionops.augment_clips(frames, batch.extents[:, i], c.size, batch.appearance[:, i], **c.colours())
 
-    return Clips(Pair(visual(0), visual(1)), motion, moving)
+    paired = moving
+    if "m" in c.losses:  # of one clip above gamma, or one start, two copies: the network would have nothing to find
+        paired = moving & (motion.query != motion.key).flatten(1).any(dim=1).cpu()
+    return Clips(Pair(visual(0), visual(1)), motion, moving, paired)

@@ -14,12 +14,14 @@ from typing import Literal
 import numpy as np
 import torch
 
+from motionops.errors import UserError
 from motionops.library import has_cuda
 from motionops.motion.edges_folder import Edges, EdgesWriter
-from motionops.motion.pair_motion import RAFTPairs, centre_squares, check_raft_size, motion_of_pairs, tvl1_pairs
+from motionops.motion.pair_motion import RAFTPairs, check_raft_size, motion_of_pairs, tvl1_pairs
 from motionops.motion.prepare.videos import Finished, PrepareConfig, Written, prepare_videos
 from motionops.video.checking import Skipped
 from motionops.video.list_lines import Video
+from motionops.video.readers.squares import centre_squares
 from motionops.video.reading import VideoError, read_pieces
 
 FRAMES_AT_ONCE = 64
@@ -109,6 +111,8 @@ def prepare_flow_edges(
 def main(config: FlowEdgesConfig) -> int:
     """Write the edges of all videos that have none yet."""
     config.require_at_least(size=8, flow_interval=1, shards=1)
+    if config.raft_weights is not None and config.flow != "raft":
+        raise UserError(f"--raft-weights: are of --flow raft, not of {config.flow}")
     how = {name: getattr(config, name) for name in ("size", "flow", "raft_weights", "shards", "workers", "strict")}
     videos, output = config.videos(), config.of_the_part(config.output)
     prepare_flow_edges(videos, output, interval=config.flow_interval, **how)

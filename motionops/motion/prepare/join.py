@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from motionops.errors import UserError
 from motionops.motion.edges_folder import EDGES, shard_files
 from motionops.motion.motion_file import MOTION
+from motionops.motion.prepare import flow, reencode
 from motionops.motion.prepare.parts import parts_of
-from motionops.motion.prepare.reencode import COPIES, RECORD
 from motionops.motion.prepared_file import Kind, PreparedWriter, file_settings
+from motionops.video.known_counts import add_counts, holds_counts
 from motionops.video.progress import with_progress
+
+# Of commands whose parts write into one folder: which videos each has done.
+RECORDS = {reencode.RECORD: reencode.COPIES, flow.RECORD: flow.FLOW}
 
 
 @dataclass
 class JoinConfig:
-    """Join what the parts of ``prepare motion``, ``flow-edges`` or ``reencode`` with --part wrote."""
+    """Join what the parts of ``prepare count``, ``motion``, ``flow``, ``flow-edges`` or ``reencode`` wrote."""
 
     output: Path
     """What the parts were given as --output. What is there already is continued; the parts stay."""
 
 
 def join(output: Path, *, progress: bool = True) -> int:
-    """Gather the videos of all parts that lie beside ``output`` (``reencode``: of the records in it).
+    """Gather the videos of all parts that lie beside ``output`` (``reencode`` and ``flow``: of the records in it).
 
     A killed run is continued by the next one.
 
@@ -34,9 +40,12 @@ def join(output: Path, *, progress: bool = True) -> int:
     Raises:
         UserError: parts that are not there, or were made with different settings.
     """
-    if output.is_dir() and any(output.glob(f"{RECORD}.part-*")):
-        return _join_files(parts_of(output / RECORD), output / RECORD, COPIES, progress)
+    for record, kind in RECORDS.items():
+        if output.is_dir() and any(output.glob(f"{record}.part-*")):
+            return _join_files(parts_of(output / record), output / record, kind, progress)
     parts = parts_of(output)
+    if all(map(holds_counts, parts)):
+        return with_the_bar(parts, output, partial(add_counts, output), progress)
     if not all(part.is_dir() for part in parts):
         return _join_files(parts, output, MOTION, progress)
     names = [[file.name for file in shard_files(part)] for part in parts]
@@ -48,9 +57,14 @@ def join(output: Path, *, progress: bool = True) -> int:
 def _join_files(parts: list[Path], output: Path, kind: Kind, progress: bool) -> int:
     writer = PreparedWriter(output, kind, file_settings(parts[0], kind))
     try:
-        return sum(writer.take(part) for part in with_progress(parts, len(parts), f"joining {output.name}", progress))
+        return with_the_bar(parts, output, writer.take, progress)
     finally:
         writer.close()
+
+
+def with_the_bar(parts: list[Path], output: Path, take: Callable[[Path], int], progress: bool) -> int:
+    """How many videos were taken of all parts."""
+    return sum(take(part) for part in with_progress(parts, len(parts), f"joining {output.name}", progress))
 
 
 def main(config: JoinConfig) -> int:

@@ -22,13 +22,14 @@ import numpy as np
 from motionops.commandline import existing_folder, writable_folder
 from motionops.errors import UserError
 from motionops.motion.prepare.copied_lists import copy_list, copy_lists
-from motionops.motion.prepare.videos import Finished, PrepareConfig, Written, prepare_videos
+from motionops.motion.prepare.videos import Finished, PrepareConfig, Written, place_below, prepare_videos
 from motionops.motion.prepared_file import Kind, PreparedWriter
 from motionops.video.checking import Skipped
-from motionops.video.decoder import Decoder, VideoError, tried_again, words
+from motionops.video.decoder import Decoder, words
 from motionops.video.encoding import KEY_FRAME_EVERY, encoded
 from motionops.video.list_lines import Video
 from motionops.video.lists.reading import files_and_part
+from motionops.video.sources import VideoError, exists, state, tried_again
 from motionops.video.upright import AS_STORED, Turn
 
 COPIES = Kind("copy", "python -m motionops prepare reencode", ("bytes INTEGER",))
@@ -174,7 +175,7 @@ def reencode_videos(
     Returns and raises as :func:`prepare_videos`; also UserError where a video is not below `data`, or the folder holds
     copies of other settings.
     """
-    places = {video.path: output / _below(video.path, data) for video in videos}
+    places = {video.path: output / place_below(video.path, os.fspath(data)) for video in videos}
     writer = PreparedWriter(output / RECORD if record is None else record, COPIES, {"codec": codec, "gop": gop})
     done = {video.path for video in videos} - {video.path for video in writer.missing(videos)}
     wanted = [video for video in videos if video.path not in done or not places[video.path].is_file()]
@@ -198,8 +199,8 @@ def reencode_videos(
 
 def _report(videos: Sequence[Video], places: dict[str, Path]) -> None:
     """Say what the videos that have copies take, and what the copies take."""
-    copied = [video.path for video in videos if places[video.path].is_file() and os.path.isfile(video.path)]
-    before = sum(os.path.getsize(path) for path in copied)
+    copied = [video.path for video in videos if places[video.path].is_file() and exists(video.path)]
+    before = sum(state(path).size for path in copied)
     after = sum(places[path].stat().st_size for path in copied)
     if before:
         print(
@@ -209,20 +210,12 @@ def _report(videos: Sequence[Video], places: dict[str, Path]) -> None:
         )
 
 
-def _below(path: str, data: Path) -> str:
-    """The path of a video from `data` on; UserError where it is elsewhere."""
-    relative = os.path.relpath(path, data)
-    if relative.split(os.sep)[0] == os.pardir or os.path.isabs(relative):
-        raise UserError(f"--list: {path} is not below --data {data}, whose folders the copies keep")
-    return relative
-
-
 def main(config: ReencodeConfig) -> int:
     """Write copies of all videos that have none yet, and of the lists."""
     config.require_at_least(gop=1)
     if config.data is None:
         raise UserError("--data: name the folder of the videos, whose folders the copies keep")
-    data = existing_folder(config.data)
+    data = existing_folder(config.root())
     inside, outside = os.path.realpath(config.output), os.path.realpath(data)
     if os.path.commonpath([inside, outside]) == outside:
         raise UserError(f"--output: {config.output} is within --data, so that the copies would be taken for videos")

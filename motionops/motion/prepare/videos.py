@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,15 +14,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from motionops.commandline import existing_folder, warn
+from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.motion.prepare.parts import Part
 from motionops.motion.prepared_file import video_state
 from motionops.video.checking import Skipped, UnusableVideos, require_usable
 from motionops.video.list_lines import Video
-from motionops.video.lists import ListColumn, find_videos, read_list
+from motionops.video.lists import ListColumn, data_place, find_videos, folder_of, folder_of_list, read_list
 from motionops.video.progress import threads, with_progress
 from motionops.video.reading import VideoError
+from motionops.video.sources import is_address
 
 FRAMES_OF_AN_HOUR = 25 * 3600
 
@@ -64,10 +66,16 @@ class PrepareConfig:
         if self.data is None and self.list is None:
             raise UserError("name the videos with --data or --list")
         if self.data is not None:
-            existing_folder(self.data)
+            data_place(self.data)
         if self.list is None:
+            if self.list_columns:
+                raise UserError("--list-columns: there is no --list whose columns these could be")
             return find_videos(self.data)
         return read_list(self.list, root=self.data, columns=self.list_columns)
+
+    def root(self) -> str:
+        """The folder, or address, below which the videos lie."""
+        return folder_of_list(self.list) if self.data is None else folder_of(data_place(self.data))
 
     def require_at_least(self, **least: int) -> None:
         """UserError for a flag whose value is smaller."""
@@ -75,6 +83,19 @@ class PrepareConfig:
             if getattr(self, name) is not None and getattr(self, name) < lowest:
                 flag = f"--{name.replace('_', '-')}"
                 raise UserError(f"{flag}: must be at least {lowest}, got {getattr(self, name)}")
+
+
+def place_below(path: str, data: str) -> str:
+    """The path of a video from `data` on; UserError where it is elsewhere."""
+    if is_address(path) or is_address(data):
+        start = data.rstrip("/") + "/"
+        if path.startswith(start):
+            return path.removeprefix(start)
+    else:
+        relative = os.path.relpath(path, data)
+        if relative.split(os.sep)[0] != os.pardir and not os.path.isabs(relative):
+            return relative
+    raise UserError(f"--list: {path} is not below --data {data}, whose folders are kept")
 
 
 class Finished(NamedTuple):
@@ -134,7 +155,7 @@ def prepare_videos(
                 if strict:
                     message = f"{video.path} cannot be used, and none may be skipped (strict): {result.reason}"
                     raise UnusableVideos(message, list(broken.values()))
-                warn(f"skipped {video.path}: {result.reason}")
+                warn(f"skipped {result}")
                 continue
             more = write(video.path, result)
             frames, written = frames + more.frames, written + more.bytes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,15 +13,19 @@ from torch.utils.data import DataLoader
 from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.video import Batch, FrameReader, Skipped, Video, VideoDataset, VideoError, collate_videos, read_frames
-from motionops.video.dali import CPU_CODECS, DALIDecoder, EncodedClip, ReadByPyAV
+from motionops.video.dali import CPU_CODECS, DALIDecoder, EncodedClip, EncodedReader, ReadByPyAV
+from motionops.video.readers.shared_memory import tensors_in
+from motionops.video.readers.squares import Squares, squares_of
 from motionops.video.reading import read_coding
+
+AHEAD = 2  # batches
 
 
 class DALIBatches:
     """Batches as :func:`collate_videos` makes them, of a loader's lists of items; in the loader's order.
 
-    One batch is decoded ahead, in a thread. A clip that DALI cannot decode is read with PyAV; a file that PyAV cannot
-    read either is replaced and named, as :class:`VideoDataset` does.
+    Two batches are decoded ahead, in a thread. A clip that DALI cannot decode is read with PyAV; a file that PyAV
+    cannot read either is replaced and named, as :class:`VideoDataset` does.
 
     Args:
         loader: gives lists of items of ``dataset``, not collated.
@@ -41,14 +46,13 @@ class DALIBatches:
     def __iter__(self) -> Iterator[Batch]:
         with ThreadPoolExecutor(1, thread_name_prefix="dali") as thread:
             try:
-                ahead: Future | None = None
+                ahead: deque[Future] = deque()
                 for items in self.loader:
-                    following = thread.submit(self._decode, items)
-                    if ahead is not None:
-                        yield self._handed_over(ahead.result())
-                    ahead = following
-                if ahead is not None:
-                    yield self._handed_over(ahead.result())
+                    ahead.append(thread.submit(self._decode, items))
+                    if len(ahead) > AHEAD:
+                        yield self._handed_over(ahead.popleft().result())
+                while ahead:
+                    yield self._handed_over(ahead.popleft().result())
             finally:
                 thread.submit(self.decoder.close)
 
@@ -64,7 +68,7 @@ class DALIBatches:
     def _handed_over(self, batch: Batch) -> Batch:
         """The frames' memory belongs to the decoding stream, which must not have it back before training is done."""
         if self._stream is not None:
-            for tensor in [batch.frames] if isinstance(batch.frames, torch.Tensor) else batch.frames:
+            for tensor in tensors_in([batch.frames, batch.own if isinstance(batch.own, torch.Tensor) else None]):
                 tensor.record_stream(torch.cuda.current_stream(self.decoder.device))
         return batch
 
@@ -113,13 +117,30 @@ class DALIBatches:
         if isinstance(frames, ReadByPyAV):
             self._say(frames.path, frames.reason)
             frames = frames.frames
-        return replace(item, frames=frames.to(self.decoder.device))
+        frames, own = frames.to(self.decoder.device), item.own
+        if isinstance(own, Squares):
+            behind = len(frames) - len(own.numbers)
+            own = squares_of(frames, torch.arange(behind, len(frames)), own)
+            frames = frames[:behind].unflatten(0, (len(item.starts), -1))
+        return replace(item, frames=frames, own=own)
 
     def _say(self, path: str, reason: str) -> None:
         """Once for each reason: it may hold for all files of a set."""
         if reason not in self._said:
             self._said.add(reason)
             warn(f"--decoder dali: {path} and others like it are read with PyAV: {reason}")
+
+
+def for_dali(dataset: VideoDataset) -> VideoDataset:
+    """The same data set, whose files are read for the decoder that there is here."""
+    return dataset.with_reader(EncodedReader(torch.cuda.is_available()))
+
+
+def by_dali(loader: Iterable, dataset: VideoDataset, videos: int, threads: int) -> DALIBatches:
+    """Batches of so many videos, decoded on this process's GPU, or on the CPU where there is none."""
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
+    return DALIBatches(loader, dataset, DALIDecoder(videos, threads, device))
 
 
 def check_dali(videos: Sequence[Video]) -> None:

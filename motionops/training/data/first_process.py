@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import distributed
 
@@ -25,12 +25,14 @@ JOINING = timedelta(minutes=30)
 PIECE = 1 << 20  # bytes of one entry of the store
 NONE = "none"  # a file that is not there
 
+Found = TypeVar("Found")
+
 _calls = itertools.count()  # the same number in all processes
 _stores: list[Any] = []  # kept: the first process's store serves the process group, too
 
 
-def found_by_the_first(find: Callable[[], str]) -> str:
-    """What `find` returns in the first process; the others, however long that takes, wait for it and get it.
+def found_by_the_first(find: Callable[[], Found], tell: Callable[[Found], str]) -> Found | str:
+    """What `find` returns in the first process; the others, however long that takes, wait and get its text by `tell`.
 
     Raises:
         UserError: that of the first process, in all of them; or it is gone.
@@ -42,12 +44,12 @@ def found_by_the_first(find: Callable[[], str]) -> str:
     store = _store()
     if environment_rank() == 0:
         try:
-            text = find()
+            found = find()
         except Exception as error:
             _tell(store, "error", user_message(error) or f"{type(error).__name__}: {error}")
             raise
-        _tell(store, "found", text)
-        return text
+        _tell(store, "found", tell(found))
+        return found
     kind, text = _hear(store)
     if kind == "error":
         raise UserError(text)

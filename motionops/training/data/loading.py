@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from motionops.commandline import warn
+from motionops.commandline import say, warn
 from motionops.errors import UserError
 from motionops.flags import shared_by_all
 from motionops.motion import MotionVectorWarning
 from motionops.motion.vector_decoder import REENCODE, doubtful_files
 from motionops.ranks import gather_lists, world
 from motionops.training.config import TrainConfig
-from motionops.training.data.dali_batches import DALIBatches, check_reads_frames
+from motionops.training.data.chosen_decoder import Rates, cannot_be_dali, gathered_choice, measured_rates
+from motionops.training.data.dali_batches import DALIBatches, by_dali, check_reads_frames, for_dali
 from motionops.training.data.ending import minding_no_lost_peers
 from motionops.training.lightning import LightningDataModule
 from motionops.training.method import Method
 from motionops.video import VideoBatchSampler, VideoDataset, collate_videos
-from motionops.video.dali import DALIDecoder, EncodedReader
 from motionops.video.dataset import start_worker
-from motionops.video.readers.shared_memory import listed, shortage, tensors_in
+from motionops.video.readers.shared_memory import listed, shortage
 
 
 class PlannedData(LightningDataModule):
@@ -40,9 +41,30 @@ class PlannedData(LightningDataModule):
         self.shared = shared_by_all(config)
 
     def train_dataloader(self) -> DataLoader | DALIBatches:
-        rank, ranks = world()
+        rank, _ = world()
         require_alike(gather_lists([{**self.shared, "videos": self.fingerprint, "steps done": self.module.step}]))
-        batches = VideoBatchSampler(
+        gpu, decoder = torch.cuda.is_available(), self._decoder()
+        dataset = for_dali(self.dataset) if decoder == "dali" else self.dataset
+        if rank == 0 and self.config.workers:
+            machines = 1 if self.trainer is None else self.trainer.num_nodes
+            videos = self.config.batch_size // (machines * self.config.accumulate)
+            if line := shortage(dataset.item_bytes() * videos, self.config.workers):
+                warn(line)
+        loader = DataLoader(
+            dataset,
+            batch_sampler=self._plan(),
+            num_workers=self.config.workers,
+            collate_fn=listed if decoder == "dali" else collate_videos,
+            worker_init_fn=prepare_worker,
+            timeout=60 * self.config.read_minutes if self.config.workers else 0,
+            pin_memory=gpu and decoder != "dali",
+        )
+        return self._by_dali(loader, dataset) if decoder == "dali" else loader
+
+    def _plan(self) -> VideoBatchSampler:
+        """What this process reads in all steps that are left."""
+        rank, ranks = world()
+        return VideoBatchSampler(
             self.dataset,
             self.config.batch_size,
             seed=self.config.seed,
@@ -52,28 +74,28 @@ class PlannedData(LightningDataModule):
             world=ranks,
             parts=self.config.accumulate,
         )
-        gpu, dali = torch.cuda.is_available(), self.config.decoder == "dali"
-        dataset = self.dataset.with_reader(EncodedReader(gpu)) if dali else self.dataset
-        if rank == 0 and self.config.workers:
-            item = sum(tensor.nbytes for tensor in tensors_in(dataset.without_cache().item(0, 0)))
-            machines = 1 if self.trainer is None else self.trainer.num_nodes
-            videos = self.config.batch_size // (machines * self.config.accumulate)
-            if line := shortage(item * videos, self.config.workers):
-                warn(line)
-        loader = DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=self.config.workers,
-            collate_fn=listed if dali else collate_videos,
-            worker_init_fn=prepare_worker,
-            timeout=60 * self.config.read_minutes if self.config.workers else 0,
-            pin_memory=gpu and not dali,
+
+    def _by_dali(self, loader: Iterable, dataset: VideoDataset) -> DALIBatches:
+        return by_dali(
+            loader, dataset, self.config.batch_size // world()[1] // self.config.accumulate, self.config.workers
         )
-        if not dali:
-            return loader
-        device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
-        batch = self.config.batch_size // ranks // self.config.accumulate
-        return DALIBatches(loader, dataset, DALIDecoder(batch, self.config.workers, device))
+
+    def _decoder(self) -> str:
+        """What --decoder says, or what is faster on the first batches."""
+        if self.config.decoder != "auto":
+            return self.config.decoder
+        refused = cannot_be_dali(self.dataset)
+        if refused:
+            rates = Rates(0.0, 0.0, refused)
+        else:
+            dali = self._by_dali((), for_dali(self.dataset))
+            batches = [*itertools.islice(self._plan(), 2)]
+            rates = measured_rates(self.dataset, batches, self.config.workers, dali)
+            dali.decoder.close()
+        chosen, line = gathered_choice(rates)
+        if world()[0] == 0:
+            say(line)
+        return chosen
 
 
 def require_alike(processes: list[dict[str, Any]]) -> None:

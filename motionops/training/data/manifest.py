@@ -1,7 +1,8 @@
 """videos.jsonl: the videos that a run began with, a line each. Other processes, resumptions and restarts go by it.
 
 A line is a JSON object: ``path``; ``below``, the path from the folder of the data on, which may lie elsewhere on
-another machine or later; ``label`` or ``labels``; ``frames`` and ``picture`` (height, width); and of a
+another machine or later; ``label`` or ``labels``; ``frames``, ``picture`` (height, width) and, where decoding may begin
+behind the first frame, ``keys`` (frame:time of key frames); and of a
 video that was left out instead the ``reason``. The videos that are used come first, in the order on which the batches
 depend.
 """
@@ -11,13 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from motionops.errors import UserError
-from motionops.files import replace_text
+from motionops.files import written_beside
 from motionops.video import Skipped, Video
+from motionops.video.counting.key_frames import KeyFrames
+from motionops.video.sources import exists
 
 MANIFEST = "videos.jsonl"
 
@@ -37,12 +40,17 @@ class TrainingVideos:
 
 def manifest_text(videos: TrainingVideos) -> str:
     """The lines of the manifest; names that are no UTF-8 come back as they are."""
-    lines = []
+    return "".join(_lines(videos))
+
+
+def _lines(videos: TrainingVideos) -> Iterator[str]:
     for video in videos.usable:
+        keys = {"keys": video.keys} if video.keys else {}
         labels = {"labels": video.labels} if video.labels else {"label": video.label} if video.label is not None else {}
-        lines.append({**_place(video.path, videos.folder), **labels, "frames": video.frames, "picture": video.picture})
-    lines += [{**_place(path, videos.folder), "reason": reason} for path, reason in videos.skipped]
-    return "".join(f"{json.dumps(line)}\n" for line in lines)
+        shape = {"frames": video.frames, "picture": video.picture, **keys}
+        yield f"{json.dumps({**_place(video.path, videos.folder), **labels, **shape})}\n"
+    for path, reason in videos.skipped:
+        yield f"{json.dumps({**_place(path, videos.folder), 'reason': reason})}\n"
 
 
 def parse_manifest(text: str, folder: str | os.PathLike | None) -> TrainingVideos:
@@ -64,15 +72,18 @@ def parse_manifest(text: str, folder: str | os.PathLike | None) -> TrainingVideo
                 labels = tuple(held.get("labels", ()))
                 label = labels[0] if len(labels) == 1 else held.get("label")
                 picture = held.get("picture")
+                keys = KeyFrames.read(held.get("keys", ""))
                 picture = None if picture is None else (int(picture[0]), int(picture[1]))
-                videos.usable.append(Video(path, label, int(held["frames"]), labels, picture))
+                videos.usable.append(Video(path, label, int(held["frames"]), labels, picture, keys))
         except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             raise UserError(f"{MANIFEST}: line {number} is damaged; without the file videos are checked anew") from None
     return videos
 
 
 def write_manifest(file: Path, videos: TrainingVideos) -> None:
-    replace_text(file, manifest_text(videos))
+    """Write the manifest whole, line by line: the text of a large set is as large as the set."""
+    with written_beside(file) as partial, open(partial, "w", encoding="utf-8") as lines:
+        lines.writelines(_lines(videos))
 
 
 def read_manifest(file: Path, folder: str | os.PathLike | None) -> TrainingVideos:
@@ -85,8 +96,10 @@ def read_manifest(file: Path, folder: str | os.PathLike | None) -> TrainingVideo
 
 def fingerprint(videos: Sequence[Video]) -> str:
     """Names videos and their order, on which the batches depend."""
-    names = "\n".join("/".join(Path(video.path).parts[-2:]) for video in videos)
-    return f"{len(videos)} videos, {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
+    names = hashlib.sha256()
+    for number, video in enumerate(videos):
+        names.update(b"\n" * bool(number) + os.fsencode("/".join(Path(video.path).parts[-2:])))
+    return f"{len(videos)} videos, {names.hexdigest()[:16]}"
 
 
 def has_places(text: str) -> bool:
@@ -98,6 +111,19 @@ def not_listed(videos: Sequence[Video], listed: Iterable[Video], folder: str | N
     """Those of the videos that a list lacks, by their places in the folder of the data."""
     names = {_name(video.path, folder) for video in listed}
     return [video for video in videos if _name(video.path, folder) not in names]
+
+
+def in_folder(videos: Sequence[Video], before: str | None, now: str | None) -> list[Video]:
+    """Videos of a folder as they lie in another one, that of another machine."""
+    if before is None or now is None:
+        return list(videos)
+    places = ((_name(video.path, before), video) for video in videos)
+    return [video if name == video.path else replace(video, path=os.path.join(now, name)) for name, video in places]
+
+
+def still_there(videos: Sequence[Video]) -> bool:
+    """Whether one of the videos can still be found."""
+    return any(exists(video.path) for video in videos)
 
 
 def _place(path: str, folder: str | None) -> dict[str, str]:

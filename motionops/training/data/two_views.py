@@ -8,5 +8,6 @@ from motionops.video import RandomClips, VideoDataset
 
 
 def two_views(config: Look, videos: TrainingVideos) -> VideoDataset:
-    """Two clips of each video, from anywhere in it."""
-    return config.dataset(videos, RandomClips(2, config.frames, config.stride, config.crop_area, config.look))
+    """Two clips of each video, from anywhere in it, and nothing else of its pictures."""
+    plan = RandomClips(2, config.frames, config.stride, config.crop_area, config.look, cut=True)
+    return config.dataset(videos, plan)

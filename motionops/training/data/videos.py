@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from motionops.commandline import existing_folder, say, warn
+from motionops.commandline import say, warn
 from motionops.errors import UserError
 from motionops.training.checkpoint import NAME
 from motionops.training.config import TrainConfig
@@ -21,6 +21,7 @@ from motionops.training.data.manifest import (
     not_listed,
     parse_manifest,
     read_manifest,
+    still_there,
 )
 from motionops.video import (
     Skipped,
@@ -34,7 +35,7 @@ from motionops.video import (
 from motionops.video.checking import MOST_SKIPPED, SHOWN
 from motionops.video.dali import require_dali
 from motionops.video.known_counts import default_file
-from motionops.video.lists import check_lists
+from motionops.video.lists import check_lists, data_place, folder_of, folder_of_list
 
 
 def videos_of_the_run(config: TrainConfig, find: Callable[[TrainConfig, bool], TrainingVideos]) -> TrainingVideos:
@@ -44,14 +45,9 @@ def videos_of_the_run(config: TrainConfig, find: Callable[[TrainConfig, bool], T
     """
     if config.decoder == "dali":
         require_dali()
-    own: list[TrainingVideos] = []
-
-    def first() -> str:
-        own.append(find(config, True))
-        return manifest_text(own[0])
-
-    text = found_by_the_first(first)
-    videos = own[0] if own else parse_manifest(text, data_folder(config) if has_places(text) else None)
+    videos = found_by_the_first(lambda: find(config, True), manifest_text)
+    if isinstance(videos, str):
+        videos = parse_manifest(videos, data_folder(config) if has_places(videos) else None)
     if config.decoder == "dali":
         check_dali(videos.usable)
     return videos
@@ -87,9 +83,9 @@ def find_training_videos(config: TrainConfig, progress: bool = True) -> Training
 def data_folder(config: TrainConfig, progress: bool = False) -> str:
     """Where the videos lie on this machine: --data, the list's folder, or that of MovingShapes, which are made."""
     if config.data is not None:
-        return os.fspath(existing_folder(config.data))
+        return folder_of(data_place(config.data))
     if config.list is not None:
-        return os.path.dirname(config.list) or os.curdir
+        return folder_of_list(config.list)
     return os.fspath(moving_shapes.generate(progress=progress))
 
 
@@ -105,7 +101,7 @@ def checked(
     if config.resume and file.exists() and (config.output / NAME).exists():
         before = read_manifest(file, folder)
         gone = not_listed(before.usable, videos, folder)
-        if any(os.path.exists(video.path) for video in gone):  # somebody names others now
+        if still_there(gone):  # somebody names others now
             made, now = fingerprint(before.usable), fingerprint(videos)
             raise UserError(f"--resume: {config.output / NAME} was made of {made}; now they are {now}")
         if len(gone) > MOST_SKIPPED * len(before.usable):
@@ -129,7 +125,7 @@ def checked(
 def warn_of(skipped: Sequence[Skipped]) -> None:
     """A line each, up to a number, and one for the others."""
     for video in skipped[:SHOWN]:
-        warn(f"skipped {video.path}: {video.reason}")
+        warn(f"skipped {video}")
     if len(skipped) > SHOWN:
         warn(f"skipped {len(skipped) - SHOWN} more videos, which {MANIFEST} in --output names")
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from motionops.errors import UserError
+from motionops.ranks import any_rank
 
 # What a run says that has lost its networks.
 AFTER_A_LOSS = (
@@ -55,3 +56,9 @@ class GradientWatch:
                     f"step {step}: the gradient of {lost[0]}{more} of {len(names)} parameters is not finite; "
                     f"{AFTER_A_LOSS}"
                 )
+
+
+def require_finite_loss(step: int, loss: Tensor) -> None:
+    """UserError where the loss of a rank is NaN or infinite. All ranks must call."""
+    if any_rank(not bool(torch.isfinite(loss).all())):
+        raise UserError(f"the loss of step {step} is not finite; {AFTER_A_LOSS}")

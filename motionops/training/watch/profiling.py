@@ -297,7 +297,8 @@ def decoding_line(milliseconds: float, readers: int, decoder: str) -> str:
     where = f"in {readers} reader{'s' * (readers > 1)} beside it"
     if not readers:
         where = "in the training process: part of its waiting"
-    what = "decoding" if decoder == "pyav" else "reading for DALI, which decodes in the training process,"
+    dali = "reading for DALI, which decodes in the training process,"
+    what = {"pyav": "decoding", "dali": dali, "auto": "reading"}[decoder]
     return f"  {what} {where}: {milliseconds:.2f} ms of a core a step"
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from motionops.errors import UserError
 from motionops.video.list_lines import SUFFIXES, Video, as_label, locate, split_line
 from motionops.video.lists.columns import ByColumns, Entry, header_columns, quoted_fields, separator_of, third_column
+from motionops.video.lists.shards import located_shards, videos_of_shards
 from motionops.video.lists.text import is_comment, read_lines
+from motionops.video.sources import exists
+from motionops.video.sources.addresses import is_tar
 
 
-def read_plain_list(file: str, root: str | os.PathLike | None, columns: Sequence[str] | None = None) -> list[Video]:
+def read_plain_list(file: str, root: str | None, columns: Sequence[str] | None = None) -> list[Video]:
     """The videos of a plain list; arguments and errors as :func:`motionops.video.read_list`."""
     lines = read_lines(file)
     if len(lines) > 1:
@@ -26,14 +29,17 @@ def read_plain_list(file: str, root: str | os.PathLike | None, columns: Sequence
         entries = [_path_and_label(line) for line in lines]
     else:
         entries = _by_columns(file, lines, columns)
-    return [
-        Video(
-            locate(entry.path, file, root),
-            None if entry.label is None else as_label(entry.label),
-            labels=tuple(map(as_label, entry.labels)),
-        )
-        for entry in entries
-    ]
+    return [video for entry in entries for video in _videos(entry, file, root)]
+
+
+def _videos(entry: Entry, file: str, root: str | None) -> list[Video]:
+    """That of a line; of one that names shards all in them, whose labels are the line's where it has any."""
+    label = None if entry.label is None else as_label(entry.label)
+    labels = tuple(map(as_label, entry.labels))
+    if not is_tar(entry.path):
+        return [Video(locate(entry.path, file, root), label, labels=labels)]
+    found = videos_of_shards(located_shards(entry.path, file, root))
+    return [replace(video, label=label, labels=labels) for video in found] if label or labels else found
 
 
 def _by_columns(file: str, lines: Sequence[str], columns: Sequence[str]) -> list[Entry]:
@@ -61,11 +67,11 @@ def _path_and_label(line: str) -> Entry:
     return Entry(fields[0], (fields[1] or None) if len(fields) > 1 else None) if fields else Entry(*split_line(line))
 
 
-def is_a_name(line: str, file: str, root: str | os.PathLike | None) -> bool:
+def is_a_name(line: str, file: str, root: str | None) -> bool:
     """Whether a line that begins with ``#`` names a video and is not a line that somebody has taken out."""
     if is_comment(line):
         return False
     path = split_line(line)[0]
-    if os.path.exists(locate(path, file, root)):
+    if exists(locate(path, file, root)):
         return True
-    return path.lower().endswith(SUFFIXES) and not os.path.exists(locate(path[1:], file, root))
+    return path.lower().endswith(SUFFIXES) and not exists(locate(path[1:], file, root))

@@ -12,6 +12,9 @@ from motionops.video.list_lines import Video
 from motionops.video.lists import split_files
 from motionops.video.lists.columns import named_columns
 from motionops.video.lists.plain import read_plain_list
+from motionops.video.lists.shards import folder_of, shards_named, videos_of_shards
+from motionops.video.sources import written
+from motionops.video.sources.addresses import is_tar
 
 
 def read_list(
@@ -34,9 +37,13 @@ def read_list(
     pattern, as HMDB51's 51 files need one, and ``FILE:train``, ``FILE:test`` or ``FILE:val`` takes one part of
     files that hold several: ``splits/*_test_split1.txt:train``.
 
+    A line that names a tar, or a pattern of tars, stands for all videos in them, and so does ``file`` itself where it
+    is one (:func:`find_videos` says how they are named and labelled). A line may name a member of a tar
+    (``shards/000.tar/key.mp4``), and an address that fsspec knows (``s3://bucket/key.mp4``).
+
     Args:
         file: the list.
-        root: the folder of the videos.
+        root: the folder of the videos, or whatever ``--data`` may name.
         columns: of a plain list, of ``path``, ``frames`` (a number, not believed: frames are counted), ``label``,
             ``labels`` (several: all that follows, so the last column) and ``ignore``; one text with commas will do.
 
@@ -48,7 +55,14 @@ def read_list(
     """
 
     named = named_columns(columns) if columns else None
-    files, part = files_and_part(os.fspath(file))
+    file = written(file)
+    root = None if root is None else folder_of(written(root))
+    if is_tar(file):
+        videos = videos_of_shards(shards_named(file))
+        if not videos:
+            raise UserError(f"{file}: holds no video")
+        return videos
+    files, part = files_and_part(file)
     videos = []
     for path in files:
         reader = split_files.reader_of(path)

@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable
 
 from motionops.errors import UserError
-from motionops.video.list_lines import SUFFIXES, Video, locate, split_line
-from motionops.video.lists.folders import walk
+from motionops.video.list_lines import Video, locate, split_line
+from motionops.video.lists.folders import video_paths
 from motionops.video.lists.plain import read_plain_list
 from motionops.video.lists.text import read_lines, read_text
 
@@ -138,11 +138,8 @@ class _Found:
         """The file of the first of ``names`` that is there, else where the first one should be."""
         if self.by_name is None:
             self.by_name = {}
-            for directory, files in walk(self.root):
-                for file in files:
-                    stem, suffix = os.path.splitext(file)
-                    if suffix.lower() in SUFFIXES:
-                        self.by_name.setdefault(stem, os.path.join(directory, file))
+            for path in video_paths(self.root):
+                self.by_name.setdefault(os.path.splitext(os.path.basename(path))[0], path)
         for name in names:
             if name in self.by_name:
                 return self.by_name[name]

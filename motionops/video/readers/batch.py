@@ -13,6 +13,8 @@ from torch.utils.data import default_collate
 
 from motionops.arrays import to_device
 from motionops.video.checking import Skipped
+from motionops.video.counting.key_frames import NOT_KNOWN, KeyFrames
+from motionops.video.readers.cut_frames import CHANNELS, CutFrames, CutVideo, boxes_of, together
 from motionops.video.readers.shared_memory import room_for_a_batch, shared
 from motionops.views.appearance import Appearance
 from motionops.views.augment_clips import augment_clips
@@ -20,13 +22,15 @@ from motionops.views.frames import Frames, of_each
 
 
 class KnownVideo(NamedTuple):
-    """A video before it is decoded: its place in the list, its file, its frames, and the size of its picture."""
+    """A video before it is decoded: its place in the list, its file, its frames, the size of its picture, and where
+    decoding may begin."""
 
     index: int
     path: str
     frames: int
     height: int
     width: int
+    keys: KeyFrames = NOT_KNOWN
 
 
 @dataclass
@@ -37,13 +41,28 @@ class Plan:
         frames: int64 ``[V, T]``, the numbers of the frames of V views.
         extents: ``[..., 3, 2]``, where clips are cut out of them, if that is drawn.
         appearance: how the clips look, if that is drawn.
-        own: what else a method draws: a tensor, a number, or a named tuple or dataclass of them.
+        own: what else a method draws: a tensor, a number, or a named tuple or dataclass of them;
+            :class:`motionops.video.readers.squares.Squares` where further frames are sent as squares.
+        cuts: of each of the V views which of the extents, by number, are cut out of its frames, if nothing else of them
+            is looked at: then readers send the part of the pictures that these show, and a batch's frames are a
+            :class:`motionops.video.readers.cut_frames.CutFrames`. None: the pictures are sent whole.
+        shrunk_to: pixels of a clip's side down to which readers make pictures smaller before they cut them; None: the
+            pixels are those of the file.
     """
 
     frames: Tensor
     extents: Tensor | None = None
     appearance: Appearance | None = None
     own: Any = None
+    cuts: Sequence[Sequence[int]] | None = None
+    shrunk_to: int | None = None
+
+    def sent_bytes(self, picture: tuple[int, int]) -> int:
+        """Bytes of the pixels of the V views, of a video whose pictures have `(H, W)` pixels."""
+        if self.cuts is None:
+            return self.frames.numel() * picture[0] * picture[1] * CHANNELS
+        boxes = boxes_of(self.cuts, self.extents, picture, self.shrunk_to)
+        return sum(box.height * box.width for box in boxes) * self.frames.shape[1] * CHANNELS
 
 
 @dataclass
@@ -51,7 +70,8 @@ class Batch:
     """B videos as the readers hand them over. An item of a :class:`VideoDataset` is one of them, without the axis B.
 
     Attributes:
-        frames: uint8 ``[B, V, T, H, W, 3]``; where videos differ in size a list of B.
+        frames: uint8 ``[B, V, T, H, W, 3]``; where videos differ in size a list of B; where a plan says which clips are
+            cut out of them, something that is used as such a list is, and holds these clips' pixels alone.
         starts: int64 ``[B, V]``, the first frame of each view.
         index: int64 ``[B]``, the videos' places in the list.
         label: int64 ``[B]``, their classes' numbers, -1 where the list has none.
@@ -64,7 +84,7 @@ class Batch:
         drawn: (epoch, index, attempt) of an item; None of a batch.
     """
 
-    frames: Frames
+    frames: Frames | CutFrames
     starts: Tensor
     index: Tensor | int
     label: Tensor | int
@@ -130,6 +150,8 @@ def collate_videos(items: Sequence[Batch]) -> Batch:
 
 def _stacked(values: list) -> Any:
     first = values[0]
+    if isinstance(first, CutVideo):
+        return together(values)
     if isinstance(first, Tensor):
         if all(value.shape == first.shape for value in values):
             return shared(default_collate(values))  # which stacks in shared memory at once

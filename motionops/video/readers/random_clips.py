@@ -28,6 +28,7 @@ class RandomClips:
         stride: source frames from one of them to the next.
         scale: smallest and largest share of the picture that a clip shows.
         look: ``(count, generator) -> Appearance``.
+        cut: whether nothing but these clips is looked at: readers then send no more of the pictures.
     """
 
     count: int
@@ -35,6 +36,7 @@ class RandomClips:
     stride: int = 1
     scale: tuple[float, float] = (0.2, 1.0)
     look: Callable[[int, torch.Generator], Appearance] = drawn_looks
+    cut: bool = False
 
     def __call__(self, video: KnownVideo, generator: torch.Generator) -> Plan:
         """What is drawn of a video: frames ``[V, T]``, extents ``[V, 3, 2]`` and appearances of the clips."""
@@ -50,4 +52,5 @@ class RandomClips:
             scale=self.scale,
             generator=generator,
         )
-        return Plan(windows[:, :: self.stride], extents, self.look(self.count, generator))
+        cuts = [[number] for number in range(self.count)] if self.cut else None
+        return Plan(windows[:, :: self.stride], extents, self.look(self.count, generator), cuts=cuts)

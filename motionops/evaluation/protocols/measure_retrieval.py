@@ -1,22 +1,20 @@
-"""Whole protocols: from a backbone and two lists of videos to the numbers in ``metrics.json``."""
+"""Retrieval as a whole: from a backbone and two lists of videos to the numbers in ``metrics.json``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from motionops.commandline import warn as print_warning
 from motionops.evaluation.features.collapse import collapse_warnings
-from motionops.evaluation.features.labelled_features import LabelledFeatures, labelled_features
-from motionops.evaluation.features.motion_features import motion_features
+from motionops.evaluation.features.frozen_features import frozen_features
+from motionops.evaluation.features.labelled_features import LabelledFeatures, only_helps
 from motionops.evaluation.pictures import retrieval_strips
-from motionops.evaluation.protocols.classification import classification_metrics, classification_warnings
-from motionops.evaluation.protocols.linear import Kind, fit_linear, linear_probe
+from motionops.evaluation.protocols.linear import linear_probe
 from motionops.evaluation.protocols.retrieval import (
     RECALL_AT,
     bootstrap_interval,
@@ -28,18 +26,8 @@ from motionops.evaluation.protocols.retrieval import (
 )
 from motionops.evaluation.protocols.splits import class_warnings, recording, split_warnings
 from motionops.evaluation.written.metrics_file import PREDICTIONS, notes, write_metrics, write_rows
-from motionops.evaluation.written.report_files import write_classification
-from motionops.video import Video, class_names, read_frames
+from motionops.video import Skipped, Video, read_frames
 from motionops.video.lists import check_lists
-
-__all__ = [
-    "check_lists",
-    "evaluate_linear",
-    "evaluate_retrieval",
-    "format_retrieval",
-    "split_warnings",
-    "write_metrics",
-]
 
 _STRIP_QUERIES, _STRIP_NEIGHBOURS = 6, 5
 
@@ -68,13 +56,14 @@ def evaluate_retrieval(
         probe: add ``probe``, the accuracy of :func:`~motionops.evaluation.linear_probe` on the same features.
         picture: a PNG of queries and their nearest videos.
         warn: called with one line for each thing that makes the score mean less than it seems.
-        settings: those of ``extract_features`` (clips, frames, stride, size, still, shuffle_frames, ...).
+        settings: those of ``extract_features`` (clips, frames, stride, size, still, shuffle_frames, ...). With
+            ``over_ranks`` all ranks of a process group call, extract together, and the first one does the rest.
 
     Returns:
         What ``metrics.json`` holds, scores in per cent: ``protocol``; ``R@k``; ``interval`` (95 % bootstrap interval
         over test videos for each ``R@k``); ``n_train``, ``n_test`` (videos used); ``classes``; ``chance`` (the R@1
         of random neighbours), ``chance_at`` (the same for each k), ``majority``; ``skipped`` and
-        ``skipped_videos``; ``warnings``; ``settings``.
+        ``skipped_videos``; ``warnings``; ``settings``. Nothing in ranks other than the first.
 
     Raises:
         UserError: an empty list, a video without a label, no class in common, too many unusable videos.
@@ -83,7 +72,9 @@ def evaluate_retrieval(
     check_lists(train, test)
     warnings = split_warnings(train, test)
 
-    train_set, test_set = (features_of(backbone, videos, strict=strict, **settings) for videos in (train, test))
+    train_set, test_set = (frozen_features(backbone, videos, strict=strict, **settings) for videos in (train, test))
+    if only_helps(settings):
+        return {}
     if max(ks) > len(train_set.videos):
         warnings.append(f"k above {len(train_set.videos)}, the number of training videos, means all of them")
     warnings += class_warnings(train_set.videos, test_set.videos, train, test)
@@ -111,21 +102,6 @@ def evaluate_retrieval(
     return metrics
 
 
-def features_of(
-    backbone: nn.Module,
-    videos: Sequence[Video],
-    *,
-    strict: bool = False,
-    vectors: Mapping[str, Any] | None = None,
-    **settings,
-) -> LabelledFeatures:
-    """Frozen features of labelled videos; with ``vectors`` of a network over motion vectors, as its file says."""
-    if vectors is None:
-        return labelled_features(backbone, videos, strict=strict, **settings)
-    known = {name: settings[name] for name in ("clips", "frames", "size", "crop", "progress") if name in settings}
-    return motion_features(backbone, videos, strict=strict, **vectors, **known)
-
-
 def retrieval_metrics(
     train_set: LabelledFeatures, test_set: LabelledFeatures, ks: Sequence[int] = RECALL_AT
 ) -> tuple[dict, Tensor]:
@@ -146,66 +122,6 @@ def retrieval_metrics(
     return scores, positions
 
 
-def evaluate_linear(
-    backbone: nn.Module,
-    train: Sequence[Video],
-    test: Sequence[Video],
-    *,
-    kind: Kind = "logistic",
-    C: float | None = None,
-    output: str | os.PathLike | None = None,
-    strict: bool = False,
-    fit_seed: int = 0,
-    warn: Callable[[str], None] = print_warning,
-    **settings,
-) -> dict:
-    """Fit a linear classifier to the training videos' frozen features, and classify the test videos.
-
-    Args:
-        backbone, train, test, strict, warn, settings: as of :func:`evaluate_retrieval`.
-        kind: "logistic", multinomial logistic regression (protocol "linear"); or "svm", the linear support vector
-            machine (protocol "svm"; MCL, section 4.2, on the mean feature of 20 clips).
-        C: of the fit, as scikit-learn's; None chooses it by cross-validation on the training videos
-            (:mod:`motionops.evaluation.protocols.linear`).
-        output: folder for ``metrics.json``, ``predictions.csv``, ``classes.csv``, ``confusion.csv`` and
-            ``confusion.png``; None writes nothing.
-        fit_seed: of the folds of that cross-validation.
-
-    Returns:
-        What ``metrics.json`` holds, scores in per cent: ``protocol``, ``top1``, ``top5``, ``mean_class``, ``interval``,
-        ``n_train``, ``n_test``, ``classes``, ``chance``, ``chance_at``, ``majority``, ``C``, ``skipped``,
-        ``skipped_videos``, ``warnings``, ``settings``.
-
-    Raises:
-        UserError: as of :func:`evaluate_retrieval`; fewer than two classes to learn.
-    """
-
-    check_lists(train, test)
-    warnings = split_warnings(train, test)
-    for line in warnings:
-        warn(line)  # now: who sees that recordings leak need not wait for the features
-    train_set, test_set = (features_of(backbone, videos, strict=strict, **settings) for videos in (train, test))
-    classes = class_names(train_set.videos)
-    groups = [recording(video.path) for video in train_set.videos]
-    machine = fit_linear(train_set.features, train_set.labels, classes, kind=kind, C=C, groups=groups, seed=fit_seed)
-    result = classification_metrics(machine.scores(test_set.features), test_set.videos, train_set.videos)
-    later = class_warnings(train_set.videos, test_set.videos, train, test) + classification_warnings(len(classes))
-    later += collapse_warnings(train_set.features, test_set.features)
-    for line in later:
-        warn(line)
-    metrics = {
-        "protocol": "linear" if kind == "logistic" else "svm",
-        **result.metrics,
-        "C": machine.C,
-        "C_from": "given" if C else "cross-validation" if machine.chosen else "default: nothing to choose by",
-        **notes([*train_set.skipped, *test_set.skipped], [*warnings, *later], settings),
-    }
-    if output is not None:
-        write_metrics(metrics, output)
-        write_classification(result, output)
-    return metrics
-
-
 def format_retrieval(metrics: dict) -> str:
     """The metrics of :func:`evaluate_retrieval` as a table for the terminal."""
     lines = [f"{'':<8}{'score':>8}{'95 % interval':>18}{'chance':>10}"]
@@ -217,7 +133,7 @@ def format_retrieval(metrics: dict) -> str:
         f"{metrics['n_test']} test videos, {metrics['n_train']} training videos, {metrics['classes']} classes, "
         f"{metrics['skipped']} skipped"
     )
-    lines += [f"skipped {video['path']}: {video['reason']}" for video in metrics["skipped_videos"]]
+    lines += [f"skipped {Skipped(**video)}" for video in metrics["skipped_videos"]]
     return "\n".join(lines)
 
 

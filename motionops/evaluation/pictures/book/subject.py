@@ -14,8 +14,8 @@ import motionops
 from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.evaluation.features.labelled_features import LabelledFeatures, labelled_features
+from motionops.evaluation.pictures.book.shown_clips import ShownClips, shown_clips
 from motionops.evaluation.pictures.page import Section
-from motionops.evaluation.pictures.shown_clips import ShownClips, shown_clips
 from motionops.evaluation.protocols.classification import Classification, classification_metrics
 from motionops.evaluation.protocols.linear import LinearClassifier, fit_linear
 from motionops.evaluation.protocols.splits import recording

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from motionops.evaluation.protocols.finetune_config import MAGNITUDES
+from motionops.evaluation.protocols.finetuning.config import MAGNITUDES
 
 
 def rand_augment(clips: Tensor, operations: int, magnitude: int) -> Tensor:

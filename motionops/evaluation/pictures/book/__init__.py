@@ -1,0 +1,1 @@
+"""The report of a backbone: what it is drawn of, and its chapters."""
