@@ -8,6 +8,7 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # module -> what it is called in the results
 OPTIONAL = {
@@ -61,7 +62,7 @@ def cupy_filters() -> ModuleType | None:
 
 
 def linear_cross_entropies(query: Tensor, key: Tensor, temperature: float) -> dict[str, Callable[[], tuple]]:
-    """The fused losses of others, as InfoNCE in a batch: a row's class is its own key. On a GPU alone.
+    """The fused losses of others, as InfoNCE in a batch: a row's class is its own key. But for torch's, on a GPU alone.
 
     Args:
         query: [N, D], the rows; key: [M, D], the classes; both want gradients.
@@ -72,8 +73,6 @@ def linear_cross_entropies(query: Tensor, key: Tensor, temperature: float) -> di
         type.
     """
     found: dict[str, Callable[[], tuple]] = {}
-    if query.device.type != "cuda":
-        return found
     own = torch.arange(len(query), device=query.device)
 
     def with_gradients(loss: Callable[[], Tensor]) -> Callable[[], tuple]:
@@ -83,6 +82,13 @@ def linear_cross_entropies(query: Tensor, key: Tensor, temperature: float) -> di
 
         return step
 
+    options = getattr(torch.nn, "LinearCrossEntropyOptions", None)  # of torch 2.14 and newer
+    if options is not None:
+        found["torch, in chunks"] = with_gradients(
+            lambda: functional.linear_cross_entropy(query / temperature, key, own, options=options())
+        )
+    if query.device.type != "cuda":
+        return found
     apple = optional("cut_cross_entropy") if query.dtype.itemsize == 2 else None
     if apple is not None:
         found["cut-cross-entropy"] = with_gradients(

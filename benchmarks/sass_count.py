@@ -4,8 +4,9 @@
     python -m benchmarks.sass_count build/extension/cuda/csrc/flow/flow_edges.cu.o --arch sm_80
 
 A ``.cu`` is compiled first; objects and cubins are read as they are. A hot loop is an innermost one that reads or
-writes global memory; all between its first and its last instruction counts, so what a branch inside rarely reaches is
-counted as if it always did. Spills are stack. ``WORK`` says what a loop makes, and so what an element costs.
+writes global memory, or has products of matrices; all between its first and its last instruction counts, so what a
+branch inside rarely reaches is counted as if it always did. Spills are stack. ``WORK`` says what a loop makes, and so
+what an element costs.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Kernel:
         spans = [(i.target, i.address) for i in self.instructions if i.target is not None and i.target < i.address]
         inner = [a for a in spans if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
         loops = [tuple(i for i in self.instructions if first <= i.address <= last) for first, last in inner]
-        return [loop for loop in loops if any(class_of(i.opcode) == "global" for i in loop)]
+        return [loop for loop in loops if any(class_of(i.opcode) == "global" for i in loop) or products_of(loop) >= 16]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ WORK = {
     "motion_map_backward_kernel": Work("STG", 1 / 2, halo=2),
     "frame_difference_kernel": Work("LDG", 1),
 }
+
+
+def products_of(loop: tuple[Instruction, ...]) -> int:
+    """Instructions of the matrix units, or as many FFMA as take their place: 16 outer products of 2 by 4 numbers."""
+    return sum(i.opcode.startswith("HMMA") for i in loop) + sum(i.opcode.startswith("FFMA") for i in loop) // 8
 
 
 def class_of(opcode: str) -> str:

@@ -1,6 +1,7 @@
 """augment_clips beside its definition, torch.compile of that, torchvision's transforms and kornia's."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,76 @@ def bench_everything_on(comparison, shape):
         targets=dict.fromkeys(("eager", "torchvision, crop alike", "kornia, crop alike"), 5.0),
         aims={"of a copy": 0.5} if shape == SHAPES[-1] else None,
     )
+
+
+@pytest.mark.skipif(kornia is None, reason="kornia is not installed")
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def bench_one_order(comparison, shape):
+    """Colours change in one order for the whole batch, as kornia has it, which then needs no loop over clips."""
+    batch, length, height, width, size = shape
+    if shape == SHAPES[-1] and comparison.device.type != "cuda":
+        pytest.skip("for a GPU")
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (batch, length, height, width, 3), dtype=torch.uint8, generator=generator)
+    extents = sample_extents(
+        batch, frames=length, frame_count=length, height=height, width=width, mirror=0.0, generator=generator
+    )
+    drawn = Appearance.sample(
+        batch, jitter_probability=0.8, grayscale_probability=0.2, blur_probability=0.5, generator=generator
+    )
+    order = drawn.order[0].tolist()
+    there = replace(drawn, order=drawn.order[:1].expand(batch, -1).contiguous()).to(comparison.device)
+    frames, extents = frames.to(comparison.device), extents.to(comparison.device)
+    compiled = torch.compile(_kornia_in_a_batch)
+    comparison(
+        f"B {batch}, T {length}, {height}×{width} to {size}², all on, one order",
+        ours=lambda: augment_clips(frames, extents, size, there, mean=MEAN, std=STD),
+        reference=lambda: augment_clips_reference(frames, extents, size, there, mean=MEAN, std=STD),
+        peers={
+            "kornia, a batch": lambda: _kornia_in_a_batch(frames, extents, size, there, order),
+            "kornia, a batch, torch.compile": lambda: compiled(frames, extents, size, there, order),
+        },
+        atol=1 / 255 / min(STD),
+        moved_bytes=frames.numel() + 4 * batch * 3 * length * size * size,
+        targets=dict.fromkeys(("kornia, a batch", "kornia, a batch, torch.compile"), 5.0),
+    )
+
+
+def _kornia_in_a_batch(frames, extents, size, appearance, order):
+    """As `_kornia`, of all clips at once; what a clip has not is chosen away behind it."""
+    batch, length = frames.shape[:2]
+    centres = (torch.arange(size, device=frames.device) + 0.5) / size
+    low, high = extents[:, 1:, :, None].unbind(2)
+    y, x = (low + (high - low) * centres).unbind(1)
+    grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1)
+    grid = (2 * grid - 1).repeat_interleave(length, 0)
+    clips = frames.permute(0, 1, 4, 2, 3).flatten(0, 1).float().div(255)
+    clips = torch.nn.functional.grid_sample(clips, grid, padding_mode="border", align_corners=False)
+
+    def of_frames(values):
+        return values.repeat_interleave(length, 0).view(-1, *[1] * 3)
+
+    weights = GRAY.to(clips.device)
+    for step in order:
+        factor = appearance.jitter[:, step]
+        if step == 3:
+            changed = kornia.enhance.adjust_hue(clips, 2 * math.pi * factor.repeat_interleave(length, 0))
+            clips = torch.where(of_frames(factor != 0), changed, clips)
+            continue
+        gray = kornia.color.rgb_to_grayscale(clips, weights)
+        base = (0.0, gray.mean(dim=(-2, -1), keepdim=True), gray)[step]
+        clips = torch.where(
+            of_frames(factor != 1), (of_frames(factor) * clips + of_frames(1 - factor) * base).clamp(0, 1), clips
+        )
+    gray = kornia.color.rgb_to_grayscale(clips, weights)
+    clips = torch.where(of_frames(appearance.grayscale), gray.expand_as(clips), clips)
+    sigma, kernel = appearance.blur_sigma, default_blur_kernel(size)
+    sigmas = sigma.clamp(min=1e-3).repeat_interleave(length, 0)[:, None].expand(-1, 2)
+    blurred = kornia.filters.gaussian_blur2d(clips, (kernel, kernel), sigmas, separable=True)
+    clips = torch.where(of_frames(sigma > 0), blurred, clips)
+    mean, std = (torch.tensor(each, device=clips.device) for each in (MEAN, STD))
+    clips = kornia.enhance.normalize(clips, mean, std)
+    return clips.view(batch, length, *clips.shape[1:]).transpose(1, 2)
 
 
 def _crop(video, extent, size):

@@ -77,7 +77,7 @@ inline Plan make_plan(const QueueInfonceForward& args, Workspace& workspace) {
   const int64_t columns = args.queue_rows + args.extra_rows;
   const bool expected = args.expected_key != nullptr;
   const int64_t workers =
-      streaming_workers(row_blocks(args.rows) * column_tiles(columns), kLeastTiles, args.dim, args.dtype, expected);
+      streaming_workers(row_blocks(args.rows) * column_tiles(columns), kLeastTiles, args.dim, expected);
   const int64_t places = streaming_slots(args.rows, workers) * kTileRows;
 
   Partials partials{};

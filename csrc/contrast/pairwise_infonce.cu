@@ -12,8 +12,6 @@ namespace {
 
 struct OtherKeys {
   static constexpr bool kOwnKey = true;
-  static constexpr bool kSoftmax = true;
-  static constexpr bool kRanges = false;
   using Column = int64_t;  // the key's video id
   struct Row {
     int64_t own, id;
@@ -40,9 +38,6 @@ struct OtherKeys {
 
 // The transposed pass without ids: rows are keys, columns queries.
 struct OtherQueries {
-  static constexpr bool kOwnKey = false;
-  static constexpr bool kSoftmax = false;
-  static constexpr bool kRanges = false;
   using Column = float;  // log-sum-exp
   struct Row {
     int64_t own;
@@ -77,9 +72,6 @@ struct alignas(16) DescribedQuery {
 
 // The transposed pass with ids.
 struct QueriesOfOtherVideos {
-  static constexpr bool kOwnKey = false;
-  static constexpr bool kSoftmax = false;
-  static constexpr bool kRanges = false;
   using Column = DescribedQuery;
   struct Row {
     int64_t own, id;
@@ -214,8 +206,7 @@ struct BackwardPlan {
 // Lays out the workspace; with a null base only its size is of interest.
 BackwardPlan make_plan(const PairwiseInfonceBackward& args, Workspace& workspace) {
   BackwardPlan plan;
-  plan.workers =
-      streaming_workers(row_blocks(args.key_rows) * column_tiles(args.rows), kLeastTiles, args.dim, args.dtype, true);
+  plan.workers = streaming_workers(row_blocks(args.key_rows) * column_tiles(args.rows), kLeastTiles, args.dim, true);
   Streaming& stream = plan.stream;
   stream.rows = {{args.key, args.dtype}, nullptr, nullptr, args.key_rows};
   stream.columns = {query_values(args.query, args.types, args.dtype), nullptr, nullptr, args.rows};

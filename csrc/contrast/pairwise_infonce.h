@@ -17,7 +17,8 @@
 //   they are read. N may be 0; D >= 1.
 // Numerics: products of `dtype` values, accumulated in float32 (float64 for float64: "the accumulation type").
 // Cost: 2 N M D operations for the loss, as many again for E, and as many for Q; a transposed pass takes 4 N M D. Extra
-//   memory is O((N + M) D); in panels, which are the binding's way on a GPU where D > 128, 96 MiB more, or 1.5 KiB a key.
+//   memory is O((N + M) D); in panels, which are the binding's way with wide features (pairwise_panels.h), 128 MiB more, or
+//   1.5 KiB a key, on a GPU, and 8 MiB, or 0.5 KiB a key, on the CPU.
 #pragma once
 
 #include <cstddef>
@@ -46,7 +47,7 @@ struct PairwiseInfonceForward {
   int64_t key_rows;          // M >= N
   int64_t dim;               // D
   Temperature temperature;   // > 0
-  bool tf32;                 // CUDA: float32 products may be taken in TF32; the CPU ignores it
+  bool tf32;                 // CUDA: float32 products may be taken in TF32
   void* loss;                // [] accumulation
   int32_t* rank;             // [N]
   void* positive_logit;      // [N] accumulation, s_ii
@@ -72,7 +73,7 @@ struct PairwiseInfonceBackward {
   int64_t dim;                 // D
   Temperature temperature;
   bool tf32;
-  bool in_panels;          // what was saved is that of a forward pass in panels (pairwise_panels.h); CUDA only
+  bool in_panels;          // what was saved is that of a forward pass in panels (pairwise_panels.h)
   void* grad_query;        // [N, D], or null: not wanted
   void* grad_key;          // [M, D], or null: not wanted
   StoredTypes types = {};  // in memory, where they are others

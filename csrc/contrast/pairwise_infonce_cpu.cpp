@@ -70,37 +70,28 @@ void forward(const PairwiseInfonceForward& args, const Parallel& parallel) {
   *static_cast<T*>(args.loss) = args.rows == 0 ? T(0) : static_cast<T>(total / static_cast<double>(args.rows));
 }
 
+// p − 1 of a row's own key, without the cancellation where p is nearly 1.
 template <typename T>
-void grad_query(const PairwiseInfonceBackward& args, T factor, const Parallel& parallel) {
-  StoredGradient<T> gradient(args.grad_query, args.types.grad_query, args.rows * args.dim);
-  parallel.run(0, args.rows, 64, [&](int64_t begin, int64_t end) {
-    std::vector<T> widened(args.dim);
-    for (int64_t row = begin; row < end; ++row) {
-      const T* key = feature_row<T>({args.key, args.dtype, args.key_rows}, row, args.dim, widened.data());
-      const T* expected = static_cast<const T*>(args.expected_key) + row * args.dim;
-      T* to = gradient.sums() + row * args.dim;
-      for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * (expected[d] - key[d]);
-    }
-  });
-  gradient.store(parallel);
+T missing_probability(const PairwiseInfonceBackward& args, int64_t row) {
+  return std::expm1(static_cast<const T*>(args.positive_logit)[row] - static_cast<const T*>(args.log_sum_exp)[row]);
 }
 
-template <typename T>
-void grad_key(const PairwiseInfonceBackward& args, T factor, const Parallel& parallel) {
-  StoredGradient<T> gradient(args.grad_key, args.types.grad_key, args.key_rows * args.dim);
-  const ProductFeatures<T> queries(args.query, args.types.query, args.rows * args.dim, args.dtype, parallel);
-  parallel.run(0, args.key_rows, 64, [&](int64_t begin, int64_t end) {
-    std::vector<T> widened(args.dim);
+// gradient_i = factor (sums_i + own_factor(i) own_i), where the first `own.count` rows have an own feature.
+template <typename T, typename OwnFactor>
+void combine(const void* sums, const FeatureRows& own, const OwnFactor& own_factor, int64_t rows, int64_t dim, T factor,
+             StoredGradient<T>& gradient, const Parallel& parallel) {
+  parallel.run(0, rows, 64, [&](int64_t begin, int64_t end) {
+    std::vector<T> widened(dim);
     for (int64_t row = begin; row < end; ++row) {
-      const T* expected = static_cast<const T*>(args.expected_query) + row * args.dim;
-      T* to = gradient.sums() + row * args.dim;
-      for (int64_t d = 0; d < args.dim; ++d) to[d] = factor * expected[d];
-      if (row >= args.rows) continue;
-      const T* query = feature_row<T>(queries.rows(args.rows), row, args.dim, widened.data());
-      // p − 1, without the cancellation where p is nearly 1.
-      const T miss =
-          std::expm1(static_cast<const T*>(args.positive_logit)[row] - static_cast<const T*>(args.log_sum_exp)[row]);
-      for (int64_t d = 0; d < args.dim; ++d) to[d] += factor * miss * query[d];
+      const T* sum = static_cast<const T*>(sums) + row * dim;
+      T* to = gradient.sums() + row * dim;
+      if (row >= own.count) {
+        for (int64_t d = 0; d < dim; ++d) to[d] = factor * sum[d];
+        continue;
+      }
+      const T share = own_factor(row);
+      const T* feature = feature_row<T>(own, row, dim, widened.data());
+      for (int64_t d = 0; d < dim; ++d) to[d] = factor * (sum[d] + share * feature[d]);
     }
   });
   gradient.store(parallel);
@@ -111,8 +102,19 @@ void backward(const PairwiseInfonceBackward& args, const Parallel& parallel) {
   const T factor = args.rows == 0 ? T(0)
                                   : static_cast<T>(stored_scalar<T>(args.grad_loss, args.types.grad_loss) /
                                                    (static_cast<double>(args.rows) * args.temperature.value));
-  if (args.grad_query != nullptr) grad_query<T>(args, factor, parallel);
-  if (args.grad_key != nullptr) grad_key<T>(args, factor, parallel);
+  const auto missing = [&](int64_t row) { return missing_probability<T>(args, row); };
+  if (args.grad_query != nullptr) {
+    StoredGradient<T> gradient(args.grad_query, args.types.grad_query, args.rows * args.dim);
+    const FeatureRows keys{args.key, args.dtype, args.rows, nullptr};
+    // Panels leave the own key out of E.
+    const auto own_factor = [&](int64_t row) { return args.in_panels ? missing(row) : T(-1); };
+    combine<T>(args.expected_key, keys, own_factor, args.rows, args.dim, factor, gradient, parallel);
+  }
+  if (args.grad_key == nullptr) return;
+  StoredGradient<T> gradient(args.grad_key, args.types.grad_key, args.key_rows * args.dim);
+  const ProductFeatures<T> queries(args.query, args.types.query, args.rows * args.dim, args.dtype, parallel);
+  combine<T>(args.expected_query, queries.rows(args.rows), missing, args.key_rows, args.dim, factor, gradient,
+             parallel);
 }
 
 }  // namespace

@@ -4,14 +4,16 @@
 #include <tuple>
 
 #include "contrast/contrast_binding.h"
-#include "contrast/pairwise_panels.h"
-
-#ifdef MOTIONOPS_DECLARE_CUDA_LAUNCHERS
 #include "contrast/pairwise_panels_binding.h"
-#endif
 
 namespace motionops {
 namespace {
+
+// Whether products are taken in panels: of wide features; the CPU's in float64 are not.
+bool in_panels(const Tensor& query, const Tensor& key) {
+  if (goes_to_cuda(query)) return query.size(1) > kWidestStreamed;
+  return query.size(1) > kWidestStreamedOnCpu && key.scalar_type() != ScalarType::Double;
+}
 
 // Whether the forward pass also makes what the key gradient needs.
 bool makes_expected_query(const Tensor& query) {
@@ -71,12 +73,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> pairwise_infonce(cons
   args.expected_query = by_forward ? expected_query.mutable_data_ptr() : nullptr;
   args.types.query = dtype_of(query);
 
-  MOTIONOPS_DISPATCH(kOp, query, pairwise_infonce_forward_cpu(args, parallel),
-                     dim > kWidestStreamed
-                         ? pairwise_infonce_forward_in_panels(args, query_values, key_values, expected_key,
-                                                              expected_query, panel_rows, stream)
-                         : pairwise_infonce_forward_cuda(
-                               args, workspace(pairwise_infonce_workspace_bytes(args), query).data_ptr(), stream));
+  const bool panels = in_panels(query, key);
+  MOTIONOPS_DISPATCH(kOp, query,
+                     panels ? pairwise_infonce_forward_in_panels_cpu(args, query_values, key_values, expected_key,
+                                                                     expected_query, panel_rows, parallel)
+                            : pairwise_infonce_forward_cpu(args, parallel),
+                     panels ? pairwise_infonce_forward_in_panels(args, query_values, key_values, expected_key,
+                                                                 expected_query, panel_rows, stream)
+                            : pairwise_infonce_forward_cuda(
+                                  args, workspace(pairwise_infonce_workspace_bytes(args), query).data_ptr(), stream));
   return {loss, rank, positive_logit, log_sum_exp, expected_key, expected_query};
 }
 
@@ -129,7 +134,7 @@ std::tuple<Tensor, Tensor> pairwise_infonce_backward(
   args.dim = dim;
   args.temperature = *given;
   args.tf32 = tf32;
-  args.in_panels = goes_to_cuda(query) && dim > kWidestStreamed;
+  args.in_panels = in_panels(query, key);
   args.grad_query = query_gradient ? grad_query.mutable_data_ptr() : nullptr;
   args.grad_key = key_gradient ? grad_key.mutable_data_ptr() : nullptr;
   args.types = stored_types(query, key, grad_loss);

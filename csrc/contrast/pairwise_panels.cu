@@ -1,7 +1,8 @@
 // What pairwise_infonce does between the products of panels: see pairwise_panels.h.
 //
 // A CTA takes a row of scores. Its threads keep what they have read last in registers, so that a row of up to 16384
-// columns is read once; of a longer one all but the last piece is read again, out of the caches, when its sum is known.
+// columns is read once and each exponential taken once; of a longer one all but the last piece is read again, out of the
+// caches, when its sum is known.
 #include "contrast/pairwise_panels.h"
 
 #include <cfloat>
@@ -21,9 +22,6 @@ constexpr int kPanelWarps = kPanelThreads / 32;
 constexpr int kKeptScores = 64;  // of a thread, in registers
 constexpr int kSumThreads = 128;
 constexpr int kLossThreads = 1024;
-// Scores that differ by less, relative to the positive's, count as equal: the BLAS may add up the same products in one
-// order here and in another there, and a key that is the own one again must not stand above it.
-constexpr float kTie = 0x1p-20f;
 
 // kWidth scores at once, where every row starts on as many.
 template <typename Element, int kWidth>
@@ -42,7 +40,10 @@ class PanelRow {
         above_(positive_ + fminf(fabsf(positive_), FLT_MAX) * kTie) {}
 
   __device__ __forceinline__ int64_t own() const { return own_; }
-  __device__ __forceinline__ float positive_logit() const { return positive_ * inverse_temperature_; }
+  __device__ __forceinline__ float positive() const { return positive_; }
+  __device__ __forceinline__ float positive_above(float base) const {
+    return (positive_ - base) * inverse_temperature_;
+  }
   __device__ __forceinline__ int64_t last_piece() const { return (columns_ - 1) / kPiece * kPiece; }
 
   // Reads the columns begin .. begin + kPiece as scores, minus infinity for the own key and for those of its video.
@@ -57,12 +58,13 @@ class PanelRow {
     }
     const int64_t place = own_ - begin;
     const int own = place >= 0 && place < kPiece ? static_cast<int>(place) - mine() : -1;
+    if (own >= 0 && own % kStep < kWidth) {  // one thread of the block
 #pragma unroll
-    for (int i = 0; i < kPacks; ++i) {
-      if (i >= packs_) break;
+      for (int i = 0; i < kPacks; ++i) {
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        if (own == i * kStep + j) kept_[i].values[j] = -INFINITY;
+        for (int j = 0; j < kWidth; ++j) {
+          if (own == i * kStep + j) kept_[i].values[j] = -INFINITY;
+        }
       }
     }
     if (key_ids_ == nullptr) return;
@@ -77,36 +79,39 @@ class PanelRow {
     }
   }
 
-  // Adds what was read to `statistics`.
-  __device__ __forceinline__ void add_to(RowStatistics& statistics) {
-    float highest = statistics.maximum;
-    each_kept([&](float& score) {
-      statistics.rank += score > above_;
-      score *= inverse_temperature_;
+  // Takes what was read into the row's largest score and rank.
+  __device__ __forceinline__ void compare(float& highest, int& rank) {
+    each_kept([&](float score) {
+      rank += score > above_;
       highest = fmaxf(highest, score);  // a NaN shows in the sum
     });
-    const float base = finite_base(highest);
-    float sum = statistics.sum * exp_approximate(statistics.maximum - base);
-    each_kept([&](float& logit) { sum += exp_approximate(logit - base); });
-    statistics.maximum = highest;
-    statistics.sum = sum;
   }
 
-  __device__ __forceinline__ void scores_to_logits() {
-    each_kept([&](float& score) { score *= inverse_temperature_; });
+  // e^((score - base) / temperature)
+  __device__ __forceinline__ float exponential(float score, float base) const {
+    return exp_approximate((score - base) * inverse_temperature_);
   }
 
-  // e^(logit - base) * factor for what was read; `weights` belong to the first column of it.
-  __device__ __forceinline__ void write(Element* weights, float base, float factor) const {
+  // Makes exponentials of what was read, and returns their sum.
+  __device__ __forceinline__ float exponentials(float base) {
+    const float scale = inverse_temperature_ * kLog2E;
+    float sum = 0.0f;
+    each_kept([&](float& score) {
+      score = exp2_approximate((score - base) * scale);
+      sum += score;
+    });
+    return sum;
+  }
+
+  // What was read times `factor`; `weights` belong to the first column of it.
+  __device__ __forceinline__ void write(Element* weights, float factor) const {
     Element* to = weights + mine();
 #pragma unroll
     for (int i = 0; i < kPacks; ++i) {
       if (i >= packs_) break;
       Pack<Element, kWidth> pack;
 #pragma unroll
-      for (int j = 0; j < kWidth; ++j) {
-        pack.values[j] = device_narrow<Element>(exp_approximate(kept_[i].values[j] - base) * factor);
-      }
+      for (int j = 0; j < kWidth; ++j) pack.values[j] = device_narrow<Element>(kept_[i].values[j] * factor);
       *reinterpret_cast<Pack<Element, kWidth>*>(to + i * kStep) = pack;
     }
   }
@@ -136,59 +141,52 @@ class PanelRow {
   Pack<float, kWidth> kept_[kPacks];
 };
 
-// Over the block, in a fixed order. Every thread gets the result.
-__device__ __forceinline__ RowStatistics combine_threads(RowStatistics mine) {
-  __shared__ RowStatistics scratch[kPanelWarps];
-  const float highest = warp_max(mine.maximum);
-  mine.sum = warp_sum(mine.sum * exp_approximate(mine.maximum - finite_base(highest)));
-  mine.rank = warp_sum(mine.rank);
-  mine.maximum = highest;
-  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = mine;
+// Over the block; every thread gets the result. `scratch` may be used again after the next barrier of the block.
+__device__ __forceinline__ float block_max(float value, float (&scratch)[kPanelWarps]) {
+  value = warp_max(value);
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
   __syncthreads();
-  RowStatistics total = scratch[0];
 #pragma unroll
-  for (int warp = 1; warp < kPanelWarps; ++warp) total.maximum = fmaxf(total.maximum, scratch[warp].maximum);
-  const float base = finite_base(total.maximum);
-  total.sum = 0.0f;
-  total.rank = 0;
-#pragma unroll
-  for (int warp = 0; warp < kPanelWarps; ++warp) {
-    total.sum += scratch[warp].sum * exp_approximate(scratch[warp].maximum - base);
-    total.rank += scratch[warp].rank;
-  }
-  return total;
+  for (int warp = 0; warp < kPanelWarps; ++warp) value = fmaxf(value, scratch[warp]);
+  return value;
 }
 
 template <typename Element, int kWidth>
 __global__ void __launch_bounds__(kPanelThreads, 2)
     pairwise_panel_kernel(const __grid_constant__ PairwisePanel panel, float weight_scale) {
   using Row = PanelRow<Element, kWidth>;
+  __shared__ float maxima[2][kPanelWarps], sums[kPanelWarps];
+  __shared__ int ranks[kPanelWarps];
   Row row(panel, blockIdx.x);
-  RowStatistics others{-INFINITY, 0.0f, 0};
+  float highest = row.positive(), rest = 0.0f;
+  int rank = 0;
   for (int64_t begin = 0; begin < panel.key_rows; begin += Row::kPiece) {
     row.read(begin);
-    row.add_to(others);
+    float mine = highest;
+    row.compare(mine, rank);
+    const float larger = block_max(mine, maxima[begin / Row::kPiece % 2]), base = finite_base(larger);
+    rest = rest * row.exponential(highest, base) + row.exponentials(base);
+    highest = larger;
   }
-  others = combine_threads(others);
-
-  const float positive = row.positive_logit();
-  const float base = finite_base(fmaxf(others.maximum, positive));
-  const float rest = others.sum * expf(others.maximum - base), sum = rest + expf(positive - base);
+  const float base = finite_base(highest), positive = row.positive_above(base);
+  rank = block_sum(rank, ranks);
+  rest = block_sum(rest, sums);
+  const float sum = rest + expf(positive);
   if (threadIdx.x == 0) {
-    const float log_sum = positive == base ? log1pf(rest) : logf(sum);
-    panel.rank[row.own()] = others.rank;
-    panel.positive_logit[row.own()] = positive - base;
+    const float log_sum = positive == 0.0f ? log1pf(rest) : logf(sum);
+    panel.rank[row.own()] = rank;
+    panel.positive_logit[row.own()] = positive;
     panel.log_sum_exp[row.own()] = log_sum;
-    panel.row_loss[row.own()] = (base - positive) + log_sum;
+    panel.row_loss[row.own()] = log_sum - positive;
   }
   if (panel.weights == nullptr) return;
   const float factor = weight_scale / sum;
   Element* weights = static_cast<Element*>(panel.weights) + blockIdx.x * panel.key_rows;
-  row.write(weights + row.last_piece(), base, factor);
+  row.write(weights + row.last_piece(), factor);
   for (int64_t begin = 0; begin < row.last_piece(); begin += Row::kPiece) {
     row.read(begin);
-    row.scores_to_logits();
-    row.write(weights + begin, base, factor);
+    row.exponentials(base);
+    row.write(weights + begin, factor);
   }
 }
 

@@ -24,10 +24,6 @@ namespace {
 
 // Columns of a query pixel: its positives, or all but its positives.
 struct QueryPixels {
-  static constexpr bool kOwnKey = false;
-  static constexpr bool kSoftmax = true;
-  static constexpr bool kRanges = true;
-  using Column = int32_t;  // nothing to know
   struct Row {
     int64_t frame_begin;   // the first column of the row's frame
     const uint32_t* near;  // [words]
@@ -39,8 +35,6 @@ struct QueryPixels {
   PixelPairs pairs;
   bool positives;
 
-  __device__ __forceinline__ const int32_t* columns() const { return nullptr; }
-  __device__ __forceinline__ int64_t described_columns() const { return 0; }
   __device__ __forceinline__ Row row(int64_t row) const {
     const int64_t frame = row / pairs.area, pixel = row - frame * pairs.area;
     return {frame * pairs.area, pairs.near + (frame / pairs.frames_of_set * pairs.area + pixel) * pairs.words};
@@ -53,7 +47,7 @@ struct QueryPixels {
   __device__ __forceinline__ bool masks(const Block& block, int64_t begin, int64_t end) const {
     return positives || (begin < block.end && end > block.begin);
   }
-  __device__ __forceinline__ bool counts(const Row& row, int64_t column, int32_t) const {
+  __device__ __forceinline__ bool counts(const Row& row, int64_t column) const {
     const auto offset = static_cast<uint64_t>(column - row.frame_begin);  // huge before the frame
     const bool near = offset < static_cast<uint64_t>(pairs.area) && (row.near[offset / 32] >> (offset % 32) & 1) != 0;
     return near == positives;
@@ -69,9 +63,6 @@ struct alignas(16) DescribedQuery {
 };
 
 struct KeyPixels {
-  static constexpr bool kOwnKey = false;
-  static constexpr bool kSoftmax = false;
-  static constexpr bool kRanges = false;
   using Column = DescribedQuery;
   struct Row {
     int32_t frame_begin;
@@ -245,9 +236,8 @@ ForwardPlan make_plan(const PixelContrastForward& args, Workspace& workspace) {
   merge.pairs = pairs;
   merge.dim = args.dim;
   merge.other_tiles = column_tiles(columns);
-  merge.other_workers =
-      streaming_workers(row_blocks(rows) * merge.other_tiles, kLeastTiles, args.dim, args.dtype, expected);
-  merge.positive_workers = streaming_workers(row_blocks(rows), 1, args.dim, args.dtype, expected);
+  merge.other_workers = streaming_workers(row_blocks(rows) * merge.other_tiles, kLeastTiles, args.dim, expected);
+  merge.positive_workers = streaming_workers(row_blocks(rows), 1, args.dim, expected);
   merge.others =
       take_partials(streaming_slots(rows, merge.other_workers), args.dim, args.dtype, true, expected, workspace);
   merge.positives =
@@ -292,7 +282,7 @@ BackwardPlan make_plan(const PixelContrastBackward& args, Workspace& workspace) 
   plan.pairs = take_pixel_pairs(args.pairs, workspace);
   const int64_t rows = plan.pairs.rows(), key_rows = args.pairs.columns();
   plan.queries = workspace.take<DescribedQuery>(rows);
-  plan.workers = streaming_workers(row_blocks(key_rows) * column_tiles(rows), kLeastTiles, args.dim, args.dtype, true);
+  plan.workers = streaming_workers(row_blocks(key_rows) * column_tiles(rows), kLeastTiles, args.dim, true);
   plan.stream.rows = {key_values(args.key, args.types, args.dtype), nullptr, nullptr, key_rows};
   plan.stream.columns = {query_values(args.query, args.types, args.dtype), plan.pairs.list,
                          plan.pairs.header != nullptr ? &plan.pairs.header->listed : nullptr, rows};

@@ -12,8 +12,6 @@ namespace {
 
 struct QueueColumns {
   static constexpr bool kOwnKey = true;
-  static constexpr bool kSoftmax = true;
-  static constexpr bool kRanges = false;
   using Column = int64_t;  // the queue row's video id
   struct Row {
     int64_t id;

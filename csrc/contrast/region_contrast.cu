@@ -15,10 +15,6 @@ namespace {
 // as one number by a kernel of their own. Weights rounded to 16 bits would not cancel with the targets as they do once a
 // network has learnt: 6 % of a confident bfloat16 gradient was rounding.
 struct AllCells {
-  static constexpr bool kOwnKey = false;
-  static constexpr bool kSoftmax = true;
-  static constexpr bool kRanges = false;
-  using Column = int32_t;  // nothing to know
   struct Row {
     int64_t first, last;  // the key cells of its video
   };
@@ -27,14 +23,10 @@ struct AllCells {
   int64_t rows_of_video;
   int64_t columns_of_video;
 
-  __device__ __forceinline__ const int32_t* columns() const { return nullptr; }
-  __device__ __forceinline__ int64_t described_columns() const { return 0; }
   __device__ __forceinline__ Row row(int64_t row) const { return block(row, row); }
   __device__ __forceinline__ Block block(int64_t first_row, int64_t last_row) const {
     return {first_row / rows_of_video * columns_of_video, (last_row / rows_of_video + 1) * columns_of_video};
   }
-  __device__ __forceinline__ bool masks(const Block&, int64_t, int64_t) const { return false; }
-  __device__ __forceinline__ bool counts(const Row&, int64_t, int32_t) const { return true; }
   // Whether any of these columns may be of the rows' videos; whether this one is of the row's.
   __device__ __forceinline__ bool withholds(const Block& block, int64_t begin, int64_t end) const {
     return begin < block.last && end > block.first;
@@ -52,9 +44,6 @@ struct alignas(8) DescribedQuery {
 // The transposed pass: rows are key cells, columns query cells. A coefficient is W p - S as one number: rounded apart to 16
 // bits, the two would not cancel where p nearly equals S, as they do once a network has learnt.
 struct QueryCells {
-  static constexpr bool kOwnKey = false;
-  static constexpr bool kSoftmax = false;
-  static constexpr bool kRanges = false;
   using Column = DescribedQuery;
   struct Row {
     int64_t first;        // of the query cells of its video
@@ -355,8 +344,7 @@ Plan make_plan(const Args& args, bool transposed, Workspace& workspace) {
   const int64_t columns = transposed ? args.pairs.rows() : args.pairs.columns();
   Plan plan;
   const bool expected = transposed || args.expected_difference != nullptr;
-  plan.workers =
-      streaming_workers(row_blocks(rows) * column_tiles(columns), kLeastTiles, args.dim, args.dtype, expected);
+  plan.workers = streaming_workers(row_blocks(rows) * column_tiles(columns), kLeastTiles, args.dim, expected);
   const int64_t places = streaming_slots(rows, plan.workers) * kTileRows;
   plan.tables = workspace.take<float>(args.pairs.batch * args.pairs.views * args.pairs.table_size());
   Streaming& stream = plan.stream;

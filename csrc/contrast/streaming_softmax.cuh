@@ -3,43 +3,27 @@
 // How it is parallelised. A CTA of four warps takes 64 rows and a run of 64-column tiles (Partition in
 // streaming_partials.cuh: the tiles of all row blocks are dealt evenly to 2 CTAs per multiprocessor, so the columns are
 // split as far as there are multiprocessors to fill). Per tile:
-//   scores   = rows . columns^T on the matrix units, 16x64 per warp, in registers
+//   scores   = rows . columns^T, 32x32 per warp, in registers
 //   weights  = e^(logit - running maximum), after the policy has struck out columns; maximum, sum and rank stay in
 //              registers
 //   expected = expected * correction + weights . columns, accumulated in registers, from the tile that is in shared
 //              memory
-// so one read of the columns gives the loss and the rows' gradient. What a CTA found goes to workspace; a merge kernel
-// of the operator folds the CTAs together.
-// Embeddings are worked on in chunks of 256 bytes (128 16-bit, 64 32-bit elements). With one chunk, the rows stay in
-// shared memory and the columns pass through three buffers; with more, chunks of both pass through two buffers, and
-// grid.z CTAs each own one chunk of `expected`: each visits all chunks for the scores and its own last, when it is at
-// hand for the second product.
+// so one read of the columns gives the loss and the rows' gradient. Two warps share 32 rows, each with statistics of its
+// own over half of the columns, and fold them together at the end of the run. What a CTA found goes to workspace; a merge
+// kernel of the operator folds the CTAs together.
+// Embeddings are worked on in chunks of 128 elements. With one chunk, the rows stay in shared memory and the columns pass
+// through up to three buffers; with more, chunks of both pass through up to two, and grid.z CTAs each own one chunk of
+// `expected`: each visits all chunks for the scores and its own last, when it is at hand for the second product.
 //
-// What limits it on Hopper (predicted). queue_infonce, B = 64, K = 65536, D = 128, bfloat16: 16.8 MB of queue read
-// once, 3.9 us at 4.3 TB/s; 2 * 2 * B K D = 2.1 GFLOP, 2.7 us at the full matrix rate, and about twice that with
-// mma.sync. The partials are 264 CTAs * 64 rows * 128 floats = 8.7 MB, written and read within L2. With 70 KB of shared
-// memory two CTAs are resident, and keep up to 4 tiles (64 KB) in flight per multiprocessor against the 33 KB that
-// bandwidth times latency asks for. Larger B only adds arithmetic: from B = 128 on it is bound by the matrix units.
-// tf32 runs at half the 16-bit rate and, from D > 64, computes the scores once per chunk; full float32 is bound by the
-// ordinary units (67 TFLOP/s at most).
-//
-// A policy is a struct passed by value:
-//   kOwnKey        each row has a key of its own (stream.own_keys), which is no column: its product is found first, by
-//                  the same instructions as every other, and columns above it are counted
-//   kSoftmax       weights are e^(logit - maximum); otherwise coefficient(row, column, info, logit) gives them, in [-1,
-//                  1], and only `expected` is left behind: the transposed pass, where log-sum-exps are known
-//   kRanges        where policy.local() says so, a row block needs only the columns that policy.range(block) names, and
-//                  one worker takes them all
-//   Column         what counts() and coefficient() want to know of a column, 8 or 16 bytes; policy.columns() is the
-//                  array, or null, and policy.described_columns() its length. It travels with the tile.
-//                  alike(block, begin, end) and coefficient(info, logit), optional: the coefficient of any of these
-//                  rows with any of these columns is that of two arguments
-//   Row, row(r)    what they want to know of row number r
-//   Block, block(first, last)     what is known of the rows first .. last, the ends of a row block, in ascending order
-//   masks(block, begin, end)      may counts() be false for some of these columns?
-//   counts(row, column, info)     does the column take part?
-//   withholds(row, column), withholds(block, begin, end)     optional: columns that count, but that the merge adds to
-//                  `expected` itself; and whether there may be some among these
+// What limits it on Hopper (predicted, in cycles of a multiprocessor a tile of D = 128; measured were 1.3 to 1.8 times the
+// largest before warps had 32 rows):
+//   16-bit    1080 of products by mma.sync, 900 of shared memory (112 KB), 700 of issue, 1265 to read the tile from memory
+//             where there is one row block: queue_infonce, B = 64, K = 2^20, takes what reading the queue takes. At
+//             K = 65536 a CTA has four tiles, and its start, its partials (8.7 MB of all, within L2) and the merge count.
+//   tf32      2200 of products, 1800 of shared memory, 1900 of issue
+//   float32   10300 of issue, 8192 of them FFMA, and 9500 of shared memory, whose lanes read 12 words for 32 products
+// Two CTAs are resident: with 72 KB each for 16-bit types, up to 64 KB are in flight per multiprocessor against the 33 KB
+// that bandwidth times latency asks for. 32-bit types have two buffers where 227 KB hold two such CTAs, otherwise one.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -49,8 +33,10 @@
 #include <type_traits>
 
 #include "contrast/streaming_partials.cuh"
+#include "contrast/streaming_policy.cuh"
 #include "contrast/temperature.h"
 #include "core/cp_async.h"
+#include "core/device_types.h"
 #include "core/dtype.h"
 #include "core/launch.h"
 #include "core/matrix_tile.h"
@@ -72,14 +58,14 @@ struct Streaming {
   Partials partials;
 };
 
-struct ColumnRange {
-  int64_t begin, end;
-};
-
 namespace streaming {
 
 inline constexpr int kStagesOneChunk = 3;
 inline constexpr int kStagesManyChunks = 2;
+
+__host__ __device__ __forceinline__ int chunks_of(int64_t dim) {
+  return static_cast<int>((dim + kTileElements - 1) / kTileElements);
+}
 
 // Asks for 64 rows, elements first .. first + elements of each, zeros where there is no row (pointer null) or no
 // element. `together` is row 0 where all 64 follow each other in memory, which makes the addresses cheap; otherwise
@@ -88,16 +74,18 @@ template <typename Element, typename RowPointer>
 __device__ __forceinline__ void load_tile(unsigned char* tile, RowPointer row_pointer, const void* together,
                                           const void* anything, int64_t first, int elements, int64_t dim,
                                           bool vectors) {
-  constexpr int kPerPiece = 16 / sizeof(Element), kPieces = kTileRowBytes / 16, kRowStep = kTileThreads / kPieces;
+  constexpr int kPerPiece = 16 / sizeof(Element), kPieces = kTileElements / kPerPiece,
+                kRowStep = kTileThreads / kPieces;
+  constexpr int kStride = kTileStride<Element>;
   if (vectors && together != nullptr) {
     const int piece = threadIdx.x % kPieces, offset = piece * kPerPiece, row = threadIdx.x / kPieces;
     if (offset < elements) {
       const bool valid = first + offset < dim;
       const Element* source = static_cast<const Element*>(together) + (valid ? row * dim + first + offset : 0);
-      unsigned char* target = tile + row * kTileStride + piece * 16;
+      unsigned char* target = tile + row * kStride + piece * 16;
 #pragma unroll
       for (int i = 0; i < kTileRows / kRowStep; ++i) {
-        copy_async<16>(target + i * kRowStep * kTileStride, source, valid);
+        copy_async<16>(target + i * kRowStep * kStride, source, valid);
         source += kRowStep * dim;
       }
     }
@@ -108,7 +96,7 @@ __device__ __forceinline__ void load_tile(unsigned char* tile, RowPointer row_po
       for (int row = threadIdx.x / kPieces; row < kTileRows; row += kRowStep) {
         const auto* source = static_cast<const Element*>(row_pointer(row));
         const bool valid = source != nullptr && first + offset < dim;
-        copy_async<16>(tile + row * kTileStride + piece * 16, valid ? source + first + offset : anything, valid);
+        copy_async<16>(tile + row * kStride + piece * 16, valid ? source + first + offset : anything, valid);
       }
     }
   } else {
@@ -118,7 +106,7 @@ __device__ __forceinline__ void load_tile(unsigned char* tile, RowPointer row_po
       const auto* source = static_cast<const Word*>(row_pointer(row));
       for (int offset = threadIdx.x % 32; offset < elements; offset += 32) {
         const bool valid = source != nullptr && first + offset < dim;
-        reinterpret_cast<Word*>(tile + row * kTileStride)[offset] = valid ? source[first + offset] : Word{0};
+        reinterpret_cast<Word*>(tile + row * kStride)[offset] = valid ? source[first + offset] : Word{0};
       }
     }
   }
@@ -132,7 +120,7 @@ __device__ __forceinline__ void round_tile(unsigned char* tile, StoredRow stored
     const StoredValues source = stored_row(row);
     for (int offset = threadIdx.x % 32; offset < elements; offset += 32) {
       const bool valid = source.data != nullptr && first + offset < dim;
-      reinterpret_cast<Element*>(tile + row * kTileStride)[offset] =
+      reinterpret_cast<Element*>(tile + row * kTileStride<Element>)[offset] =
           valid ? source.rounded<Element>(first + offset) : device_narrow<Element>(0.0f);
     }
   }
@@ -146,123 +134,153 @@ __device__ __forceinline__ void tile_barrier() {
 #endif
 }
 
+// What is known of the rows of a block, in shared memory: few tiles ask, and registers are wanted for sums.
+template <typename Policy>
+struct AboutRows {
+  typename Policy::Block block;
+  typename Policy::Row rows[kTileRows];
+  float positives[kTileRows];  // products with own keys
+};
+
 template <typename Arithmetic, typename Policy>
 class RowBlock {
  public:
   using Element = typename Arithmetic::Element;
-  using Column = typename Policy::Column;
+  using Column = typename ColumnOf<Policy>::type;
+  using Row = typename Policy::Row;
+  using Block = typename Policy::Block;
+  using Scores = typename Arithmetic::Scores;
+  static constexpr int kRows = Arithmetic::kRows, kColumns = Arithmetic::kColumns, kSums = Arithmetic::kSums;
 
-  __device__ __forceinline__ RowBlock(const Streaming& stream, const Policy& policy, int64_t block, int64_t row_count)
-      : stream_(stream),
-        policy_(policy),
-        first_row_(block * kTileRows),
-        row_count_(row_count),
-        chunks_(static_cast<int>((stream.dim + Arithmetic::kElements - 1) / Arithmetic::kElements)) {
-    unsigned char* memory = dynamic_shared_memory();
-    query_tiles_ = memory;
-    key_tiles_ = memory + (chunks_ == 1 ? 1 : stream.stages) * kTileBytes;
-    column_info_ = reinterpret_cast<Column*>(key_tiles_ + stream.stages * kTileBytes);
-    const int64_t last_row = min(first_row_ + kTileRows, row_count) - 1;
-    block_ = policy.block(stream.rows.row(first_row_), stream.rows.row(last_row));
-    const int upper = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      rows_[half] = policy.row(stream.rows.row(min(first_row_ + upper + 8 * half, last_row)));
+  __device__ __forceinline__ RowBlock(const Streaming& stream, const Policy& policy, int number)
+      : stream_(stream), policy_(policy), number_(number), chunks_(chunks_of(stream.dim)) {
+    query_tiles_ = dynamic_shared_memory();
+    key_tiles_ = query_tiles_ + (chunks_ == 1 ? 1 : stream.stages) * kBytes;
+    column_info_ = reinterpret_cast<Column*>(key_tiles_ + stream.stages * kBytes);
+    about_ = reinterpret_cast<AboutRows<Policy>*>(column_info_ + stream.stages * kTileRows);
+    if (threadIdx.x < kTileRows) {
+      about_->rows[threadIdx.x] = policy.row(stream.rows.row(min(first_row() + threadIdx.x, last_row())));
     }
+    if (threadIdx.x == 0) about_->block = block();
 #pragma unroll
-    for (int j = 0; j < Arithmetic::kOutputTiles; ++j) {
+    for (int i = 0; i < kRows; ++i) {
+      maximum_[i] = -INFINITY;
+      sum_[i] = 0.0f;
+      rank_[i] = 0;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) expected_[j][i] = 0.0f;
+      for (int s = 0; s < kSums; ++s) expected_[i][s] = 0.0f;
     }
   }
 
-  __device__ __forceinline__ const typename Policy::Block& block() const { return block_; }
+  __device__ __forceinline__ Block block() const {
+    return policy_.block(stream_.rows.row(first_row()), stream_.rows.row(last_row()));
+  }
 
   // Goes over the columns `range` (whole tiles, but for the last of all).
   __device__ __forceinline__ void run(ColumnRange range) {
-    const int64_t tiles = (range.end - range.begin + kTileRows - 1) / kTileRows;
-    const int64_t first_tile = Policy::kOwnKey ? -1 : 0;
-    const int64_t steps = (tiles - first_tile) * chunks_;
+    const int tiles = static_cast<int>((range.end - range.begin + kTileRows - 1) / kTileRows);
     const int ahead = stream_.stages - 1;
-    Position load{first_tile, 0, 0}, work{first_tile, 0, 0};
-    if (chunks_ == 1) load_queries(query_tiles_, 0);
-    for (int64_t step = 0; step < ahead; ++step) {
-      if (step < steps) load_step(load, range);
-      commit_copies();
-      advance(load);
+    Position work{HasOwnKeys<Policy> ? -1 : 0, 0, 0};
+    if (chunks_ == 1) {
+      load_queries(query_tiles_, 0);
+      commit_copies();  // a group of its own, which is waited for even where no tile follows
     }
     Scores scores;
-    for (int64_t step = 0; step < steps; ++step) {
-      if (ahead == 2) {
-        wait_copies<1>();
-      } else {
-        wait_copies<0>();
+    for (int before = ahead; work.tile < tiles;) {  // so many loads before the first tile
+      if (before == 0) {
+        if (ahead == 2) {
+          wait_copies<1>();
+        } else {
+          wait_copies<0>();
+        }
+        tile_barrier();
       }
-      tile_barrier();
-      if (step + ahead < steps) load_step(load, range);
+      const Position load = later(work, ahead - before);
+      if (load.tile < tiles) load_step(load, range);
       commit_copies();
-      advance(load);
+      if (before > 0) {
+        --before;
+        continue;
+      }
+      if (ahead == 0) {  // the only buffer: another CTA works meanwhile
+        wait_copies<0>();
+        tile_barrier();
+      }
       if (work.chunk == 0) clear(scores);
-      const unsigned char* keys = key_tiles_ + work.buffer * kTileBytes;
-      const unsigned char* queries = chunks_ == 1 ? query_tiles_ : query_tiles_ + work.buffer * kTileBytes;
+      const unsigned char* keys = key_tiles_ + work.buffer * kBytes;
+      const unsigned char* queries = chunks_ == 1 ? query_tiles_ : query_tiles_ + work.buffer * kBytes;
       const int elements = chunk_elements(chunk_of(work.chunk));
-      Arithmetic::scores(queries, keys, elements, scores);
+      const bool own = HasOwnKeys<Policy> && work.tile < 0;
+      Arithmetic::scores(queries, keys, elements, own, scores);
       if (work.chunk == chunks_ - 1) {
-        if (Policy::kOwnKey && work.tile < 0) {
+        if (own) {
           take_positives(scores);
         } else {
-          to_weights(scores, range.begin + work.tile * kTileRows, range.end, column_info_ + work.buffer * kTileRows);
+          to_weights(scores, range.begin + int64_t{work.tile} * kTileRows, range.end,
+                     column_info_ + work.buffer * kTileRows);
           if (stream_.partials.expected != nullptr) Arithmetic::accumulate(scores, keys, elements, expected_);
         }
       }
-      advance(work);
+      work = later(work, 1);
     }
   }
 
-  __device__ __forceinline__ void store(int64_t slot) {
+  __device__ __forceinline__ void store(int slot) {
+    using Run = Pack<float, Arithmetic::kSumRun>;
+    leave_second_columns();
+    if (second_columns()) return;
     const Partials& partials = stream_.partials;
-    const int t = threadIdx.x % 4, upper = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t place = slot * kTileRows + upper + 8 * half;
-      if constexpr (Policy::kSoftmax) {
-        const float sum = quad_sum(sum_[half]);
-        const int rank = Policy::kOwnKey ? quad_sum(rank_[half]) : 0;
-        if (t == 0 && blockIdx.z == 0) {
-          partials.maximum[place] = maximum_[half];
+    for (int i = 0; i < kRows; ++i) {
+      join_columns(i);
+      const int64_t place = int64_t{slot} * kTileRows + Arithmetic::row(i);
+      if constexpr (!HasCoefficients<Policy>) {
+        const float sum = lanes_sum<Arithmetic::kRowLanes>(sum_[i]);
+        const int rank = HasOwnKeys<Policy> ? lanes_sum<Arithmetic::kRowLanes>(rank_[i]) : 0;
+        if (threadIdx.x % Arithmetic::kRowLanes == 0 && blockIdx.z == 0) {
+          partials.maximum[place] = maximum_[i];
           partials.sum[place] = sum;
-          if constexpr (Policy::kOwnKey) {
-            partials.positive[place] = positive_[half];
+          if constexpr (HasOwnKeys<Policy>) {
+            partials.positive[place] = about_->positives[Arithmetic::row(i)];
             partials.rank[place] = rank;
           }
         }
       }
       if (partials.expected != nullptr) {
-        const int64_t first = blockIdx.z * int64_t{Arithmetic::kElements};
-        float* out = partials.expected + place * partials.padded_dim + first + 2 * t;
+        float* out = partials.expected + place * partials.padded_dim;
 #pragma unroll
-        for (int j = 0; j < Arithmetic::kOutputTiles; ++j) {
-          if (first + 8 * j < partials.padded_dim) {
-            *reinterpret_cast<float2*>(out + 8 * j) = make_float2(expected_[j][2 * half], expected_[j][2 * half + 1]);
-          }
+        for (int s = 0; s < kSums; s += Arithmetic::kSumRun) {
+          const int64_t d = blockIdx.z * int64_t{kTileElements} + Arithmetic::sum_column(s);
+          Run run;
+#pragma unroll
+          for (int k = 0; k < Arithmetic::kSumRun; ++k) run.values[k] = expected_[i][s + k];
+          if (d < partials.padded_dim) *reinterpret_cast<Run*>(out + d) = run;
         }
       }
     }
   }
 
  private:
+  static constexpr int kBytes = kTileBytes<Element>;
+
+  __device__ __forceinline__ int64_t first_row() const { return int64_t{number_} * kTileRows; }
+  __device__ __forceinline__ int64_t last_row() const { return min(first_row() + kTileRows, stream_.rows.count()) - 1; }
+
   struct Position {
-    int64_t tile;
+    int tile;
     int chunk;
     int buffer;
   };
 
-  __device__ __forceinline__ void advance(Position& position) const {
-    if (++position.chunk == chunks_) {
-      position.chunk = 0;
-      ++position.tile;
+  __device__ __forceinline__ Position later(Position position, int steps) const {
+    for (int step = 0; step < steps; ++step) {
+      if (++position.chunk == chunks_) {
+        position.chunk = 0;
+        ++position.tile;
+      }
+      if (++position.buffer == stream_.stages) position.buffer = 0;
     }
-    if (++position.buffer == stream_.stages) position.buffer = 0;
+    return position;
   }
 
   // The CTA's own chunk is visited last, so that it is in shared memory for the second product.
@@ -272,15 +290,15 @@ class RowBlock {
   }
 
   __device__ __forceinline__ int chunk_elements(int chunk) const {
-    const int64_t left = stream_.dim - int64_t{chunk} * Arithmetic::kElements;
-    return left < Arithmetic::kElements ? static_cast<int>(left + 15) / 16 * 16 : Arithmetic::kElements;
+    const int64_t left = stream_.dim - int64_t{chunk} * kTileElements;
+    return left < kTileElements ? static_cast<int>(left + 15) / 16 * 16 : kTileElements;
   }
 
   __device__ __forceinline__ void load_queries(unsigned char* tile, int chunk) const {
     const StoredValues values = stream_.rows.values;
     const auto offset = [&](int row) -> int64_t {
-      const int64_t index = first_row_ + row;
-      return index < row_count_ ? stream_.rows.row(index) * stream_.dim : -1;
+      const int64_t index = first_row() + row;
+      return index < stream_.rows.count() ? stream_.rows.row(index) * stream_.dim : -1;
     };
     fill_tile(
         tile, chunk, values.dtype == kDtypeOf<Element>, nullptr,
@@ -296,11 +314,11 @@ class RowBlock {
 
   __device__ __forceinline__ void load_step(const Position& position, ColumnRange range) const {
     const int chunk = chunk_of(position.chunk);
-    if (chunks_ > 1) load_queries(query_tiles_ + position.buffer * kTileBytes, chunk);
-    const bool own = Policy::kOwnKey && position.tile < 0;
-    const int64_t first_column = own ? first_row_ : range.begin + position.tile * kTileRows;
-    const int64_t first_rows = own ? row_count_ : stream_.columns.count();
-    const int64_t end = own ? row_count_ : range.end;
+    if (chunks_ > 1) load_queries(query_tiles_ + position.buffer * kBytes, chunk);
+    const bool own = HasOwnKeys<Policy> && position.tile < 0;
+    const int64_t first_column = own ? first_row() : range.begin + int64_t{position.tile} * kTileRows;
+    const int64_t first_rows = own ? stream_.rows.count() : stream_.columns.count();
+    const int64_t end = own ? first_rows : range.end;
     const StoredValues values = own ? stream_.own_keys : stream_.columns.values, more = stream_.more_columns;
     const auto offset = [&](int64_t column) {
       const int64_t index = column >= first_rows ? column - first_rows : own ? column : stream_.columns.row(column);
@@ -324,13 +342,15 @@ class RowBlock {
     if (own || stream_.columns.list == nullptr) {
       if (first_column + kTileRows <= (all_more ? end : min(end, first_rows))) together = pointer(0);
     }
-    fill_tile(key_tiles_ + position.buffer * kTileBytes, chunk, as_products, together, pointer, stored);
-    const Column* columns = policy_.columns();
-    if (columns != nullptr && !own && threadIdx.x < kTileRows) {
-      const int64_t column = first_column + threadIdx.x;
-      const bool valid = column < policy_.described_columns();
-      copy_async<sizeof(Column)>(column_info_ + position.buffer * kTileRows + threadIdx.x,
-                                 columns + (valid ? column : 0), valid);
+    fill_tile(key_tiles_ + position.buffer * kBytes, chunk, as_products, together, pointer, stored);
+    if constexpr (HasColumns<Policy>) {
+      const Column* columns = policy_.columns();
+      if (columns != nullptr && !own && threadIdx.x < kTileRows) {
+        const int64_t column = first_column + threadIdx.x;
+        const bool valid = column < policy_.described_columns();
+        copy_async<sizeof(Column)>(column_info_ + position.buffer * kTileRows + threadIdx.x,
+                                   columns + (valid ? column : 0), valid);
+      }
     }
   }
 
@@ -338,7 +358,7 @@ class RowBlock {
   template <typename RowPointer, typename StoredRow>
   __device__ __forceinline__ void fill_tile(unsigned char* tile, int chunk, bool as_products, const void* together,
                                             RowPointer pointer, StoredRow stored) const {
-    const int64_t first = int64_t{chunk} * Arithmetic::kElements;
+    const int64_t first = int64_t{chunk} * kTileElements;
     if (as_products) {
       load_tile<Element>(tile, pointer, together, stream_.rows.values.data, first, chunk_elements(chunk), stream_.dim,
                          stream_.vectors);
@@ -349,190 +369,258 @@ class RowBlock {
 
   static __device__ __forceinline__ void clear(Scores& scores) {
 #pragma unroll
-    for (int j = 0; j < kScoreTiles; ++j) {
+    for (int i = 0; i < kRows; ++i) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) scores[j][i] = 0.0f;
+      for (int c = 0; c < kColumns; ++c) scores[i][c] = 0.0f;
     }
   }
 
-  // The diagonal of rows . own keys. One lane of the four that hold a row has it; the others add zero.
+  // The diagonal of rows . own keys. One lane of those that share a row has it; the others add zero.
   __device__ __forceinline__ void take_positives(const Scores& scores) {
-    const int t = threadIdx.x % 4, upper = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
-    float mine[2] = {0.0f, 0.0f};
 #pragma unroll
-    for (int j = 0; j < kScoreTiles; ++j) {
+    for (int i = 0; i < kRows; ++i) {
+      float mine = 0.0f;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (8 * j + 2 * t + i % 2 == upper + 8 * (i / 2)) mine[i / 2] = scores[j][i];
+      for (int c = 0; c < kColumns; ++c) {
+        if (Arithmetic::own_column(c) == Arithmetic::row(i)) mine = scores[i][c];
+      }
+      const float positive = lanes_sum<Arithmetic::kRowLanes>(mine);
+      if (threadIdx.x % Arithmetic::kRowLanes == 0 && !second_columns()) {
+        about_->positives[Arithmetic::row(i)] = positive;
       }
     }
-    positive_[0] = quad_sum(mine[0]);
-    positive_[1] = quad_sum(mine[1]);
   }
 
-  // Turns the scores of a tile into weights, in place, and keeps the running statistics.
+  // Turns the scores of a tile into weights, in place.
   __device__ __forceinline__ void to_weights(Scores& scores, int64_t first_column, int64_t end, const Column* info) {
-    const int t = threadIdx.x % 4;
-    const bool described = policy_.columns() != nullptr;
-    const float inverse_temperature = stream_.temperature.read_inverse();
-    if constexpr (!Policy::kSoftmax) {
-      // Decided once a tile: most have no pair of a kind of its own, and a test in each of 32 elements costs more than
-      // the elements.
-      if constexpr (requires { policy_.alike(block_, first_column, end); }) {
-        if (first_column + kTileRows <= end && policy_.alike(block_, first_column, first_column + kTileRows)) {
-#pragma unroll
-          for (int j = 0; j < kScoreTiles; ++j) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-              const float logit = scores[j][i] * inverse_temperature;
-              scores[j][i] = policy_.coefficient(info[8 * j + 2 * t + i % 2], logit) * Arithmetic::kWeightScale;
-            }
-          }
-          return;
-        }
-      }
-#pragma unroll
-      for (int j = 0; j < kScoreTiles; ++j) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int offset = 8 * j + 2 * t + i % 2;
-          const bool counts = first_column + offset < end;
-          const float logit = scores[j][i] * inverse_temperature;
-          scores[j][i] = counts ? policy_.coefficient(rows_[i / 2], first_column + offset, info[offset], logit) *
-                                      Arithmetic::kWeightScale
-                                : 0.0f;
-        }
-      }
+    if constexpr (!HasCoefficients<Policy>) {
+      strike_out(scores, first_column, end, info);
+      to_exponentials(scores, first_column);
     } else {
-      if (first_column + kTileRows > end || policy_.masks(block_, first_column, first_column + kTileRows)) {
+      to_coefficients(scores, first_column, end, info);
+    }
+  }
+
+  __device__ __forceinline__ void to_coefficients(Scores& scores, int64_t first_column, int64_t end,
+                                                  const Column* info) const {
+    const float inverse_temperature = stream_.temperature.read_inverse();
+    // Decided once a tile: most have no pair of a kind of its own, and a test in each of 32 elements costs more than the
+    // elements.
+    if constexpr (requires { policy_.alike(about_->block, first_column, end); }) {
+      if (first_column + kTileRows <= end && policy_.alike(about_->block, first_column, first_column + kTileRows)) {
 #pragma unroll
-        for (int j = 0; j < kScoreTiles; ++j) {
+        for (int c = 0; c < kColumns; ++c) {
+          const Column column = info[Arithmetic::column(c)];
 #pragma unroll
-          for (int side = 0; side < 2; ++side) {
-            const int offset = 8 * j + 2 * t + side;
-            const Column column = described ? info[offset] : Column{};
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-              const bool counts =
-                  first_column + offset < end && policy_.counts(rows_[half], first_column + offset, column);
-              if (!counts) scores[j][side + 2 * half] = -INFINITY;
-            }
+          for (int i = 0; i < kRows; ++i) {
+            const float logit = scores[i][c] * inverse_temperature;
+            scores[i][c] = policy_.coefficient(column, logit) * Arithmetic::kWeightScale;
           }
         }
+        return;
       }
+    }
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float maximum = maximum_[half];
+    for (int i = 0; i < kRows; ++i) {
+      const Row& row = about_->rows[Arithmetic::row(i)];
 #pragma unroll
-        for (int j = 0; j < kScoreTiles; ++j) {
+      for (int c = 0; c < kColumns; ++c) {
+        const int offset = Arithmetic::column(c);
+        const bool counts = first_column + offset < end;
+        const float logit = scores[i][c] * inverse_temperature;
+        scores[i][c] =
+            counts ? policy_.coefficient(row, first_column + offset, info[offset], logit) * Arithmetic::kWeightScale
+                   : 0.0f;
+      }
+    }
+  }
+
+  __device__ __forceinline__ void strike_out(Scores& scores, int64_t first_column, int64_t end,
+                                             const Column* info) const {
+    bool some = first_column + kTileRows > end;
+    if constexpr (HasMasks<Policy>) some = some || policy_.masks(about_->block, first_column, first_column + kTileRows);
+    if (!some) return;
 #pragma unroll
-          for (int side = 0; side < 2; ++side) {
-            float& score = scores[j][side + 2 * half];
-            if constexpr (Policy::kOwnKey) rank_[half] += score > positive_[half];
-            score *= inverse_temperature;
-            maximum = fmaxf(maximum, score);  // a NaN shows in the sum
-          }
+    for (int c = 0; c < kColumns; ++c) {
+      const int64_t column = first_column + Arithmetic::column(c);
+      const Column about = described() ? info[Arithmetic::column(c)] : Column{};
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        bool counts = column < end;
+        if constexpr (HasMasks<Policy> && HasColumns<Policy>) {
+          counts = counts && policy_.counts(about_->rows[Arithmetic::row(i)], column, about);
+        } else if constexpr (HasMasks<Policy>) {
+          counts = counts && policy_.counts(about_->rows[Arithmetic::row(i)], column);
         }
-        maximum = quad_max(maximum);
-        const float base = finite_base(maximum);
-        const float correction = exp_approximate(maximum_[half] - base);
-        maximum_[half] = maximum;
-        float sum = 0.0f;
+        if (!counts) scores[i][c] = -INFINITY;
+      }
+    }
+  }
+
+  __device__ __forceinline__ bool described() const {
+    if constexpr (HasColumns<Policy>) return policy_.columns() != nullptr;
+    return false;
+  }
+
+  // Weights relative to the running maximum, and the running statistics.
+  __device__ __forceinline__ void to_exponentials(Scores& scores, int64_t first_column) {
+    const float inverse_temperature = stream_.temperature.read_inverse();
 #pragma unroll
-        for (int j = 0; j < kScoreTiles; ++j) {
+    for (int i = 0; i < kRows; ++i) {
+      float maximum = maximum_[i];
+      const float positive = HasOwnKeys<Policy> ? about_->positives[Arithmetic::row(i)] : 0.0f;
 #pragma unroll
-          for (int side = 0; side < 2; ++side) {
-            float& weight = scores[j][side + 2 * half];
-            weight = exp_approximate(weight - base);
-            sum += weight;
-            if constexpr (Arithmetic::kWeightScale != 1.0f) weight *= Arithmetic::kWeightScale;
-          }
-        }
-        sum_[half] = sum_[half] * correction + sum;
-        if constexpr (requires { policy_.withholds(rows_[half], first_column); }) {
-          if (policy_.withholds(block_, first_column, first_column + kTileRows)) {
+      for (int c = 0; c < kColumns; ++c) {
+        if constexpr (HasOwnKeys<Policy>) rank_[i] += scores[i][c] > positive;
+        scores[i][c] *= inverse_temperature;
+        maximum = fmaxf(maximum, scores[i][c]);  // a NaN shows in the sum
+      }
+      maximum = lanes_max<Arithmetic::kRowLanes>(maximum);
+      const float base = finite_base(maximum), correction = exp_approximate(maximum_[i] - base);
+      maximum_[i] = maximum;
+      float sum = 0.0f;
 #pragma unroll
-            for (int j = 0; j < kScoreTiles; ++j) {
+      for (int c = 0; c < kColumns; ++c) {
+        float& weight = scores[i][c];
+        weight = exp_approximate(weight - base);
+        sum += weight;
+        if constexpr (Arithmetic::kWeightScale != 1.0f) weight *= Arithmetic::kWeightScale;
+      }
+      sum_[i] = sum_[i] * correction + sum;
+      // After the first tiles the maximum seldom moves, and all rows of a warp can be left as they are.
+      if (stream_.partials.expected != nullptr && __any_sync(kAllLanes, correction != 1.0f)) {
 #pragma unroll
-              for (int side = 0; side < 2; ++side) {
-                if (policy_.withholds(rows_[half], first_column + 8 * j + 2 * t + side)) {
-                  scores[j][side + 2 * half] = 0.0f;
-                }
-              }
-            }
-          }
-        }
-        // After the first tiles the maximum seldom moves, and all rows of a warp can be left as they are.
-        if (stream_.partials.expected != nullptr && __any_sync(kAllLanes, correction != 1.0f)) {
+        for (int s = 0; s < kSums; ++s) expected_[i][s] *= correction;
+      }
+    }
+    if constexpr (requires { policy_.withholds(about_->block, first_column, first_column); }) {
+      if (policy_.withholds(about_->block, first_column, first_column + kTileRows)) {
 #pragma unroll
-          for (int j = 0; j < Arithmetic::kOutputTiles; ++j) {
-            expected_[j][2 * half] *= correction;
-            expected_[j][2 * half + 1] *= correction;
+        for (int i = 0; i < kRows; ++i) {
+          const Row row = about_->rows[Arithmetic::row(i)];
+#pragma unroll
+          for (int c = 0; c < kColumns; ++c) {
+            if (policy_.withholds(row, first_column + Arithmetic::column(c))) scores[i][c] = 0.0f;
           }
         }
       }
     }
+  }
+
+  // Whether this warp's rows are also those of the warp before it, which stores what both found.
+  static __device__ __forceinline__ bool second_columns() { return threadIdx.x / 32 % 2 != 0; }
+
+  // What the second of two warps found in its columns goes through the memory of the tiles: row after row of each lane its
+  // maximum, sum, rank and sums.
+  __device__ __forceinline__ float* left_behind(int i) const {
+    constexpr int kPlaces = kTileThreads / 2;
+    static_assert(kRows * (3 + kSums) * kPlaces * sizeof(float) <= 2 * kTileBytes<float>);  // two, or four of 16 bits
+    return reinterpret_cast<float*>(query_tiles_) +
+           (i * (3 + kSums) * kPlaces + threadIdx.x / 64 * 32 + threadIdx.x % 32);
+  }
+
+  __device__ __forceinline__ void leave_second_columns() const {
+    constexpr int kPlaces = kTileThreads / 2;
+    wait_copies<0>();
+    __syncthreads();  // the tiles are no longer read
+    if (second_columns()) {
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        float* place = left_behind(i);
+        place[0] = maximum_[i];
+        place[kPlaces] = sum_[i];
+        place[2 * kPlaces] = __int_as_float(rank_[i]);
+        if (stream_.partials.expected == nullptr) continue;
+#pragma unroll
+        for (int s = 0; s < kSums; ++s) place[(3 + s) * kPlaces] = expected_[i][s];
+      }
+    }
+    __syncthreads();
+  }
+
+  __device__ __forceinline__ void join_columns(int i) {
+    constexpr int kPlaces = kTileThreads / 2;
+    const float* place = left_behind(i);
+    float mine = 1.0f, other = 1.0f;
+    if constexpr (!HasCoefficients<Policy>) {
+      const float maximum = fmaxf(maximum_[i], place[0]), base = finite_base(maximum);
+      mine = exp_approximate(maximum_[i] - base);
+      other = exp_approximate(place[0] - base);
+      maximum_[i] = maximum;
+      sum_[i] = sum_[i] * mine + place[kPlaces] * other;
+      rank_[i] += __float_as_int(place[2 * kPlaces]);
+    }
+    if (stream_.partials.expected == nullptr) return;
+#pragma unroll
+    for (int s = 0; s < kSums; ++s) expected_[i][s] = expected_[i][s] * mine + place[(3 + s) * kPlaces] * other;
   }
 
   const Streaming& stream_;
   const Policy& policy_;
-  int64_t first_row_;
-  int64_t row_count_;
+  int number_;
   int chunks_;
   unsigned char* query_tiles_;
   unsigned char* key_tiles_;
   Column* column_info_;
-  typename Policy::Block block_;
-  typename Policy::Row rows_[2];
-  float maximum_[2] = {-INFINITY, -INFINITY};
-  float sum_[2] = {0.0f, 0.0f};
-  float positive_[2] = {0.0f, 0.0f};
-  int rank_[2] = {0, 0};
-  float expected_[Arithmetic::kOutputTiles][4];
+  AboutRows<Policy>* about_;
+  float maximum_[kRows];
+  float sum_[kRows];
+  int rank_[kRows];
+  typename Arithmetic::Sums expected_;
 };
 
 template <typename Arithmetic, typename Policy>
 __global__ void __launch_bounds__(kTileThreads, 2)
     streaming_softmax_kernel(const __grid_constant__ Streaming stream, const __grid_constant__ Policy policy) {
   if (stream.counter != nullptr && blockIdx.x == 0 && blockIdx.z == 0 && threadIdx.x == 0) *stream.counter = 0;
-  const int64_t row_count = stream.rows.count();
-  const int64_t column_count = stream.columns.count() + stream.more_rows;
+  const auto column_count = [&] { return stream.columns.count() + stream.more_rows; };
   bool local = false;
-  if constexpr (Policy::kRanges) local = policy.local();
-  const Partition partition(row_count, local ? 1 : column_tiles(column_count), gridDim.x);
+  if constexpr (HasRanges<Policy>) local = policy.local();
+  const Partition partition(stream.rows.count(), local ? 1 : column_tiles(column_count()), gridDim.x);
   if (blockIdx.x >= partition.workers) return;
-  const int64_t last = partition.first_tile(blockIdx.x + 1);
-  for (int64_t tile = partition.first_tile(blockIdx.x); tile < last;) {
-    const int64_t block = tile / partition.tiles, first_tile = tile - block * partition.tiles;
-    const int64_t last_tile = min(partition.tiles, first_tile + last - tile);
-    RowBlock<Arithmetic, Policy> rows(stream, policy, block, row_count);
-    ColumnRange range{first_tile * kTileRows, min(last_tile * kTileRows, column_count)};
-    if constexpr (Policy::kRanges) {
+  const int64_t begin = partition.first_tile(blockIdx.x);
+  const int tiles = static_cast<int>(partition.tiles);
+  int left = static_cast<int>(partition.first_tile(blockIdx.x + 1) - begin);
+  int block = static_cast<int>(begin / tiles), first_tile = static_cast<int>(begin % tiles);
+  while (left > 0) {
+    const int count = min(tiles - first_tile, left);
+    left -= count;
+    RowBlock<Arithmetic, Policy> rows(stream, policy, block);
+    ColumnRange range{int64_t{first_tile} * kTileRows, min(int64_t{first_tile + count} * kTileRows, column_count())};
+    if constexpr (HasRanges<Policy>) {
       if (local) range = policy.range(rows.block());
     }
     rows.run(range);
-    rows.store(blockIdx.x + block);
-    tile += last_tile - first_tile;
-    if (tile < last) {
-      wait_copies<0>();
-      __syncthreads();  // the next row block's first loads go where slower warps may still read
-    }
+    rows.store(static_cast<int>(blockIdx.x) + block);
+    if (left > 0) __syncthreads();  // the next row block's first loads go where slower warps may still read
+    ++block;
+    first_tile = 0;
   }
 }
 
-// What only depends on the type of the features.
 struct Shape {
   int chunks;
   int stages;
   size_t shared_bytes;
 };
-inline Shape shape_of(Dtype dtype, int64_t dim, size_t column_bytes) {
-  const int64_t elements = dtype == Dtype::kFloat32 ? kTileRowBytes / 4 : kTileRowBytes / 2;
+
+template <typename Policy>
+Shape shape_of(Dtype dtype, int64_t dim) {
+  const bool wide = dtype == Dtype::kFloat32;
+  const size_t tile = wide ? kTileBytes<float> : kTileBytes<__half>;
   Shape shape{};
-  shape.chunks = static_cast<int>((dim + elements - 1) / elements);
+  shape.chunks = chunks_of(dim);
+  const auto bytes = [&](int stages) {
+    return (stages + (shape.chunks == 1 ? 1 : stages)) * tile +
+           stages * kTileRows * sizeof(typename ColumnOf<Policy>::type) + sizeof(AboutRows<Policy>);
+  };
   shape.stages = shape.chunks == 1 ? kStagesOneChunk : kStagesManyChunks;
-  const int tiles = shape.stages + (shape.chunks == 1 ? 1 : shape.stages);
-  shape.shared_bytes = static_cast<size_t>(tiles) * kTileBytes + shape.stages * kTileRows * column_bytes;
+  // 32-bit tiles are as large as two, and a tile's work as long as its load: as many as leave room for a second CTA.
+  if (wide) {
+    constexpr size_t kReserved = 1024;  // by CUDA, of each CTA
+    shape.stages = 2 * (bytes(2) + kReserved) <= shared_memory_of_a_block() + kReserved ? 2 : 1;
+  }
+  shape.shared_bytes = bytes(shape.stages);
 #ifdef MOTIONOPS_TEST_SHARED_BYTES_MISSING
   shape.shared_bytes -= MOTIONOPS_TEST_SHARED_BYTES_MISSING;  // tests see that the overrun is noticed
 #endif
@@ -545,8 +633,8 @@ inline int64_t padded_dim(int64_t dim) { return (dim + 7) / 8 * 8; }
 
 // How many CTAs, per chunk of the output, share `tiles` tiles, of all row blocks together: as many as are resident at
 // once, but no more than leaves each `least` of them.
-inline int64_t streaming_workers(int64_t tiles, int64_t least, int64_t dim, Dtype dtype, bool expected) {
-  const int chunks = expected ? streaming::shape_of(dtype, dim, 0).chunks : 1;
+inline int64_t streaming_workers(int64_t tiles, int64_t least, int64_t dim, bool expected) {
+  const int chunks = expected ? streaming::chunks_of(dim) : 1;
   const int64_t resident = std::max<int64_t>(2 * multiprocessor_count() / chunks, 1);
   return std::max<int64_t>(std::min(resident, tiles / least), 1);
 }
@@ -570,7 +658,7 @@ bool vectors_possible(Dtype dtype, int64_t dim, Pointers... pointers) {
 template <typename Policy>
 cudaError_t launch_streaming_softmax(Dtype dtype, bool tf32, Streaming stream, const Policy& policy, int64_t workers,
                                      cudaStream_t cuda_stream) {
-  const streaming::Shape shape = streaming::shape_of(dtype, stream.dim, sizeof(typename Policy::Column));
+  const streaming::Shape shape = streaming::shape_of<Policy>(dtype, stream.dim);
   stream.stages = shape.stages;
   const dim3 grid = grid_of(workers, stream.partials.expected != nullptr ? shape.chunks : 1);
   const auto start = [&](auto arithmetic) {

@@ -22,6 +22,15 @@ inline int multiprocessor_count() {
   return count;
 }
 
+// What a block may have of it at most, or what any device gives where it cannot be told.
+inline size_t shared_memory_of_a_block() {
+  int device = 0, bytes = 0;
+  constexpr size_t kEverywhere = 48 * 1024;
+  if (cudaGetDevice(&device) != cudaSuccess) return kEverywhere;
+  const cudaError_t error = cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return error == cudaSuccess ? static_cast<size_t>(bytes) : kEverywhere;
+}
+
 // That many blocks along x, and along z. Where CUDA has no such grid it is the empty one, whose launch is refused with
 // cudaErrorInvalidConfiguration: cut to 32 bits, a number of blocks would leave a part of the result unwritten.
 inline dim3 grid_of(int64_t blocks, int64_t along_z = 1) {

@@ -1,6 +1,8 @@
 // torch's matrix products as bindings use them: written where they are wanted, summed up in float32.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
+
 #include <array>
 
 #include "core/tensor_binding.h"
@@ -41,6 +43,12 @@ inline void multiply(const Tensor& left, const Tensor& right, const Tensor& out)
   } else {  // the CPU's products have one type
     multiply(torch::stable::to(left, out.scalar_type()), torch::stable::to(right, out.scalar_type()), out);
   }
+}
+
+// sums += left . right, on the CPU, all of one type.
+inline void add_product_cpu(const Tensor& left, const Tensor& right, const Tensor& sums) {
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_cpu_addmm_out(sums.get(), sums.get(), left.get(), right.get(), /*beta=*/1.0, /*alpha=*/1.0));
 }
 
 }  // namespace motionops

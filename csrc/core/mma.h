@@ -10,6 +10,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -75,6 +76,13 @@ inline float half_of(Float16Operand, uint32_t word, int half) {
   return __half2float({static_cast<uint16_t>(word >> (16 * half))});
 }
 
+// To float32 toward zero, as the unit does after each instruction: long chains of it lose more than rounding would.
+inline float cut(double value) {
+  const float nearest = static_cast<float>(value);
+  const bool farther = std::isfinite(nearest) && std::fabs(static_cast<double>(nearest)) > std::fabs(value);
+  return farther ? std::nextafter(nearest, 0.0f) : nearest;
+}
+
 // Gathers A [16, k] and B [k, 8] from the lanes, multiplies, and adds to each lane's part of D.
 template <typename Operand>
 void combine(void* const records[32]) {
@@ -100,9 +108,9 @@ void combine(void* const records[32]) {
     for (int i = 0; i < 4; ++i) {
       const float* row = a[lane / 4 + 8 * (i / 2)];
       const float* column = b[lane % 4 * 2 + i % 2];
-      double sum = mine->d[i];  // the unit, too, adds the products of one instruction before it rounds to float32
+      double sum = mine->d[i];  // the unit, too, adds the products of one instruction before it cuts to float32
       for (int k = 0; k < kDepth; ++k) sum += static_cast<double>(row[k]) * column[k];
-      mine->d[i] = static_cast<float>(sum);
+      mine->d[i] = cut(sum);
     }
   }
 }

@@ -9,15 +9,18 @@ namespace motionops {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
-// Over the four lanes 4i .. 4i+3, which hold one row of a matrix-unit accumulator. Every lane gets the result.
-template <typename T>
-__device__ __forceinline__ T quad_sum(T value) {
-  value += __shfl_xor_sync(kAllLanes, value, 1);
-  return value + __shfl_xor_sync(kAllLanes, value, 2);
+// Over kLanes lanes, a power of two, side by side: those that hold one row of a tile. Every lane gets the result.
+template <int kLanes, typename T>
+__device__ __forceinline__ T lanes_sum(T value) {
+#pragma unroll
+  for (int step = 1; step < kLanes; step *= 2) value += __shfl_xor_sync(kAllLanes, value, step);
+  return value;
 }
-__device__ __forceinline__ float quad_max(float value) {
-  value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, 1));
-  return fmaxf(value, __shfl_xor_sync(kAllLanes, value, 2));
+template <int kLanes>
+__device__ __forceinline__ float lanes_max(float value) {
+#pragma unroll
+  for (int step = 1; step < kLanes; step *= 2) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, step));
+  return value;
 }
 
 // Over the warp. Every lane gets the result.

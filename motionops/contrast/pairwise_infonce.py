@@ -33,8 +33,9 @@ def pairwise_infonce(
     without the keys j ≠ i whose id is the query's. van den Oord et al. 2018 (eq. 4); keys beyond the N-th are hard
     negatives of every query, as Context-Motion Decoupling adds them to its motion prediction loss.
 
-    Memory grows with the features, not with their pairs. On a GPU, D > 128, products are torch's own, of a panel of
-    queries at a time (up to 96 MiB, or 1.5 KiB a key): its settings for TF32 and for deterministic algorithms apply to
+    Memory grows with the features, not with their pairs. Products of wide features (D > 128 on a GPU; D > 96 on the
+    CPU, but for float64) are torch's own, of a panel of queries at a time (on a GPU up to 128 MiB, or 1.5 KiB a key;
+    on the CPU 8 MiB, or 0.5 KiB a key): its settings for float32 products and for deterministic algorithms apply to
     them, and a CUDA graph is captured after a first product of torch's, as with ``torch.mm``.
 
     Args:
@@ -50,7 +51,7 @@ def pairwise_infonce(
 
     Returns:
         :class:`InfoNCE`: the mean loss (0 where N = 0), and ``rank [N]`` int32, how many negatives score above the
-        query's own key (on a GPU where D > 128: by more than one part in 2²⁰, which is rounding).
+        query's own key (where products are torch's: by more than one part in 2²⁰, which is rounding).
 
     Several ranks:
         Against this rank's keys alone, unless ``key`` is ``motionops.ranks.gather_own_first(key)``: then the mean over

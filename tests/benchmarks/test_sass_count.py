@@ -54,6 +54,14 @@ def test_the_hot_loop_is_the_inner_one_that_touches_global_memory(kernels):
     assert [i.address for i in loop] == list(range(0x20, 0x90, 0x10))
 
 
+def test_loops_of_products_are_hot():
+    products = [sass_count.Instruction(16 * n, "FFMA", None) for n in range(128)]
+    looped = sass_count.Kernel("k", 8, 0, (*products, sass_count.Instruction(2048, "BRA", 0)))
+    assert [len(loop) for loop in looped.hot_loops()] == [129]
+    less = sass_count.Kernel("k", 8, 0, (*products[:120], sass_count.Instruction(2048, "BRA", 0)))
+    assert less.hot_loops() == []
+
+
 def test_classes(kernels):
     (loop,) = kernels[0].hot_loops()
     classes = [sass_count.class_of(i.opcode) for i in loop]

@@ -11,11 +11,14 @@ struct Case {
   int64_t rows, queue, extra, dim;
   bool ids, expected;
   int multiprocessors = 3;
+  bool little_memory = false;  // the shared memory of sm_86, 89 and 120
 };
 
 void run(Dtype dtype, bool tf32, const Case& c) {
   constexpr double kTemperature = 0.1;
   motionops_emulated_multiprocessors = c.multiprocessors;
+  emulator::current_device = c.little_memory ? 1 : 0;
+  emulator::shared_bytes_of_a_block = c.little_memory ? 99 * 1024 : 227 * 1024;
   std::mt19937 generator(static_cast<unsigned>(c.rows * 1000 + c.queue));
   const Features query = random_features(dtype, c.rows, c.dim, 1, generator);
   const Features key = random_features(dtype, c.rows, c.dim, 1, generator);
@@ -120,14 +123,18 @@ void check_too_many_rows() {
 int main(int argc, char**) {
   const bool few = argc > 1;  // under a sanitizer, where every CUDA thread is a host thread
   // A worker that goes from one row block to the next; one whose tiles pass through their buffers more than once; features
-  // in several chunks.
-  std::vector<Case> cases{{70, 130, 7, 16, true, true}, {5, 330, 3, 16, true, true, 1}, {3, 70, 0, 136, false, true}};
+  // in several chunks; the same two where float32 has one buffer.
+  std::vector<Case> cases{{70, 130, 7, 16, true, true},
+                          {5, 330, 3, 16, true, true, 1},
+                          {3, 70, 0, 136, false, true},
+                          {70, 130, 7, 16, true, true, 1, true}};
   if (!few) {
     cases.push_back({0, 10, 0, 8, false, true});
     cases.push_back({3, 0, 0, 5, false, true});
     cases.push_back({1, 1, 0, 1, false, true});
     cases.push_back({70, 300, 65, 128, true, true});
     cases.push_back({64, 700, 0, 128, false, true});
+    cases.push_back({64, 700, 0, 128, false, true, 2, true});
     cases.push_back({130, 257, 3, 200, true, true});
     cases.push_back({9, 100, 0, 17, false, false});
     cases.push_back({9, 100, 0, 300, false, false});
@@ -135,8 +142,8 @@ int main(int argc, char**) {
   check_too_many_rows();
   for (const Case& c : cases) {
     run(Dtype::kBFloat16, false, c);
-    if (few && &c != &cases[0]) continue;  // the other types go the same way through tiles and blocks
     run(Dtype::kFloat32, false, c);
+    if (few && &c != &cases[0]) continue;  // the other types go the same way through tiles and blocks
     run(Dtype::kFloat32, true, c);
     if (!few) run(Dtype::kFloat16, false, c);  // the same code as bfloat16
   }

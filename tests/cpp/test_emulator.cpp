@@ -31,7 +31,7 @@ void collectives_kernel(int* out) {
   wrong += __reduce_max_sync(kAllLanes, lane) != 31;
   if (lane < 8) wrong += __reduce_add_sync(0xffu, lane) != 28;  // a part of a warp
   wrong += warp_sum(lane) != 496;
-  wrong += quad_max(static_cast<float>(lane)) != static_cast<float>(lane / 4 * 4 + 3);
+  wrong += lanes_max<4>(static_cast<float>(lane)) != static_cast<float>(lane / 4 * 4 + 3);
   __shared__ int per_warp[2];
   wrong += block_sum(1, per_warp) != 64;
   wrong += __syncthreads_count(threadIdx.x < 40) != 40;
@@ -176,6 +176,23 @@ void check_product() {
   }
 }
 
+// 1 or -1 and three quarters of the distance to the next number away from zero, which is the nearest; the unit cuts.
+void cut_kernel(float* d) {
+  const float sign = threadIdx.x / 4 % 2 == 0 ? 1.0f : -1.0f;
+  const float small = std::ldexp(1.5f, -12);
+  const uint32_t a[4] = {pack(Bfloat16Operand{}, sign * small, 0.0f), 0, 0, 0};
+  float sum[4] = {sign, sign, sign, sign};
+  mma(Bfloat16Operand{}, sum, a, pack(Bfloat16Operand{}, std::ldexp(1.0f, -14), 0.0f), 0);
+  d[threadIdx.x] = sum[0];
+}
+
+void check_cut() {
+  std::vector<float> d(32, NAN);
+  CHECK(launch(cut_kernel, dim3(1), dim3(32), 0, nullptr, d.data()) == cudaSuccess, "launch");
+  for (int lane = 0; lane < 32; ++lane)
+    CHECK(d[lane] == (lane / 4 % 2 == 0 ? 1.0f : -1.0f), "lane %d: %.9g", lane, d[lane]);
+}
+
 void check_conversions() {
   for (uint32_t bits = 0; bits < 65536; ++bits) {
     const __half half{static_cast<uint16_t>(bits)};
@@ -229,6 +246,7 @@ int main() {
   check_product<Bfloat16Operand, 16>();
   check_product<Float16Operand, 16>();
   check_product<Tf32Operand, 8>();
+  check_cut();
   check_conversions();
   return finish("emulator");
 }
