@@ -7,6 +7,7 @@ is one process's loss of the whole batch, so is the gradient.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import torch
@@ -22,6 +23,12 @@ __all__ = [
     "sum_over_ranks",
     "world",
 ]
+
+OF_THE_GROUP = ("DistBackendError", "DistNetworkError", "DistStoreError")  # torch's
+LOST = re.compile(
+    r"Connection (closed|reset) by peer|Broken pipe|Connection was likely closed|remote process exited|"
+    r"ncclRemoteError|Timed out waiting \d+ms for (recv|send)"
+)
 
 
 def world() -> tuple[int, int]:
@@ -203,12 +210,26 @@ def gather_own_first(tensor: Tensor) -> Tensor:
     return torch.cat([everything[own : own + rows], before, after])
 
 
+def lost_rank(error: BaseException) -> str | None:
+    """What a process group or its store says where another process has ended or cannot be reached; None of others."""
+    text = str(error)
+    if "gloo/transport" not in text and type(error).__name__ not in OF_THE_GROUP:
+        return None
+    match = LOST.search(text)
+    return match and match[0]
+
+
 def environment_rank() -> int:
     """This process's rank before a process group exists: torchrun's, SLURM's, or what Lightning gives its children."""
     for name in ("RANK", "LOCAL_RANK"):
         if name in os.environ:
             return int(os.environ[name])
     return int(os.environ["SLURM_PROCID"]) if slurm_tasks() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this is the first of the processes that were started together, which alone writes and speaks."""
+    return environment_rank() == 0
 
 
 def slurm_tasks() -> int:

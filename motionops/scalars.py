@@ -18,7 +18,7 @@ def check_scalars(op: str, *, real: dict[str, Any] | None = None, whole: dict[st
         whole: arguments that are whole numbers: anything that Python takes as an index.
     """
     for name, value in (real or {}).items():
-        if type(value) is float:
+        if isinstance(value, (int, float)):
             continue
         several = isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim > 0
         if several or not hasattr(value, "__float__"):
@@ -36,7 +36,8 @@ def is_whole(value: Any) -> bool:
         return value.numel() == 1 and not (value.is_floating_point() or value.is_complex())
     if isinstance(value, np.ndarray):
         return value.ndim == 0 and np.issubdtype(value.dtype, np.integer)
-    return hasattr(value, "__index__")
+    # the first for torch.compile, whose symbolic numbers are ints, but have no attributes before torch 2.12
+    return isinstance(value, int) or hasattr(value, "__index__")
 
 
 def grid_sizes(op: str, argument: str, grid: Any) -> list[int]:

@@ -1,12 +1,15 @@
 """What ranks tell each other: numbers and flags by a group that never touches a device, rows and their gradients."""
 
+import os
+
 import pytest
 import torch
 from torch import distributed
 
 from motionops import ranks as own
+from motionops.commandline import user_message
 from motionops.contrast import rank_weight
-from tests.several_ranks import on_ranks
+from tests.several_ranks import in_processes, on_ranks
 
 
 def test_one_process_needs_no_group():
@@ -79,3 +82,22 @@ def test_a_rank_weighs_as_much_as_it_has_samples(said):
 def test_hosts_tell_each_other(said):
     expected = [True, [10, 11], False, True, True, True, True, 2, [20, 21], [0, "x", 1, "x"]]
     assert list(said[2]) == [expected] * 2
+
+
+def left_alone(rank, folder):
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    own.gather(torch.ones(1))
+    if rank:
+        os._exit(0)  # as a machine that is switched off: nothing is said
+    try:
+        for _ in range(100):
+            own.gather(torch.ones(1))
+    except RuntimeError as error:
+        (folder / "said").write_text(str(user_message(error)))
+    os._exit(0)
+
+
+def test_a_process_that_has_lost_another_says_so_in_one_line(tmp_path):
+    in_processes(left_alone, tmp_path)
+    assert "another process of the run has ended or cannot be reached (Connection " in (tmp_path / "said").read_text()
+    assert user_message(RuntimeError("Broken pipe")) is None  # of something else

@@ -54,7 +54,7 @@ from typing import Any, TypeVar
 from motionops.commandline.parsing import PRESET_FLAGS, Rows, parse
 from motionops.errors import UserError
 from motionops.extras import require
-from motionops.ranks import environment_rank
+from motionops.ranks import environment_rank, lost_rank
 
 __all__ = [
     "EVALUATION_PARTS",
@@ -208,6 +208,11 @@ def user_message(error: BaseException) -> str | None:
             return first
     if isinstance(error, ImportError) and "pip install" in first:
         return first
+    if isinstance(error, RuntimeError) and (said := lost_rank(error)):
+        return (
+            f"another process of the run has ended or cannot be reached ({said}), and this one ends too: the other one "
+            "says why, on its machine; a run is continued by the same command with --resume"
+        )
     return None
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-
+from motionops.evaluation.features.together import own_device
 from motionops.evaluation.final_retrieval import retrieve
 from motionops.evaluation.kept_backbone import keep_backbone
 from motionops.evaluation.protocols.measure_retrieval import format_retrieval
 from motionops.evaluation.run_report import draw_report, say_what_is_there, write_report
 from motionops.evaluation.written.metrics_file import left_out_videos, write_metrics
+from motionops.ranks import is_first
 from motionops.training.config import TrainConfig
 from motionops.training.data.videos import TrainingVideos
-from motionops.training.launch import is_first
 from motionops.training.method import Method
 from motionops.training.run_folder import REPORT
 from motionops.video import Skipped, VideoDataset
@@ -23,7 +22,7 @@ def finish(config: TrainConfig, module: Method, videos: TrainingVideos, dataset:
     All processes of the run call: retrieval is measured by all, the rest is the first one's.
     """
     output = config.output
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     module.to(device)
     if is_first():
         keep_backbone(config, module)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import nn
 
@@ -21,6 +23,7 @@ def feature_shape(network: nn.Module, frames: int, size: int, inputs: int = 3) -
         network.train(was_training)
 
 
+@cache
 def named_map_shape(name: str, frames: int, size: int, inputs: int = 3, flag: str = "--frames") -> tuple[int, int, int]:
     """(T', H', W') of the map of a backbone that `build_backbone` knows, without computing it.
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from motionops.motion.motion_vectors import coded_clip
 from motionops.video import FrameReader, KnownVideo, Plan, key_frame_numbers
 from motionops.video.readers.cut_frames import CutFrames, CutVideo
-from motionops.video.reading import fits_memory
 from motionops.views.frames import Frames
 
 
@@ -77,9 +76,7 @@ class CodedReader(FrameReader):
     def __init__(self, *, cell: int = 8, key_frame: bool = True, motion: bool = True) -> None:
         self.cell, self.key_frame, self.motion = cell, key_frame, motion
 
-    def whole(self, video: KnownVideo, most_bytes: int) -> CodedVideo | None:
-        if not fits_memory(video.path, video.frames, most_bytes):
-            return None
+    def whole(self, video: KnownVideo, most_bytes: int) -> CodedVideo:
         everything = torch.arange(video.frames)
         moving = everything if self.motion else everything[:0]
         clip, intra = coded_clip(video.path, everything, moving, cell=self.cell)

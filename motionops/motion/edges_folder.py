@@ -11,6 +11,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from motionops.errors import UserError
-from motionops.motion.prepared_file import Kind, PreparedFile, PreparedWriter, tail
+from motionops.motion.prepared_file import Followed, Kind, PreparedFile, PreparedWriter, as_text, in_lots, tail
 from motionops.video.list_lines import Video
 from motionops.video.reading import VideoError
 from motionops.video.sources import real
@@ -84,8 +85,14 @@ class EdgesFolder:
 
     def require(self, videos: Iterable[Video]) -> None:
         """UserError where one of the videos has no edges, or is another one than when they were made."""
-        for video in videos:
-            self._shard(video.path).require([video])
+        followed = Followed()
+        for some in in_lots(videos):
+            with ExitStack() as held:
+                for shard in self.shards:
+                    held.enter_context(shard.at_one_time())
+                for video in some:
+                    path, state = followed(video.path)
+                    self.shards[place_of(path, len(self.shards))].require_one(video, path, state)
 
     def means(self, video: str | os.PathLike) -> torch.Tensor:
         """The mean edge, 0 to 10, of each frame: float32 `[F]`; those of the first `interval` frames are 0."""
@@ -133,12 +140,14 @@ class EdgesWriter:
 
     def missing(self, videos: Sequence[Video]) -> list[Video]:
         """Those of the videos that the folder does not hold, or that have changed since."""
-        places = [shard_of(video.path, len(self.shards)) for video in videos]
-        missing: set[str] = set()
-        for number, shard in enumerate(self.shards):
-            own = [video for video, place in zip(videos, places, strict=True) if place == number]
-            missing.update(video.path for video in shard.missing(own))
-        return [video for video in videos if video.path in missing]
+        followed = Followed()
+        done = [shard.states() for shard in self.shards]
+
+        def up_to_date(video: Video) -> bool:
+            path, state = followed(video.path)
+            return state is not None and done[place_of(path, len(done))].get(as_text(path)) == state
+
+        return [video for video in videos if not up_to_date(video)]
 
     def write(self, video: str, edges: Edges, state: tuple[int, int]) -> int:
         """Add a video's edges, or put them in the place of its earlier ones; the bytes of its maps."""
@@ -161,7 +170,12 @@ class EdgesWriter:
 
 def shard_of(video: str | os.PathLike, shards: int) -> int:
     """The shard in which a video lies."""
-    return zlib.crc32(tail(real(video)).encode()) % shards
+    return place_of(real(video), shards)
+
+
+def place_of(path: str, shards: int) -> int:
+    """The same, by where the video really lies."""
+    return zlib.crc32(tail(path).encode()) % shards
 
 
 def shard_files(folder: Path) -> list[Path]:

@@ -2,52 +2,81 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from motionops.errors import UserError
 from motionops.motion.edges_folder import EDGES, EdgesFolder
 from motionops.motion.motion_file import MOTION, MotionFile
 from motionops.motion.prepare import flow_edges, motion
-from motionops.motion.prepared_file import Kind
+from motionops.motion.prepared_file import Followed, Kind
 from motionops.ranks import environment_rank
 from motionops.video.cache import cache_folder, in_cache_folder, one_at_a_time
 from motionops.video.list_lines import Video
-from motionops.video.sources import real
+
+Alone = Callable[[Callable[[], str]], str]  # of a machine's processes one works, and tells the others what it found
 
 
-def find_or_prepare(file: Path | None, videos: Sequence[Video], side: int = motion.SIDE) -> MotionFile:
+def each_for_itself(find: Callable[[], str]) -> str:
+    return find()
+
+
+def find_or_prepare(
+    file: Path | None, videos: Sequence[Video], side: int = motion.SIDE, alone: Alone = each_for_itself
+) -> MotionFile:
     """The motion file `file`, or without one that of the cache folder, completed first where videos are missing; of
-    frames whose longer side was shrunk to `side` pixels, 0: of whole ones.
+    frames whose longer side was shrunk to `side` pixels, 0: of whole ones. What is asked of every video is asked within
+    `alone`.
 
     Raises:
         UserError: no such file, or it lacks a video, or one has changed since; the text names the command that
             makes it.
     """
-    if file is None:
+
+    def place() -> Path:
         settings = {"cells": motion.CELLS, "side": side}
-        file = in_cache(MOTION, settings, videos, ".sqlite", motion.prepare_motion)
-    return checked("--motion-file", lambda: MotionFile(file), videos)
+        return file or in_cache(MOTION, settings, videos, ".sqlite", motion.prepare_motion)
+
+    return checked("--motion-file", place, MotionFile, videos, alone)
 
 
-def find_or_prepare_edges(folder: Path | None, videos: Sequence[Video], size: int, interval: int) -> EdgesFolder:
+def find_or_prepare_edges(
+    folder: Path | None, videos: Sequence[Video], size: int, interval: int, alone: Alone = each_for_itself
+) -> EdgesFolder:
     """The folder of flow edges `folder`, or without one that of the cache folder, completed first. As above."""
-    if folder is None:
+
+    def place() -> Path:
         settings = {"size": size, "interval": interval}
-        folder = in_cache(EDGES, settings, videos, "", flow_edges.prepare_flow_edges)
-    return checked("--prepared", lambda: EdgesFolder(folder, size, interval), videos)
+        return folder or in_cache(EDGES, settings, videos, "", flow_edges.prepare_flow_edges)
+
+    return checked("--prepared", place, lambda held: EdgesFolder(held, size, interval), videos, alone)
 
 
-def checked(flag: str, opened: Callable, videos: Sequence[Video]) -> MotionFile | EdgesFolder:
-    """What `opened` returns, where it holds all the videos; else the error names the flag."""
+def checked(
+    flag: str, place: Callable[[], Path], opened: Callable, videos: Sequence[Video], alone: Alone
+) -> MotionFile | EdgesFolder:
+    """What `opened` makes of a place, where it holds all the videos; else the error names the flag."""
+
+    def find() -> str:
+        held = place()
+        with flag_named(flag):
+            opened(held).require(videos)
+        return os.fspath(held)
+
+    held = Path(alone(find))
+    with flag_named(flag):
+        return opened(held)
+
+
+@contextlib.contextmanager
+def flag_named(flag: str) -> Iterator[None]:
     try:
-        prepared = opened()
-        prepared.require(videos)
+        yield
     except UserError as error:
         raise UserError(f"{flag}: {error}") from error
-    return prepared
 
 
 def in_cache(kind: Kind, settings: dict, videos: Sequence[Video], suffix: str, prepare: Callable) -> Path:
@@ -64,6 +93,7 @@ def in_cache(kind: Kind, settings: dict, videos: Sequence[Video], suffix: str, p
 
 def set_name(videos: Sequence[Video], settings: str) -> str:
     """Names what is kept of videos by their common folder, so that lists of one data set share a place."""
-    folder = os.path.commonpath([os.path.dirname(real(video.path)) for video in videos])
+    followed = Followed()
+    folder = os.path.commonpath({os.path.dirname(followed(video.path)[0]) for video in videos})
     digest = hashlib.sha256(os.fsencode(f"{folder} {settings}")).hexdigest()
     return f"{os.path.basename(folder) or 'videos'}-{digest[:12]}"

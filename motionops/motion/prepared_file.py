@@ -9,16 +9,21 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from motionops.errors import UserError
 from motionops.video.list_lines import Video
 from motionops.video.reading import VideoError
-from motionops.video.sources import real, state, tried_again
+from motionops.video.sources import is_address, real, state, tried_again
+from motionops.video.sources.addresses import in_tar
+
+AT_ONCE = 1024  # videos that are looked up under one lock
 
 
 class Kind(NamedTuple):
@@ -83,20 +88,35 @@ class PreparedFile:
         The size in bytes is compared, and the number of frames where it is known; the time of change is not, since a
         copy of the data may have another one.
         """
-        for video in videos:
-            size, frames = self.find(video.path, "size, frames")
-            try:
-                now = f"{video_state(video.path)[0]} bytes"
-            except VideoError:
-                continue  # it is not there any more, which whoever reads it says
-            before = f"{size} bytes"
-            if before == now and video.frames is not None:
-                before, now = f"{frames} frames", f"{video.frames} frames"
-            if before != now:
-                raise UserError(
-                    f"{video.path} has {now} and had {before} when its {self.kind.what} was computed; "
-                    f"{self.command()} computes it again"
-                )
+        followed = Followed()
+        for some in in_lots(videos):
+            with self.at_one_time():
+                for video in some:
+                    self.require_one(video, *followed(video.path))
+
+    def require_one(self, video: Video, path: str, state: tuple[int, int] | None) -> None:
+        """The same of one video, which really lies at this path and is in this state."""
+        size, frames = self._find(video.path, path, "size, frames")
+        if state is None:
+            return  # it is not there any more, which whoever reads it says
+        before, now = f"{size} bytes", f"{state[0]} bytes"
+        if before == now and video.frames is not None:
+            before, now = f"{frames} frames", f"{video.frames} frames"
+        if before != now:
+            raise UserError(
+                f"{video.path} has {now} and had {before} when its {self.kind.what} was computed; "
+                f"{self.command()} computes it again"
+            )
+
+    @contextmanager
+    def at_one_time(self) -> Iterator[None]:
+        """What is read inside is read under one lock, not one each; no writer gets at the file until then."""
+        with self.undamaged(self.file):
+            self.connection().execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection().rollback()
 
     def find(self, video: str | os.PathLike, columns: str) -> tuple:
         """Columns of a video, found by its whole path or, where the data have moved, by its folder's and file's name.
@@ -104,8 +124,10 @@ class PreparedFile:
         Raises:
             UserError: the file does not hold the video; the text names the command that adds it.
         """
+        return self._find(video, real(video), columns)
+
+    def _find(self, video: str | os.PathLike, path: str, columns: str) -> tuple:
         query = f"SELECT {columns} FROM videos WHERE"
-        path = real(video)
         with self.undamaged(video):
             rows = self.connection().execute(f"{query} path = ?", (as_text(path),)).fetchall()
             rows = rows or self.connection().execute(f"{query} tail = ? LIMIT 2", (tail(path),)).fetchall()
@@ -172,13 +194,18 @@ class PreparedWriter:
         rows = self.connection.execute("SELECT path, size, mtime_ns FROM videos")
         done = {path: tuple(state) for path, *state in rows}
 
+        followed = Followed()
+
         def up_to_date(video: Video) -> bool:
-            try:
-                return done.get(as_text(real(video.path))) == video_state(video.path)
-            except VideoError:
-                return False
+            path, state = followed(video.path)
+            return state is not None and done.get(as_text(path)) == state
 
         return [video for video in videos if not up_to_date(video)]
+
+    def states(self) -> dict[str, tuple[int, int]]:
+        """What state each video was in that the file holds, by the text of its path."""
+        rows = self.connection.execute("SELECT path, size, mtime_ns FROM videos")
+        return {path: tuple(state) for path, *state in rows}
 
     def add(
         self,
@@ -261,6 +288,36 @@ def video_state(path: str | os.PathLike) -> tuple[int, int]:
         return tuple(state(path))
     except OSError as error:
         raise VideoError(path, (error.strerror or "no such file").lower()) from error
+
+
+class Followed:
+    """Where videos really lie, and their :func:`video_state`, None of one that is not there: of a file that is no link
+    for one look at it, since each folder is followed once."""
+
+    def __init__(self) -> None:
+        self.folders: dict[str, str] = {}
+
+    def __call__(self, video: str) -> tuple[str, tuple[int, int] | None]:
+        folder, name = os.path.split(video)
+        if not is_address(video) and in_tar(video) is None and name not in ("", ".", ".."):
+            if folder not in self.folders:
+                self.folders[folder] = real(folder or ".")
+            path = os.path.join(self.folders[folder], name)
+            with suppress(OSError):  # what else is there to say of it is said below
+                status = os.lstat(path)
+                if not stat.S_ISLNK(status.st_mode):
+                    return path, (status.st_size, status.st_mtime_ns)
+        try:
+            return real(video), video_state(video)
+        except VideoError:
+            return real(video), None
+
+
+def in_lots(videos: Iterable[Video]) -> Iterator[list[Video]]:
+    """As many at a time as writers can wait for."""
+    videos = iter(videos)
+    while some := list(islice(videos, AT_ONCE)):
+        yield some
 
 
 def tail(path: str) -> str:

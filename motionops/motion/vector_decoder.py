@@ -45,6 +45,7 @@ REENCODE = "python -m motionops prepare reencode --data DIR --output DIR"
 # A bit a file, by its path, size and time of change. A forked process shares it: a DataLoader's workers, which begin
 # anew with every epoch, warn of a file once and not once each.
 _warned = mmap.mmap(-1, 1 << 20)
+_first = mmap.mmap(-1, 8)  # the process that was the first to warn, shared likewise; 0: none was
 
 
 class MotionVectorWarning(UserWarning):
@@ -191,6 +192,21 @@ class VectorDecoder(Decoder):
 def doubtful_files() -> int:
     """How many files were warned of so far, by this process and by those that were forked from it."""
     return int.from_bytes(_warned[:], "big").bit_count()
+
+
+def forget_doubtful_files() -> None:
+    """Begin to count anew, as a run does, before processes are forked."""
+    _warned[:] = bytes(len(_warned))
+    _first[:] = bytes(len(_first))
+
+
+def warns_first() -> bool:
+    """True where no process has asked before; of two that ask at the same moment in one of them at least."""
+    own = os.getpid().to_bytes(len(_first), "big")
+    if any(_first[:]):
+        return False
+    _first[:] = own
+    return _first[:] == own
 
 
 def _first_time(path: str) -> bool:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable
 
 import torch
 
+from motionops.ranks import is_first
 from motionops.training.checkpoint import LastCheckpoint
 from motionops.training.compiling import compiled, right_convolutions
 from motionops.training.config import TrainConfig
 from motionops.training.data.ending import end_workers
 from motionops.training.data.first_process import telling_children
-from motionops.training.data.loading import PlannedData, hanging_reads_named, in_one_line, say_if_doubtful
+from motionops.training.data.loading import PlannedData, hanging_reads_named, say_if_doubtful, warn_in_lines
 from motionops.training.data.manifest import MANIFEST
-from motionops.training.launch import is_first
 from motionops.training.lightning_quirks import loggers, make_trainer, quiet_lightning
 from motionops.training.method import Method
 from motionops.training.watch.callbacks import watching
@@ -49,7 +48,7 @@ def fit(
     saving.install()
     try:
         with quiet_lightning(), contextlib.ExitStack() as changed:
-            warnings.showwarning = in_one_line
+            warn_in_lines()
             run_loggers = loggers(config, module.step) if first_rank else False
             trainer = make_trainer(config, *processes, run_loggers, watching(config, saving, measure))
             if config.precision == "bf16-mixed" and not torch.cuda.is_available():

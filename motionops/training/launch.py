@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import torch
 
 from motionops.errors import UserError
-from motionops.ranks import environment_rank, slurm_tasks
+from motionops.ranks import is_first, slurm_tasks
 from motionops.training.config import TrainConfig
 
 
-def processes(config: TrainConfig) -> tuple[int, int]:
-    """(processes on this machine, machines): torchrun's or SLURM's where they started this process, else --devices."""
+class Processes(NamedTuple):
+    """Of a run: how many on this machine, and on how many machines."""
+
+    devices: int
+    nodes: int
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the first of them all, which alone writes and speaks."""
+        return is_first()
+
+
+def processes(config: TrainConfig) -> Processes:
+    """torchrun's or SLURM's where they started this process, else those of --devices."""
     environment = os.environ
     if "LOCAL_WORLD_SIZE" in environment and "WORLD_SIZE" in environment:
         local = int(environment["LOCAL_WORLD_SIZE"])
@@ -39,12 +52,7 @@ def processes(config: TrainConfig) -> tuple[int, int]:
             f"--batch-size: {config.batch_size} videos in {parts} parts are one each, of which BatchNorm takes no "
             f"statistics; at least {2 * parts}"
         )
-    return devices, nodes
-
-
-def is_first() -> bool:
-    """Whether this is the first of the run's processes, which alone writes and speaks."""
-    return environment_rank() == 0
+    return Processes(devices, nodes)
 
 
 def restarts_hang() -> bool:

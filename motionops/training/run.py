@@ -16,7 +16,7 @@ from motionops.training.checkpoint import NAME, Interrupted
 from motionops.training.config import TrainConfig
 from motionops.training.data.videos import TrainingVideos, find_training_videos, fit_batch, videos_of_the_run
 from motionops.training.fitting import fit
-from motionops.training.launch import is_first, processes, restarts_hang
+from motionops.training.launch import Processes, processes, restarts_hang
 from motionops.training.lightning import seed_everything
 from motionops.training.method import Method
 from motionops.training.output_folder import choose_folder, held
@@ -56,14 +56,13 @@ def train(
         UserError: what the user can mend, found before training wherever it can be.
     """
     config.check()
-    devices, nodes = processes(config)
-    first = is_first()
+    started = processes(config)
     output = config.output
-    if first or config.resume:  # what the others write is nothing
+    if started.first or config.resume:  # what the others write is nothing
         output = choose_folder(output, type(config).output, resume=config.resume, overwrite=config.overwrite)
     config = replace(config, output=writable_folder(output, minimum_free=ROOM_FOR_REPORTS))
-    with held(config.output) if first else contextlib.nullcontext():
-        return _run(config, build, make_dataset, conclude, find, measure, devices, nodes)
+    with held(config.output) if started.first else contextlib.nullcontext():
+        return _run(config, build, make_dataset, conclude, find, measure, started)
 
 
 def _run(
@@ -73,11 +72,10 @@ def _run(
     conclude: Conclude,
     find: Callable[[TrainConfig, bool], TrainingVideos],
     measure: MeasureEpoch | None,
-    devices: int,
-    nodes: int,
+    started: Processes,
 ) -> int:
     """`train`, in a folder that is the run's own."""
-    first = is_first()
+    first = started.first
     if first and restarts_hang():
         warn(
             "torchrun --max-restarts: after a restart the processes may wait for dead ones for ever; "
@@ -86,7 +84,7 @@ def _run(
     videos = videos_of_the_run(config, find)
     if config.monitor and not (measure and videos.test):
         raise UserError("--monitor: there are no labelled test videos to measure on; --test-list names some")
-    config = fit_batch(config, len(videos.usable), devices * nodes * config.accumulate)
+    config = fit_batch(config, len(videos.usable), started.devices * started.nodes * config.accumulate)
 
     seed_everything(config.seed, verbose=False)
     module = build(config, videos).to(memory_format=torch.channels_last_3d)
@@ -105,7 +103,7 @@ def _run(
         dataset.least_frames = max(dataset.least_frames, config.window())
     try:
         if module.step < module.total_steps:
-            fit(config, module, dataset, fingerprint, (devices, nodes), measure and partial(measure, config, videos))
+            fit(config, module, dataset, fingerprint, started, measure and partial(measure, config, videos))
         elif first:
             say(f"nothing to train: {module.step} of {module.total_steps} steps are done")
     except Interrupted as stop:

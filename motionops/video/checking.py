@@ -19,7 +19,7 @@ from motionops.video.cache import one_at_a_time
 from motionops.video.counting.contents import Contents
 from motionops.video.counting.processes import asked
 from motionops.video.known_counts import KnownCounts, State, file_state, packed, unpacked
-from motionops.video.list_lines import Video
+from motionops.video.list_lines import OneOfEach, Video
 from motionops.video.progress import threads, with_progress
 from motionops.video.reading import VideoError, measure
 from motionops.video.sources import absolute, shown
@@ -105,8 +105,7 @@ def check_videos(
                     found[new[number]] = packed(state or NO_STATE, contents)
                     if counts is not None:
                         counts.put(paths[new[number]], state, contents)
-    usable, skipped = [], []
-    pictures: dict[tuple[int, int], tuple[int, int]] = {}  # one object for all videos of a size
+    usable, skipped, alike = [], [], OneOfEach()
     for place, video in enumerate(videos):
         record, found[place] = found[place], None
         if isinstance(record, str):
@@ -117,8 +116,8 @@ def check_videos(
             reason = f"is too short: {contents.frames} frames, {minimum_frames} are needed"
             skipped.append(Skipped(video.path, reason))
         else:
-            picture = pictures.setdefault((contents.height, contents.width), (contents.height, contents.width))
-            usable.append(dataclasses.replace(video, frames=contents.frames, picture=picture, keys=contents.keys))
+            shape = {"frames": alike(contents.frames), "picture": alike((contents.height, contents.width))}
+            usable.append(dataclasses.replace(video, **shape, keys=alike(contents.keys)))
     return usable, skipped
 
 

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from motionops.errors import UserError
+from motionops.nested import tensors_in
 from motionops.seeds import mix
 from motionops.video.checking import Skipped, once_each
 from motionops.video.counting.key_frames import KeyFrames
@@ -24,7 +25,6 @@ from motionops.video.list_lines import Video, class_names
 from motionops.video.readers.batch import Batch, KnownVideo, Plan
 from motionops.video.readers.cut_frames import CutVideo
 from motionops.video.readers.frame_reader import FrameReader
-from motionops.video.readers.shared_memory import tensors_in
 from motionops.video.reading import VideoError, measure, read_frames
 
 CACHE_BYTES = 512 << 20
@@ -109,7 +109,7 @@ class VideoDataset(Dataset):
     def _forget(self) -> None:
         self._cache: dict[int, Any] = {}
         self._cached_bytes = 0
-        self._not_cached: set[int] = set()  # whose headers state more than was counted
+        self._not_cached: set[int] = set()  # which have more frames than were counted
 
     def with_reader(self, reader: FrameReader) -> VideoDataset:
         """The same data set, whose files another reader reads; without a cache."""

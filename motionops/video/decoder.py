@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -92,9 +93,10 @@ class Decoder:
             self.source.close()
 
     def fits(self, frames: int, most_bytes: int) -> bool:
-        """Whether so many frames (the header's number where it is larger) take at most ``most_bytes``."""
+        """Whether so many frames (-1: as many as the header says) take at most ``most_bytes``."""
         context = self.stream.codec_context
-        return max(frames, self.stream.frames, 1) * context.height * context.width * 3 <= most_bytes
+        frames = self.stream.frames if frames < 0 else frames
+        return max(frames, 1) * context.height * context.width * 3 <= most_bytes
 
     def frames(self) -> Iterator:
         """Frames in the order in which the decoder puts them out."""
@@ -187,15 +189,18 @@ class Decoder:
         else:
             out[:] = self.turn.pictures(rows.reshape(height, width, 3))
 
-    def read_all(self) -> torch.Tensor:
-        """Every frame, uint8 ``[F, H, W, 3]``."""
+    def read_all(self, most_bytes: int | None = None) -> torch.Tensor | None:
+        """Every frame, uint8 ``[F, H, W, 3]``; None where they take more than so many bytes."""
         buffer: np.ndarray | None = None
         count = 0
         for frame in self.frames():
             if buffer is None:
                 picture_bytes = frame.height * frame.width * 3
+                most = math.inf if most_bytes is None else most_bytes // picture_bytes
                 guess = min(self.stream.frames or FIRST_GUESS, max(MOST_GUESSED // picture_bytes, 1))
                 buffer = self.room(guess, frame)
+            if count == most:
+                return None
             if count == len(buffer):
                 larger = self.room(count + max(count // 2, 1), frame)
                 larger[:count] = buffer

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from motionops.video.counting.key_frames import NOT_KNOWN, KeyFrames
 from motionops.video.sources import exists, is_address
@@ -41,6 +42,16 @@ class Video:
     labels: tuple[str, ...] = ()
     picture: tuple[int, int] | None = None
     keys: KeyFrames = NOT_KNOWN
+
+
+class OneOfEach:
+    """Gives for equal values of one type the same object: most of a million videos are alike in all but their names."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[type, Any], Any] = {}
+
+    def __call__(self, value: Any) -> Any:
+        return self.held.setdefault((type(value), value), value)
 
 
 def class_names(*lists: Sequence[Video]) -> list[str]:

@@ -115,17 +115,10 @@ def _pieces(path: str | os.PathLike, frames: int, first: int) -> Iterator[torch.
 def read_video_if_small(path: str | os.PathLike, frames: int, most_bytes: int) -> torch.Tensor | None:
     """As :func:`read_video`, or None where the frames would take more than ``most_bytes``.
 
-    ``frames`` is their number; -1 believes the header, which is good enough to decide about memory.
+    ``frames`` is their number, of which nothing is decoded where it is too large; -1 believes the header.
     """
     with Decoder(path) as decoder:
-        return decoder.read_all() if decoder.fits(frames, most_bytes) else None
-
-
-@tried_again
-def fits_memory(path: str | os.PathLike, frames: int, most_bytes: int) -> bool:
-    """Whether the frames, decoded, take at most ``most_bytes``; ``frames`` as of :func:`read_video_if_small`."""
-    with Decoder(path) as decoder:
-        return decoder.fits(frames, most_bytes)
+        return decoder.read_all(most_bytes) if decoder.fits(frames, most_bytes) else None
 
 
 @tried_again

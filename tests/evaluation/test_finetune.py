@@ -23,13 +23,14 @@ from motionops.evaluation.protocols.classification import ClipProbabilities
 from motionops.evaluation.protocols.finetuning.classifier import SupervisedClassifier
 from motionops.evaluation.protocols.finetuning.config import FinetuneConfig
 from motionops.evaluation.protocols.finetuning.run import finetune
-from motionops.evaluation.protocols.finetuning.testing import classify
+from motionops.evaluation.protocols.finetuning.scoring import classify
 from motionops.evaluation.protocols.low_shot import few_videos
 from motionops.models import build_backbone, load_backbone, save_backbone
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import Video
 from motionops.video.encoding import write_video
 from tests.runs.runs import interrupted
+from tests.several_ranks import on_ranks
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -211,7 +212,7 @@ def test_a_class_without_usable_videos_is_no_candidate(monkeypatch):
     test = [Video(f"{n}.mp4", label) for n, label in enumerate("acca")]
     scores = torch.tensor([[0.3, 0.6, 0.1], [0.1, 0.5, 0.4], [0.3, 0.5, 0.2], [0.2, 0.7, 0.1]])
     given = LabelledFeatures(scores, test, [])
-    monkeypatch.setattr("motionops.evaluation.protocols.finetuning.testing.labelled_features", lambda *_, **__: given)
+    monkeypatch.setattr("motionops.evaluation.protocols.finetuning.scoring.labelled_features", lambda *_, **__: given)
     settings = config(Path("x"), classes=("a", "b", "c"))
     usable = [Video("t0.mp4", "a"), Video("t1.mp4", "c")]
     result, *_ = classify(settings, SupervisedClassifier(settings), TrainingVideos(usable, [], test))
@@ -244,3 +245,34 @@ def test_two_processes_give_one_result(bright_and_dark, tmp_path):
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["steps"] == 4
     assert (tmp_path / "results.csv").read_text().count("\n") == 2
     assert len(losses(tmp_path / "run")) == 4
+
+
+def judged(rank, settings, train, test):
+    """What two ranks say of the test videos; the second one's weights are others, and so are its videos where told."""
+    torch.manual_seed(0)
+    module = SupervisedClassifier(settings)
+    if rank:
+        with torch.no_grad():
+            module.classifier.weight += 1.0
+        test = test[: settings.max_steps]
+    try:
+        result = classify(settings, module, TrainingVideos(train, [], test))
+    except UserError as error:
+        return str(error)
+    return None if result is None else (result[0].predictions, result[0].metrics)
+
+
+def test_all_ranks_classify_the_test_videos(bright_and_dark, tmp_path):
+    train, test = bright_and_dark
+    settings = config(tmp_path, max_steps=len(test))
+    alone = judged(0, settings, train, test)
+    assert len(alone[0]) == 8
+    scores = pytest.approx([row["score"] for row in alone[0]], rel=1e-6)
+    first, second = on_ranks(judged, tmp_path, settings, train, test)
+    assert [row["score"] for row in first[0]] == scores
+    assert (first[1], second) == (alone[1], None)
+    other = tmp_path / "other"
+    other.mkdir()
+    said = on_ranks(judged, other, config(tmp_path, max_steps=5), train, test)
+    assert said[0] == said[1]
+    assert "differ in test videos" in said[0]

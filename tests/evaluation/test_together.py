@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import distributed, nn
@@ -12,11 +13,13 @@ from motionops.commands.evaluate import program
 from motionops.errors import UserError
 from motionops.evaluation import extract_features
 from motionops.evaluation.features import together
+from motionops.evaluation.features.frozen_features import frozen_features
 from motionops.evaluation.features.labelled_features import labelled_features
 from motionops.evaluation.written.results import read_results
 from motionops.ranks import copy_from_first, from_first, gather_to_first
 from motionops.training.data.manifest import in_folder
 from motionops.video import Video
+from motionops.video.encoding import write_video
 from tests.several_ranks import as_torchrun_does, on_ranks
 
 SETTINGS = {"clips": 2, "frames": 4, "stride": 2, "size": 16}
@@ -92,6 +95,53 @@ def test_an_error_of_the_first_is_raised_in_all(counting_videos, tmp_path, stric
     first, second = on_ranks(refused, tmp_path, videos, strict)
     assert first == second
     assert said in first
+
+
+class OverVectors(nn.Module):
+    """A small network over motion vectors that counts the videos it has seen."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv3d(2, 4, 3, padding=1)
+        self.videos = 0
+
+    def forward(self, motion):
+        self.videos += 1
+        return self.convolution(motion)
+
+
+def of_vectors(rank, videos, strict=False):
+    network, settings = OverVectors(), {"clips": 2, "frames": 4, "size": 16}
+    try:
+        made = frozen_features(network, videos, strict=strict, vectors={"steps": 2}, over_ranks=True, **settings)
+    except UserError as error:
+        return str(error)
+    return made.features, made.videos, made.skipped, network.videos
+
+
+def test_motion_features_of_two_ranks_are_those_of_one(tmp_path):
+    generator = np.random.default_rng(0)
+    videos = []
+    for number in range(11):
+        picture = generator.integers(0, 256, (32, 48, 3), dtype=np.uint8)
+        frames = np.stack([np.roll(picture, (number - 5) * time, axis=1) for time in range(8)])
+        write_video(tmp_path / f"{number}.mp4", frames, codec="mpeg4")
+        videos.append(Video(str(tmp_path / f"{number}.mp4"), "ab"[number % 2]))
+    (tmp_path / "4.mp4").write_bytes(b"no video")
+    alone, used, skipped, _ = of_vectors(0, videos)
+    assert (len(alone), len(used), len(skipped)) == (10, 10, 1)
+    assert alone.std(dim=0).min() > 1e-3  # they differ from video to video
+    (features, of, named, seen), (none, nothing, no_name, others) = on_ranks(of_vectors, tmp_path, videos)
+    assert torch.equal(features, alone)
+    assert (of, named) == (used, skipped)
+    assert (len(none), nothing, no_name) == (0, [], [])
+    assert (seen, others) == (5, 5)
+    strict = tmp_path / "strict"
+    strict.mkdir()
+    first, second = on_ranks(of_vectors, strict, videos, True)
+    assert first == second
+    assert "4.mp4: is not a video" in first
 
 
 def evaluated(argv):

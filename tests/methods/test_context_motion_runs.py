@@ -15,6 +15,7 @@ from motionops.commands.evaluate.program import main as evaluate
 from motionops.errors import UserError
 from motionops.methods.context_motion import PRESETS, ContextMotion, ContextMotionConfig
 from motionops.models import load_backbone, read_metadata
+from motionops.motion import MotionVectorWarning, read_motion_vectors
 from tests.methods.tiny import tiny as tiny_run
 from tests.runs.runs import DATA
 from trainers import context_motion as trainer
@@ -91,7 +92,12 @@ def test_a_codec_without_vectors_is_one_line_that_names_what_mends_it(tmp_path):
 
 
 def test_streams_with_b_frames_train_with_a_warning(tmp_path, capsys):
-    encoded(tmp_path / "data", "libx264", 4, {"bf": "2", "b-adapt": "0"})
+    options = {"bf": "2", "b-adapt": "0"}
+    encoded(tmp_path / "earlier", "libx264", 2, options)
+    for file in (tmp_path / "earlier").rglob("*.mkv"):  # which are not the run's
+        with pytest.warns(MotionVectorWarning, match="B-frames"):
+            read_motion_vectors(file)
+    encoded(tmp_path / "data", "libx264", 4, options)
     config = tiny(None, tmp_path / "run", data=tmp_path / "data", max_steps=1)
     assert trainer.main(config) == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "warning: " in line]

@@ -10,12 +10,13 @@ from motionops.evaluation.features.clip_recipe import ClipRecipe
 from motionops.evaluation.features.video_clips import VideoClips
 from motionops.evaluation.protocols.finetuning.clips import make_dataset
 from motionops.evaluation.protocols.finetuning.config import FinetuneConfig
+from motionops.nested import tensors_in
 from motionops.training.data.loading import PlannedData, prepare_worker
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import collate_videos, read_list
 from motionops.video.dataset import start_worker
 from motionops.video.readers.cut_frames import CutFrames
-from motionops.video.readers.shared_memory import listed, tensors_in
+from motionops.video.readers.shared_memory import listed
 from tests.methods.steps import ready
 from tests.methods.tiny import CARDS, NAMES
 from tests.several_ranks import ready_to_fork

@@ -102,6 +102,36 @@ def test_data_that_moved_are_found_by_folder_and_name(shapes, prepared, tmp_path
     assert torch.equal(motion.read(elsewhere), motion.read(video))
 
 
+def test_a_set_is_looked_up_at_one_look_a_video_and_under_one_lock(tmp_path, monkeypatch):
+    """Sets have hundreds of thousands of videos, and disks of networks answer each question in milliseconds."""
+    (tmp_path / "below" / "a").mkdir(parents=True)
+    videos = [Video(str(tmp_path / "below" / "a" / f"{number}.mp4"), None, 2) for number in range(40)]
+    videos.append(Video(str(tmp_path / "link.mp4"), None, 2))
+    for video in videos[:-1]:
+        Path(video.path).write_bytes(b"1234")
+    Path(videos[-1].path).symlink_to("below/a/7.mp4")
+    writer = MotionWriter(tmp_path / "motion.sqlite", {})
+    for video in videos[:-1]:
+        writer.write(video.path, torch.zeros(2, 1, 1))
+    looks, said = [], []
+    for name in ("stat", "lstat"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, real=real, **k: looks.append(a) or real(*a, **k))
+    held = MotionFile(tmp_path / "motion.sqlite")
+    held.connection().set_trace_callback(said.append)
+    depth = len(tmp_path.parts)
+    for ask in (held.require, writer.missing):
+        looks.clear()
+        ask(videos)
+        assert len(looks) <= len(videos) + 6 * depth
+    assert [line.split()[0] for line in said] == ["BEGIN", *["SELECT"] * len(videos), "ROLLBACK"]
+    assert writer.missing([*videos, Video(str(tmp_path / "gone.mp4"))]) == [Video(str(tmp_path / "gone.mp4"))]
+    Path(videos[3].path).write_bytes(b"12345")
+    with pytest.raises(UserError, match=r"3\.mp4 has 5 bytes and had 4 bytes"):
+        held.require(videos)
+    assert writer.missing(videos) == [videos[3]]
+
+
 def test_it_goes_into_workers(shapes, prepared):
     motion, path = MotionFile(prepared), read_list(shapes / "train.txt")[0].path
     first = motion.read(path)

@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from motionops.motion import MotionVectorWarning
+from motionops.motion.vector_decoder import forget_doubtful_files
 from motionops.training.config import TrainConfig
 from motionops.training.data import loading
 from motionops.training.lightning_quirks import loggers, make_trainer
@@ -46,9 +47,8 @@ def test_gradients_are_shortened_where_it_is_asked(tmp_path, no_gpu):
     assert (trainer.gradient_clip_val, trainer.gradient_clip_algorithm) == (0.5, None)  # None: by norm
 
 
-def test_warnings_are_one_line_and_doubtful_files_are_counted(monkeypatch, capsys):
-    count = 0
-    monkeypatch.setattr(loading, "doubtful_files", lambda: count)
+def test_warnings_are_one_line_and_of_doubtful_files_the_first_is_named(capsys):
+    forget_doubtful_files()
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = loading.in_one_line

@@ -5,6 +5,7 @@ import os
 import random
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 
 from motionops.errors import UserError
 from motionops.training.config import TrainConfig
+from motionops.training.data import videos
 from motionops.training.data.first_process import (
     TOLD_IN,
     found_by_the_first,
+    found_on_each_machine,
     has_what_the_first_has,
     telling_children,
 )
@@ -22,18 +25,19 @@ from motionops.training.data.manifest import (
     MANIFEST,
     TrainingVideos,
     fingerprint,
-    manifest_text,
+    manifest_lines,
     parse_manifest,
     write_manifest,
 )
 from motionops.training.data.videos import find_training_videos, videos_of_the_run, warn_of
 from motionops.video import Skipped, Video
+from motionops.video.counting.key_frames import KeyFrames
 from motionops.video.encoding import write_video
 from tests.several_ranks import in_processes
 from tests.video.video_files import numbered_frames
 
 # More than one piece of the store, compressed too, and bytes that are no UTF-8.
-LONG = "jos\udce9.mp4 " + np.random.default_rng(0).bytes(1_500_000).hex()
+LONG = "jos\udce9.mp4\n" + "\n".join(np.random.default_rng(n).bytes(15_000).hex() for n in range(100))
 
 
 def test_lines_come_back_as_they_were():
@@ -47,13 +51,13 @@ def test_lines_come_back_as_they_were():
         [Skipped("/data/bad.mp4", "is empty (0 bytes)")],
         folder="/data",
     )
-    text = manifest_text(videos)
+    text = "".join(manifest_lines(videos))
     lines = [json.loads(line) for line in text.splitlines()]
     first = {"path": "/data/up/jos\udce9.mp4", "below": "up/jos\udce9.mp4", "label": "up", "frames": 40}
     assert lines[0] == first | {"picture": [240, 320]}
     assert lines[-1] == {"path": "/data/bad.mp4", "below": "bad.mp4", "reason": "is empty (0 bytes)"}
-    assert parse_manifest(text, "/data") == videos
-    moved = parse_manifest(text, "/mnt/copy")
+    assert parse_manifest(manifest_lines(videos), "/data") == videos
+    moved = parse_manifest(manifest_lines(videos), lambda: "/mnt/copy")
     assert [video.path for video in moved.usable] == [
         "/mnt/copy/up/jos\udce9.mp4",
         "/mnt/copy/b.mp4",
@@ -62,7 +66,7 @@ def test_lines_come_back_as_they_were():
     ]
     for damaged in ("[1]", "{}", "{", '{"path": "a"}', "[" * 100_000):
         with pytest.raises(UserError, match=r"videos\.jsonl: line 5 is damaged"):
-            parse_manifest("".join(text.splitlines(keepends=True)[:4]) + damaged, None)
+            parse_manifest([*text.splitlines()[:4], damaged], None)
 
 
 @pytest.fixture
@@ -130,15 +134,15 @@ def meet(rank: int, ports: list[int], folder: Path) -> None:
     for case, port in enumerate(ports):
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
 
-        def find(fails=case) -> str:
+        def find(fails=case) -> list[str]:
             if rank:
-                return "found by another process"
+                return ["found by another process"]
             if fails:
                 raise UserError("there is no video")
-            return LONG
+            return LONG.splitlines(keepends=True)
 
         try:
-            told = found_by_the_first(find, str)
+            told = "".join(found_by_the_first(find, list))
         except UserError as error:
             told = f"error: {error}"
         if case == 0:
@@ -172,6 +176,51 @@ def test_what_the_first_process_finds_all_have(tmp_path, monkeypatch):
     assert (tmp_path / "run 1" / "found").read_text() == repr([True, True, False, False])
 
 
+def look_up(rank: int, port: int, folder: Path) -> None:
+    """Write down what a process of four on two machines is told of what is looked up once a machine."""
+    machine = rank // 2
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank % 2), GROUP_RANK=str(machine), WORLD_SIZE="4")
+    os.environ.update(LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(TORCHELASTIC_RESTART_COUNT=str(machine))  # one has come back: its agent has restarted nothing yet
+    found_by_the_first(list, list)
+    told = [found_on_each_machine(lambda: f"found by {rank}")]
+
+    def fails() -> str:
+        if rank == 2:
+            raise UserError("it is not there")
+        return f"found by {rank}"
+
+    try:
+        told.append(found_on_each_machine(fails))
+    except UserError as error:
+        told.append(str(error))
+    assert not has_what_the_first_has(folder / "none", wanted=False) or rank == 0
+    (folder / str(rank)).write_text(repr(told))
+    while len(list(folder.iterdir())) < 4:
+        time.sleep(0.05)
+
+
+def test_of_each_machine_one_process_looks(tmp_path):
+    """What is asked of every video of a set is asked once a machine; where it fails, all processes end in one line."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    in_processes(look_up, port, tmp_path, size=4)
+    for rank, first in enumerate((0, 0, 2, 2)):
+        assert (tmp_path / str(rank)).read_text() == repr([f"found by {first}", "it is not there"])
+
+
+def test_processes_that_the_run_starts_look_no_more(tmp_path, monkeypatch):
+    videos_of_the_run(config(tmp_path), lambda *_: TrainingVideos([]))
+    assert found_on_each_machine(lambda: "one") == "one"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    (tmp_path / MANIFEST).touch()
+    with telling_children(tmp_path / MANIFEST):
+        monkeypatch.setattr(videos, "require_dali", lambda: None)
+        monkeypatch.setattr(videos, "check_dali", lambda _: pytest.fail("the first has looked at the codecs"))
+        videos_of_the_run(config(tmp_path, decoder="dali"), lambda *_: pytest.fail("the videos are told"))
+        assert found_on_each_machine(lambda: pytest.fail("what was found is told")) == "one"
+
+
 def test_many_videos_that_cannot_be_used_are_summed_up(capsys):
     warn_of([Skipped(f"{number}.mp4", "no such file") for number in range(120)])
     lines = capsys.readouterr().err.splitlines()
@@ -189,6 +238,19 @@ def test_a_list_that_names_others_is_no_fault_of_the_disk(data):
     (data / "list.txt").write_text("".join(f"{video.path}\n" for video in began.usable[1:]))
     with pytest.raises(UserError, match=r"last\.ckpt was made of 12 videos, \w+; now they are 11 videos"):
         find_training_videos(config(data, resume=True, list=data / "list.txt"), progress=False)
+
+
+def test_what_videos_have_in_common_they_share(data):
+    """Of 650,000 videos each object of its own would be 18 to 80 MB more."""
+    found = find_training_videos(config(data), progress=False)
+    long = [
+        replace(video, label="a label", labels=(), frames=1000, keys=KeyFrames("250:128000")) for video in found.usable
+    ]
+    told = parse_manifest(manifest_lines(TrainingVideos(long)), None)
+    for held, names in ((found, ("keys", "picture")), (told, ("label", "frames", "keys", "picture", "labels"))):
+        assert len(held.usable) == 12
+        for name in names:
+            assert len({id(getattr(video, name)) for video in held.usable}) == 1, name
 
 
 def test_names_that_are_no_utf_8_have_a_fingerprint():

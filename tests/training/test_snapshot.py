@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from motionops.training.state.snapshot import Snapshot, tensors_in
+from motionops.nested import tensors_in
+from motionops.training.state.snapshot import Snapshot
 
 
 def taken(snapshot, value):

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from motionops.errors import UserError
 from motionops.extras import require_av
+from motionops.nested import tensors_in
 from motionops.training.data import chosen_decoder
 from motionops.training.data.chosen_decoder import Rates, cannot_be_dali, choose_decoder, measured_rates
 from motionops.training.data.dali_batches import DALIBatches, check_dali, check_reads_frames
@@ -41,7 +42,6 @@ from motionops.video.dali import (
     unsupported,
 )
 from motionops.video.readers.piece import cut_piece
-from motionops.video.readers.shared_memory import tensors_in
 from motionops.video.reading import Coding, measure, read_coding
 from tests.video.video_files import encode, numbered_frames, numbers_of, turn_header
 

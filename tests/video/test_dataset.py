@@ -24,6 +24,7 @@ from motionops.video import (
     read_video,
 )
 from motionops.video.dataset import start_worker
+from motionops.video.decoder import Decoder
 from motionops.video.encoding import write_video
 from motionops.video.readers.shared_memory import tensors_in
 from motionops.views import Appearance, augment_clips, sample_extents
@@ -178,6 +179,20 @@ def test_what_does_not_fit_the_cache_is_not_opened_to_ask(videos):
     with pytest.raises(AssertionError):
         VideoDataset(usable, draw, cache_bytes=16 * size, reader=Reader())[0, 0]
     assert VideoDataset(usable, draw, cache_bytes=16 * size - 1, reader=Reader())[0, 0].index == 0
+
+
+def test_a_header_that_counts_more_opens_no_file_twice(originals, monkeypatch):
+    """Of this one it says 104, 103 decode; a store's video is fetched as often as it is opened."""
+    usable, _ = check_videos([Video(str(originals / "v_BaseballPitch_g01_c03.avi"))], progress=False)
+    assert usable[0].frames == 103
+    opened, enter = [], Decoder.__enter__
+    monkeypatch.setattr(Decoder, "__enter__", lambda self: opened.append(self.path) or enter(self))
+    dataset = VideoDataset(usable, draw, cache_bytes=16 * 103 * 240 * 320 * 3)
+    first, second = dataset[0, 0], dataset[1, 0]
+    assert len(opened) == 1
+    expected = VideoDataset(usable, draw, cache_bytes=0)
+    for epoch, item in enumerate((first, second)):
+        assert equal(item, expected[epoch, 0])
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 30])

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from motionops.video import VideoError, count_frames, key_frame_numbers, read_frames, read_video
+from motionops.video.decoder import Decoder
 from motionops.video.encoding import write_video
-from motionops.video.reading import fits_memory, read_pieces
+from motionops.video.reading import read_pieces, read_video_if_small
 from tests.video.video_files import encode, numbered_frames, numbers_of, plain_decode
 
 # File name, encoder, options, whether time stamps are irregular.
@@ -256,12 +257,17 @@ def test_key_frames_are_where_the_encoder_puts_them(tmp_path, codec):
         key_frame_numbers(tmp_path / "none.mp4")
 
 
-def test_whether_a_video_fits_memory_is_decided_by_its_frames(tmp_path):
+def test_a_small_video_is_read_and_a_large_one_is_not(tmp_path, monkeypatch):
     frames = numbered_frames(10)
     write_video(tmp_path / "v.mp4", frames)
-    assert fits_memory(tmp_path / "v.mp4", 10, frames.nbytes)
-    assert not fits_memory(tmp_path / "v.mp4", 10, frames.nbytes - 1)
-    assert not fits_memory(tmp_path / "v.mp4", 11, frames.nbytes)
+    for known in (10, -1):
+        assert torch.equal(
+            read_video_if_small(tmp_path / "v.mp4", known, frames.nbytes), read_video(tmp_path / "v.mp4")
+        )
+        assert read_video_if_small(tmp_path / "v.mp4", known, frames.nbytes - 1) is None
+    assert read_video_if_small(tmp_path / "v.mp4", 4, frames.nbytes - 1) is None  # it has become longer
+    monkeypatch.setattr(Decoder, "frames", lambda _: pytest.fail("what is too large is not decoded"))
+    assert read_video_if_small(tmp_path / "v.mp4", 11, frames.nbytes) is None
 
 
 def test_a_stream_that_begins_in_the_middle(tmp_path):

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from motionops.commandline import user_message
 from motionops.errors import UserError
+from motionops.nested import tensors_in
 from motionops.video import collate_videos
 from motionops.video.readers import shared_memory
 from motionops.video.readers.shared_memory import listed, shortage
@@ -78,4 +79,4 @@ def test_an_items_tensors_are_found_wherever_they_are():
     look = Appearance.sample(3, generator=torch.Generator())
     fields = [value for value in vars(look).values() if isinstance(value, torch.Tensor)]
     item = {"frames": torch.zeros(5), "more": [torch.zeros(2), (torch.zeros(3),)], "appearance": look, "label": 3}
-    assert sum(t.numel() for t in shared_memory.tensors_in(item)) == 10 + sum(t.numel() for t in fields) > 10
+    assert sum(t.numel() for t in tensors_in(item)) == 10 + sum(t.numel() for t in fields) > 10

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from motionops.errors import UserError
 from motionops.evaluation.features.feature_cache import _digest
 from motionops.motion.prepared_file import video_state
-from motionops.training.data.manifest import TrainingVideos, manifest_text, parse_manifest
+from motionops.training.data.manifest import TrainingVideos, manifest_lines, parse_manifest
 from motionops.video import (
     RandomClips,
     Video,
@@ -93,7 +93,7 @@ def test_shards_by_their_addresses(folder, server, tmp_path):
         *(("/2.mp4", "y"), ("/3.mp4", "z")),
     ]
     videos = TrainingVideos([Video(video.path, video.label, 12) for video in found], folder=server.address)
-    assert parse_manifest(manifest_text(videos), "s3://elsewhere/data").usable[0].path == (
+    assert parse_manifest(manifest_lines(videos), "s3://elsewhere/data").usable[0].path == (
         "s3://elsewhere/data/0.tar/0.mp4"
     )
 

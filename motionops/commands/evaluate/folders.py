@@ -7,9 +7,9 @@ from pathlib import Path
 
 from motionops.commandline import writable_folder
 from motionops.commands.evaluate.flags import Measurement
-from motionops.evaluation.features.together import is_first
 from motionops.evaluation.written.results import read_results
 from motionops.files import replace_text
+from motionops.ranks import is_first
 from motionops.training.output_folder import CONFIG, MARK, choose_folder
 
 

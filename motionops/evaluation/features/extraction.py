@@ -14,9 +14,9 @@ from motionops.commandline import warn
 from motionops.errors import UserError
 from motionops.evaluation.features.clip_recipe import ClipRecipe
 from motionops.evaluation.features.feature_cache import FeatureCache
-from motionops.evaluation.features.together import machine, raise_in_all
+from motionops.evaluation.features.together import machine, of_all_ranks, raise_in_all
 from motionops.evaluation.features.video_clips import ClipViews, VideoClips, in_batches
-from motionops.ranks import gather_to_first, world
+from motionops.ranks import world
 from motionops.video import Skipped, Video
 from motionops.video.dataset import start_worker
 from motionops.video.progress import with_progress
@@ -143,7 +143,7 @@ def extract_features(
                 break
     finally:
         backbone.train(was_training)
-    rows = _of_all_ranks(rows, ranks)
+    rows = of_all_ranks(rows, ranks)
     unusable = [Skipped(videos[place].path, row) for place, row in rows.items() if isinstance(row, str)]
     error = UserError(str(unusable[0])) if skipped is None and unusable else None
     if over_ranks:
@@ -154,20 +154,6 @@ def extract_features(
         skipped += unusable
     usable = [row for row in rows.values() if isinstance(row, Tensor)]
     return torch.stack(usable) if usable else torch.empty(0, getattr(backbone, "channels", 0))
-
-
-def _of_all_ranks(rows: dict[int, Tensor | str | None], ranks: int) -> dict[int, Tensor | str | None]:
-    """In the first rank what all have, in the order of places; in the others nothing."""
-    if ranks == 1:
-        return rows
-    features = {place: row for place, row in rows.items() if isinstance(row, Tensor)}
-    together = torch.stack(list(features.values())) if features else torch.empty(0)
-    reasons = {place: row for place, row in rows.items() if isinstance(row, str)}
-    all_rows: dict[int, Tensor | str | None] = {}
-    for places, features_of_rank, reasons_of_rank in gather_to_first([(list(features), together, reasons)]):
-        all_rows |= zip(places, features_of_rank.unbind(), strict=True)
-        all_rows |= reasons_of_rank
-    return dict(sorted(all_rows.items()))
 
 
 def _kept(paths: Sequence[str], results: Iterator[Tensor | str], store: FeatureCache | None) -> Iterator[Tensor | str]:

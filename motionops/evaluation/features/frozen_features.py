@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
-from motionops.evaluation.features.labelled_features import LabelledFeatures, labelled_features, only_helps
+from motionops.evaluation.features.labelled_features import LabelledFeatures, labelled_features
 from motionops.evaluation.features.motion_features import motion_features
 from motionops.video import Video
 
@@ -24,7 +23,6 @@ def frozen_features(
     """Frozen features of labelled videos; with ``vectors`` of a network over motion vectors, as its file says."""
     if vectors is None:
         return labelled_features(backbone, videos, strict=strict, **settings)
-    if only_helps(settings):  # vectors are read at decode speed, by the first alone
-        return LabelledFeatures(torch.empty(0), [], [])
-    known = {name: settings[name] for name in ("clips", "frames", "size", "crop", "progress") if name in settings}
+    names = ("clips", "frames", "size", "crop", "over_ranks", "progress")
+    known = {name: settings[name] for name in names if name in settings}
     return motion_features(backbone, videos, strict=strict, **vectors, **known)

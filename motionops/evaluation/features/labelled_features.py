@@ -45,6 +45,13 @@ def labelled_features(
     # With `strict` the first unusable video is an error, instead of one line among many after an hour.
     skipped = None if strict else unusable
     features = extract_features(backbone, videos, skipped=skipped, over_ranks=over_ranks, **settings)
+    return of_the_usable(features, videos, unusable, over_ranks)
+
+
+def of_the_usable(
+    features: Tensor, videos: Sequence[Video], unusable: list[Skipped], over_ranks: bool
+) -> LabelledFeatures:
+    """Features with their videos, in the first rank. UserError, in all of them, where too many are unusable."""
     if over_ranks and world()[0]:
         raise_in_all(None)
         return LabelledFeatures(features, [], [])

@@ -6,10 +6,10 @@ import os
 from datetime import timedelta
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from motionops.errors import UserError
-from motionops.ranks import environment_rank, from_first, slurm_tasks, world
+from motionops.ranks import environment_rank, from_first, gather_to_first, slurm_tasks, world
 
 WAITING = timedelta(days=2)  # one process may be that much behind another: it reads other videos
 
@@ -19,11 +19,6 @@ def started_together() -> int:
     if "LOCAL_WORLD_SIZE" in os.environ:
         return int(os.environ.get("WORLD_SIZE", 1))
     return slurm_tasks() if "SLURM_STEP_ID" in os.environ else 1
-
-
-def is_first() -> bool:
-    """Whether this is the first of the processes, which alone writes and speaks."""
-    return environment_rank() == 0
 
 
 def join_processes() -> int:
@@ -61,3 +56,17 @@ def raise_in_all(error: UserError | None) -> None:
         raise error
     if text is not None:
         raise UserError(text)
+
+
+def of_all_ranks(rows: dict[int, Tensor | str | None], ranks: int) -> dict[int, Tensor | str | None]:
+    """In the first rank the features, or the reasons why there are none, of all, by place; in the others nothing."""
+    if ranks == 1:
+        return rows
+    features = {place: row for place, row in rows.items() if isinstance(row, Tensor)}
+    together = torch.stack(list(features.values())) if features else torch.empty(0)
+    reasons = {place: row for place, row in rows.items() if isinstance(row, str)}
+    all_rows: dict[int, Tensor | str | None] = {}
+    for places, features_of_rank, reasons_of_rank in gather_to_first([(list(features), together, reasons)]):
+        all_rows |= zip(places, features_of_rank.unbind(), strict=True)
+        all_rows |= reasons_of_rank
+    return dict(sorted(all_rows.items()))

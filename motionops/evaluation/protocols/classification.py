@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from motionops.evaluation.protocols.retrieval import bootstrap_interval, majority_accuracy
-from motionops.video.checking import Skipped
+from motionops.evaluation.written.metrics_file import said_of_videos
 from motionops.video.list_lines import Video, class_names
 
 TOP = (1, 5)
@@ -123,12 +123,7 @@ def format_classification(metrics: dict) -> str:
     for name, (low, high) in metrics["interval"].items():
         rates = f"{metrics['chance_at'][name]:10.1f}" + (f"{metrics['majority']:10.1f}" if name == "top1" else "")
         lines.append(f"{name:<12}{metrics[name]:8.1f}{f'{low:.1f} - {high:.1f}':>18}{rates}")
-    lines.append(
-        f"{metrics['n_test']} test videos, {metrics['n_train']} training videos, {metrics['classes']} classes, "
-        f"{metrics['skipped']} skipped"
-    )
-    lines += [f"skipped {Skipped(**video)}" for video in metrics["skipped_videos"]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *said_of_videos(metrics)])
 
 
 def classification_warnings(classes: int) -> list[str]:

@@ -25,8 +25,8 @@ from motionops.evaluation.protocols.retrieval import (
     nearest_neighbours,
 )
 from motionops.evaluation.protocols.splits import class_warnings, recording, split_warnings
-from motionops.evaluation.written.metrics_file import PREDICTIONS, notes, write_metrics, write_rows
-from motionops.video import Skipped, Video, read_frames
+from motionops.evaluation.written.metrics_file import PREDICTIONS, notes, said_of_videos, write_metrics, write_rows
+from motionops.video import Video, read_frames
 from motionops.video.lists import check_lists
 
 _STRIP_QUERIES, _STRIP_NEIGHBOURS = 6, 5
@@ -129,12 +129,7 @@ def format_retrieval(metrics: dict) -> str:
         lines.append(f"{name:<8}{metrics[name]:8.1f}{f'{low:.1f} - {high:.1f}':>18}{metrics['chance_at'][name]:10.1f}")
     if "probe" in metrics:
         lines.append(f"{'probe':<8}{metrics['probe']:8.1f}{'':>18}{metrics['majority']:10.1f}")
-    lines.append(
-        f"{metrics['n_test']} test videos, {metrics['n_train']} training videos, {metrics['classes']} classes, "
-        f"{metrics['skipped']} skipped"
-    )
-    lines += [f"skipped {Skipped(**video)}" for video in metrics["skipped_videos"]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *said_of_videos(metrics)])
 
 
 def draw_strips(train: LabelledFeatures, test: LabelledFeatures, picture: str | os.PathLike) -> None:

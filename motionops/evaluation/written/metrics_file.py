@@ -55,6 +55,13 @@ def left_out_videos(skipped: Iterable[Skipped]) -> dict[str, Any]:
     return {"skipped": len(named), "skipped_videos": named}
 
 
+def said_of_videos(metrics: Mapping[str, Any]) -> list[str]:
+    """The last lines of a table for the terminal: how many videos and classes, and each that was left out."""
+    counts = f"{metrics['n_test']} test videos, {metrics['n_train']} training videos, {metrics['classes']} classes"
+    left_out = [f"skipped {Skipped(**video)}" for video in metrics["skipped_videos"]]
+    return [f"{counts}, {metrics['skipped']} skipped", *left_out]
+
+
 def plain(value: object) -> object:
     """A setting as JSON can hold it."""
     if isinstance(value, (Tensor, tuple, list)):

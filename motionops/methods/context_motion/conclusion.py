@@ -11,8 +11,8 @@ from motionops.methods.context_motion.flags import ContextMotionConfig
 from motionops.methods.context_motion.method import ContextMotion
 from motionops.models import save_backbone
 from motionops.motion.vector_decoder import VectorDecoder
+from motionops.ranks import is_first
 from motionops.training.data.videos import TrainingVideos, find_training_videos
-from motionops.training.launch import is_first
 from motionops.video import Video, VideoDataset, VideoError
 
 LOOKED_AT = 16  # videos whose codec is looked at before training

@@ -12,6 +12,7 @@ from motionops.flow.clip_flow import clip_flow
 from motionops.methods.mcl.flags import MCLConfig
 from motionops.motion import MotionFile
 from motionops.motion.find_or_prepare import find_or_prepare
+from motionops.training.data.first_process import found_on_each_machine
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import Batch, KnownVideo, Plan, VideoDataset
 from motionops.views import motion_starts
@@ -24,7 +25,9 @@ QUERY = 0  # the view that is aligned with motion; the others are keys
 
 def make_dataset(config: MCLConfig, videos: TrainingVideos, grid: tuple[int, int, int] | None = None) -> VideoDataset:
     """The videos with their motion, which is computed first where it is not there yet."""
-    motion = find_or_prepare(config.motion_file, videos.usable, config.motion_side) if config.prepared() else None
+    motion = None
+    if config.prepared():
+        motion = find_or_prepare(config.motion_file, videos.usable, config.motion_side, found_on_each_machine)
     return config.dataset(videos, DrawViews(config, motion, grid))
 
 

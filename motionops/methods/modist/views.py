@@ -13,6 +13,7 @@ from motionops.methods.modist.moving_clips import choose_motion
 from motionops.motion import EdgesFolder
 from motionops.motion.find_or_prepare import find_or_prepare_edges
 from motionops.motion.pair_motion import EDGE_MAX, PairFlow, network_input
+from motionops.training.data.first_process import found_on_each_machine
 from motionops.training.data.videos import TrainingVideos
 from motionops.video import Batch, KnownVideo, Plan, VideoDataset
 from motionops.video.readers.squares import Squares
@@ -44,7 +45,8 @@ def make_dataset(config: MoDistConfig, videos: TrainingVideos) -> VideoDataset:
     """The videos with their flow edges, where they are read; those are computed first where they are not there yet."""
     edges = None
     if config.uses_prepared():
-        edges = find_or_prepare_edges(config.prepared, videos.usable, config.size, config.flow_interval)
+        settings = config.size, config.flow_interval
+        edges = find_or_prepare_edges(config.prepared, videos.usable, *settings, found_on_each_machine)
     return config.dataset(videos, DrawClips(config, edges))
 
 

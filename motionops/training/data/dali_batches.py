@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 
 from motionops.commandline import warn
 from motionops.errors import UserError
+from motionops.nested import tensors_in
 from motionops.video import Batch, FrameReader, Skipped, Video, VideoDataset, VideoError, collate_videos, read_frames
 from motionops.video.dali import CPU_CODECS, DALIDecoder, EncodedClip, EncodedReader, ReadByPyAV
-from motionops.video.readers.shared_memory import tensors_in
 from motionops.video.readers.squares import Squares, squares_of
 from motionops.video.reading import read_coding
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from motionops.files import written_beside
 from motionops.ranks import environment_rank, slurm_tasks
 
 TOLD_IN = "MOTIONOPS_VIDEOS"  # names the file for processes that the first one starts itself
+FOUND = "MOTIONOPS_FOUND"  # and, as a JSON list, what it found on its machine
 WAIT = 0.2  # seconds between two looks for what is not there yet
 JOINING = timedelta(minutes=30)
 PIECE = 1 << 20  # bytes of one entry of the store
@@ -29,31 +31,88 @@ Found = TypeVar("Found")
 
 _calls = itertools.count()  # the same number in all processes
 _stores: list[Any] = []  # kept: the first process's store serves the process group, too
+_found: list[str] = []  # by this run on this machine
 
 
-def found_by_the_first(find: Callable[[], Found], tell: Callable[[Found], str]) -> Found | str:
-    """What `find` returns in the first process; the others, however long that takes, wait and get its text by `tell`.
+class Lines:
+    """A text, line by line, that is kept compressed: that of a large set is as large as the set."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.pieces = list(pieces)
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Lines:
+        packer = zlib.compressobj()
+        pieces = [piece for text in texts if (piece := packer.compress(text.encode(errors="surrogateescape")))]
+        return cls([*pieces, packer.flush()])
+
+    def __iter__(self) -> Iterator[str]:
+        unpacker, rest = zlib.decompressobj(), b""
+        for piece in self.pieces:
+            *lines, rest = (rest + unpacker.decompress(piece)).split(b"\n")
+            for line in lines:
+                yield line.decode(errors="surrogateescape") + "\n"
+        if rest:
+            yield rest.decode(errors="surrogateescape")
+
+    def text(self) -> str:
+        return "".join(self)
+
+
+def found_by_the_first(find: Callable[[], Found], tell: Callable[[Found], Iterable[str]]) -> Found | Iterable[str]:
+    """What `find` returns in the first process; the others, however long that takes, wait and get the lines of its
+    text, which `tell` gives in parts.
 
     Raises:
         UserError: that of the first process, in all of them; or it is gone.
     """
+    _found.clear()
     if _processes() == 1:
         if environment_rank() and TOLD_IN in os.environ:
-            return Path(os.environ[TOLD_IN]).read_text(encoding="utf-8")
+            return _lines_of(Path(os.environ[TOLD_IN]))
         return find()
     store = _store()
     if environment_rank() == 0:
-        try:
+        with _faults_told(store):
             found = find()
-        except Exception as error:
-            _tell(store, "error", user_message(error) or f"{type(error).__name__}: {error}")
-            raise
         _tell(store, "found", tell(found))
         return found
-    kind, text = _hear(store)
-    if kind == "error":
-        raise UserError(text)
-    return text
+    return _hear(store)
+
+
+def found_on_each_machine(find: Callable[[], str]) -> str:
+    """What `find` returns in the first process of a machine, in all processes of that machine, and that it was found on
+    all machines. All processes must call it, after :func:`found_by_the_first`; without that each is on its own.
+
+    Raises:
+        UserError: that of the first process of a machine, in all processes of all machines.
+    """
+    if _processes() == 1:
+        if environment_rank() and FOUND in os.environ:
+            _found.append(json.loads(os.environ[FOUND])[len(_found)])
+        else:
+            _found.append(find())
+        return _found[-1]
+    if not _stores:
+        return find()
+    here, machines, first = _machine()
+    call = next(_calls)
+    stores = [_of_this_attempt(f"machine {machine} {call}") for machine in range(machines)]
+    if first:
+        with _faults_told(stores[here]):
+            found = find()
+        _tell(stores[here], "found", [found])
+    return [_hear(store).text() for store in stores][here]
+
+
+@contextlib.contextmanager
+def _faults_told(store: Any) -> Iterator[None]:
+    """Tell the others of an error that is raised inside."""
+    try:
+        yield
+    except Exception as error:
+        _tell(store, "error", [user_message(error) or f"{type(error).__name__}: {error}"])
+        raise
 
 
 def has_what_the_first_has(file: Path, wanted: bool) -> bool:
@@ -64,8 +123,7 @@ def has_what_the_first_has(file: Path, wanted: bool) -> bool:
     """
     if _processes() == 1:
         return True
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a store may outlive it
-    store = distributed.PrefixStore(f"motionops file {attempt} {next(_calls)}", _stores[-1])
+    store = _of_this_attempt(f"file {next(_calls)}")
     if environment_rank() == 0:
         _hand_out(store, file, wanted and file.exists())
         return True
@@ -113,15 +171,23 @@ def _read(file: Path) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def telling_children(file: Path) -> Iterator[None]:
-    """Name the file to processes that this one starts while the context lasts; a later run's must not go by it."""
-    before = os.environ.get(TOLD_IN)
-    os.environ[TOLD_IN] = os.fspath(file.absolute())
+    """Name the file, and what was found on this machine, to processes that this one starts while the context lasts; a
+    later run's must not go by it."""
+    told = {TOLD_IN: os.fspath(file.absolute()), FOUND: json.dumps(_found)}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
     try:
         yield
     finally:
-        del os.environ[TOLD_IN]
-        if before is not None:
-            os.environ[TOLD_IN] = before
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
+
+
+def _lines_of(file: Path) -> Iterator[str]:
+    with open(file, encoding="utf-8") as lines:
+        yield from lines
 
 
 def _processes() -> int:
@@ -146,20 +212,40 @@ def _store() -> Any:
     return distributed.PrefixStore("motionops videos", store)
 
 
-def _tell(store: Any, kind: str, text: str) -> None:
-    data = zlib.compress(text.encode(errors="surrogateescape"))
+def _of_this_attempt(name: str) -> Any:
+    """A part of the store. torchrun's own outlives an attempt; only there attempts are told apart, since each machine
+    counts its own: one that came back is at its first."""
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if shared else "0"
+    return distributed.PrefixStore(f"motionops {attempt} {name}", _stores[-1])
+
+
+def _machine() -> tuple[int, int, bool]:
+    """The number of this process's machine, that of machines, and whether the process is its machine's first."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        machines = int(os.environ.get("GROUP_WORLD_SIZE", _processes() // int(os.environ["LOCAL_WORLD_SIZE"])))
+        return int(os.environ.get("GROUP_RANK", 0)), machines, int(os.environ["LOCAL_RANK"]) == 0
+    machines = int(os.environ.get("SLURM_NNODES", 1))
+    return int(os.environ.get("SLURM_NODEID", 0)), machines, int(os.environ["SLURM_LOCALID"]) == 0
+
+
+def _tell(store: Any, kind: str, texts: Iterable[str]) -> None:
+    data = b"".join(Lines.of(texts).pieces)
     pieces = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
     for number, piece in enumerate(pieces):
         store.set(f"piece {number}", piece)
     store.set("told", f"{kind} {len(pieces)}")
 
 
-def _hear(store: Any) -> tuple[str, str]:
+def _hear(store: Any) -> Lines:
+    """What was told. UserError: it was one."""
     try:
         while not store.check(["told"]):
             time.sleep(WAIT)
         kind, count = store.get("told").decode().split()
-        data = b"".join(store.get(f"piece {number}") for number in range(int(count)))
+        told = Lines(store.get(f"piece {number}") for number in range(int(count)))
     except (RuntimeError, OSError) as error:
-        raise UserError(f"the first process ended before it said which videos there are ({error})") from error
-    return kind, zlib.decompress(data).decode(errors="surrogateescape")
+        raise UserError(f"the first process ended before it said what it found ({error})") from error
+    if kind == "error":
+        raise UserError(told.text())
+    return told

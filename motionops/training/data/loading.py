@@ -17,7 +17,7 @@ from motionops.commandline import say, warn
 from motionops.errors import UserError
 from motionops.flags import shared_by_all
 from motionops.motion import MotionVectorWarning
-from motionops.motion.vector_decoder import REENCODE, doubtful_files
+from motionops.motion.vector_decoder import REENCODE, doubtful_files, forget_doubtful_files, warns_first
 from motionops.ranks import gather_lists, world
 from motionops.training.config import TrainConfig
 from motionops.training.data.chosen_decoder import Rates, cannot_be_dali, gathered_choice, measured_rates
@@ -133,11 +133,17 @@ def prepare_worker(worker: int) -> None:
     sys.excepthook = minding_no_lost_peers(sys.excepthook)
 
 
+def warn_in_lines() -> None:
+    """Of what a run warns from now on."""
+    warnings.showwarning = in_one_line
+    forget_doubtful_files()
+
+
 def in_one_line(message: Warning | str, category: type[Warning], *_: Any) -> None:
     """A warning without lines of source; of doubtful motion vectors that of the first file: the end counts them."""
     if not issubclass(category, MotionVectorWarning):
         warn(str(message))
-    elif doubtful_files() <= 1:
+    elif warns_first():
         warn(f"{message} (the first such file; how many there were is said at the end)")
 
 

@@ -10,9 +10,10 @@ depend.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from motionops.errors import UserError
 from motionops.files import written_beside
 from motionops.video import Skipped, Video
 from motionops.video.counting.key_frames import KeyFrames
+from motionops.video.list_lines import OneOfEach
 from motionops.video.sources import exists
 
 MANIFEST = "videos.jsonl"
+_BELOW = '"below": '
 
 
 @dataclass
@@ -38,12 +41,8 @@ class TrainingVideos:
     folder: str | None = None
 
 
-def manifest_text(videos: TrainingVideos) -> str:
+def manifest_lines(videos: TrainingVideos) -> Iterator[str]:
     """The lines of the manifest; names that are no UTF-8 come back as they are."""
-    return "".join(_lines(videos))
-
-
-def _lines(videos: TrainingVideos) -> Iterator[str]:
     for video in videos.usable:
         keys = {"keys": video.keys} if video.keys else {}
         labels = {"labels": video.labels} if video.labels else {"label": video.label} if video.label is not None else {}
@@ -53,14 +52,24 @@ def _lines(videos: TrainingVideos) -> Iterator[str]:
         yield f"{json.dumps({**_place(path, videos.folder), 'reason': reason})}\n"
 
 
-def parse_manifest(text: str, folder: str | os.PathLike | None) -> TrainingVideos:
+def parse_manifest(
+    lines: Iterable[str], folder: str | os.PathLike | Callable[[], str | os.PathLike] | None
+) -> TrainingVideos:
     """The videos of a manifest's lines, in the folder where the data lie here and now (None: as the lines say).
 
+    Args:
+        folder: or what finds it out, where the lines say what lies in it.
+
     Raises:
-        UserError: the text is no manifest.
+        UserError: the lines are no manifest.
     """
+    lines = iter(lines)
+    first = list(itertools.islice(lines, 1))
+    if callable(folder):
+        folder = folder() if first and _BELOW in first[0] else None
     videos = TrainingVideos([], folder=None if folder is None else os.fspath(folder))
-    for number, line in enumerate(text.splitlines(), start=1):
+    alike = OneOfEach()
+    for number, line in enumerate(itertools.chain(first, lines), start=1):
         try:
             held = json.loads(line)
             path = held["path"]
@@ -72,9 +81,10 @@ def parse_manifest(text: str, folder: str | os.PathLike | None) -> TrainingVideo
                 labels = tuple(held.get("labels", ()))
                 label = labels[0] if len(labels) == 1 else held.get("label")
                 picture = held.get("picture")
-                keys = KeyFrames.read(held.get("keys", ""))
-                picture = None if picture is None else (int(picture[0]), int(picture[1]))
-                videos.usable.append(Video(path, label, int(held["frames"]), labels, picture, keys))
+                keys = alike(KeyFrames.read(held.get("keys", "")))
+                picture = None if picture is None else alike((int(picture[0]), int(picture[1])))
+                video = Video(path, alike(label), alike(int(held["frames"])), alike(labels), picture, keys)
+                videos.usable.append(video)
         except (ValueError, TypeError, KeyError, IndexError, RecursionError):
             raise UserError(f"{MANIFEST}: line {number} is damaged; without the file videos are checked anew") from None
     return videos
@@ -83,13 +93,14 @@ def parse_manifest(text: str, folder: str | os.PathLike | None) -> TrainingVideo
 def write_manifest(file: Path, videos: TrainingVideos) -> None:
     """Write the manifest whole, line by line: the text of a large set is as large as the set."""
     with written_beside(file) as partial, open(partial, "w", encoding="utf-8") as lines:
-        lines.writelines(_lines(videos))
+        lines.writelines(manifest_lines(videos))
 
 
 def read_manifest(file: Path, folder: str | os.PathLike | None) -> TrainingVideos:
     """As :func:`parse_manifest`, of a file; the error names it."""
     try:
-        return parse_manifest(file.read_text(encoding="utf-8", errors="replace"), folder)
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            return parse_manifest(lines, folder)
     except UserError as error:
         raise UserError(f"{file.parent}/{error}") from None
 
@@ -100,11 +111,6 @@ def fingerprint(videos: Sequence[Video]) -> str:
     for number, video in enumerate(videos):
         names.update(b"\n" * bool(number) + os.fsencode("/".join(Path(video.path).parts[-2:])))
     return f"{len(videos)} videos, {names.hexdigest()[:16]}"
-
-
-def has_places(text: str) -> bool:
-    """Whether a manifest's lines say where in the folder of the data the videos lie."""
-    return '"below": ' in text.split("\n", 1)[0]
 
 
 def not_listed(videos: Sequence[Video], listed: Iterable[Video], folder: str | None) -> list[Video]:

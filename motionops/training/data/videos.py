@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from motionops.commandline import say, warn
 from motionops.errors import UserError
@@ -16,8 +17,7 @@ from motionops.training.data.manifest import (
     MANIFEST,
     TrainingVideos,
     fingerprint,
-    has_places,
-    manifest_text,
+    manifest_lines,
     not_listed,
     parse_manifest,
     read_manifest,
@@ -45,12 +45,15 @@ def videos_of_the_run(config: TrainConfig, find: Callable[[TrainConfig, bool], T
     """
     if config.decoder == "dali":
         require_dali()
-    videos = found_by_the_first(lambda: find(config, True), manifest_text)
-    if isinstance(videos, str):
-        videos = parse_manifest(videos, data_folder(config) if has_places(videos) else None)
-    if config.decoder == "dali":
-        check_dali(videos.usable)
-    return videos
+
+    def found() -> TrainingVideos:
+        videos = find(config, True)
+        if config.decoder == "dali":
+            check_dali(videos.usable)
+        return videos
+
+    videos = found_by_the_first(found, manifest_lines)
+    return videos if isinstance(videos, TrainingVideos) else parse_manifest(videos, partial(data_folder, config))
 
 
 def find_training_videos(config: TrainConfig, progress: bool = True) -> TrainingVideos:

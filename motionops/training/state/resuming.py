@@ -8,11 +8,11 @@ from typing import Any
 from motionops.commandline import flag, say
 from motionops.errors import UserError
 from motionops.flags import free_to_change, idle
+from motionops.ranks import is_first
 from motionops.training.checkpoint import NAME, PREVIOUS, read_checkpoint
 from motionops.training.config import TrainConfig
 from motionops.training.data.first_process import has_what_the_first_has
 from motionops.training.data.manifest import MANIFEST, TrainingVideos, fingerprint, write_manifest
-from motionops.training.launch import is_first
 from motionops.training.method import Method
 from motionops.training.run_folder import plain, start_folder
 

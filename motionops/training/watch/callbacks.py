@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from motionops.commandline import say
+from motionops.ranks import is_first
 from motionops.training.config import TrainConfig
-from motionops.training.launch import is_first
 from motionops.training.lightning import Callback
 from motionops.training.method import FinishStep, Method
 from motionops.training.run_folder import REPORT, plain

@@ -21,7 +21,7 @@ from motionops.video.truncation import missing_end
 from motionops.video.upright import Turn
 
 CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # which store when each frame is shown
-DECODED = 4  # packets, at the beginning and at the last key frame
+DECODED = 2  # packets, at the beginning and at the last key frame
 WHOLE_PICTURES = (0, 1)  # field orders: unknown, progressive
 
 
@@ -58,6 +58,9 @@ def _told(decoder: Decoder) -> Contents | None:
     context = decoder.stream.codec_context
     look = look_of(context.codec.canonical_name, context.extradata or b"")
     stamps, keys, first, last = [], [], [], []
+    for stream in decoder.container.streams:
+        if stream is not decoder.stream:
+            stream.discard = type(stream.discard).all  # its packets would be read, too
     for packet in decoder.container.demux(decoder.stream):
         if not packet.size:
             continue
@@ -69,9 +72,9 @@ def _told(decoder: Decoder) -> Contents | None:
         if picture.key and packet.is_keyframe:
             keys.append((packet.pts, packet.dts))
             last = []
-        for kept in (first, last):
-            if len(kept) < DECODED:
-                kept.append((packet, picture.shown))
+            first = first or last
+        if len(last) < DECODED:
+            last.append((packet, picture.shown))
         if picture.shown:
             stamps.append(packet.pts)
     if not stamps or not keys or not stamps[0] == keys[0][0] == min(stamps):

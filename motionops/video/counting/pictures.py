@@ -84,7 +84,7 @@ class _H264(_Units):
                     key = key or kind == H264_IDR
                     if data[start + 1] >> 7:  # first_mb_in_slice is 0: Exp-Golomb's "1"
                         pictures += 1
-                        if not self._follows(data[start + 1 : start + 17], kind, bool(data[start] >> 5 & 3)):
+                        if not self._follows(data[start + 1 : start + 9], kind, bool(data[start] >> 5 & 3)):
                             return None
                 elif kind == H264_SEI:
                     key = key or _recovers_at_once(data[start + 1 : end])
@@ -95,15 +95,19 @@ class _H264(_Units):
         return Picture(True, key) if pictures == 1 else None
 
     def _follows(self, slice_header: bytes, kind: int, reference: bool) -> bool:
-        """Whether a picture's frame_num is the one that comes next (7.4.3)."""
-        bits = slice_header.replace(b"\0\0\3", b"\0\0")
-        value, left = int.from_bytes(bits, "big"), 8 * len(bits)
-        for _ in range(3):  # first_mb_in_slice, slice_type, pic_parameter_set_id
-            zeros = left - (value & ((1 << left) - 1)).bit_length()
-            left -= 2 * zeros + 1
+        """Whether a picture's frame_num is the one that comes next (7.4.3); the header begins with Exp-Golomb's "1"."""
+        if b"\0\0\3" in slice_header:
+            slice_header = slice_header.replace(b"\0\0\3", b"\0\0")
+        left = 8 * len(slice_header) - 1
+        value = int.from_bytes(slice_header, "big") & (1 << left) - 1
+        for _ in range(2):  # slice_type, pic_parameter_set_id
+            left = 2 * value.bit_length() - left - 1
+            if left < 0:
+                return False
+            value &= (1 << left) - 1
         if left < self.number_bits:
             return False
-        number = value >> (left - self.number_bits) & ((1 << self.number_bits) - 1)
+        number = value >> left - self.number_bits
         before = 0 if kind == H264_IDR else self.last
         if (number - before) % (1 << self.number_bits) > 1:
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from motionops.errors import UserError
@@ -26,7 +26,7 @@ def read_plain_list(file: str, root: str | None, columns: Sequence[str] | None =
     lines = [line for line in lines if not line.startswith("#") or is_a_name(line, file, root)]
     if columns is None:
         _require_two_columns(file, lines)
-        entries = [_path_and_label(line) for line in lines]
+        entries = map(_path_and_label, lines)
     else:
         entries = _by_columns(file, lines, columns)
     return [video for entry in entries for video in _videos(entry, file, root)]
@@ -42,15 +42,13 @@ def _videos(entry: Entry, file: str, root: str | None) -> list[Video]:
     return [replace(video, label=label, labels=labels) for video in found] if label or labels else found
 
 
-def _by_columns(file: str, lines: Sequence[str], columns: Sequence[str]) -> list[Entry]:
+def _by_columns(file: str, lines: Sequence[str], columns: Sequence[str]) -> Iterator[Entry]:
     reader = ByColumns(columns, separator_of(lines, len(columns)))
-    entries = []
     for line in lines:
         entry = reader.entry(line)
         if entry is None:
             raise UserError(f"{file}: {line!r} does not have the columns {','.join(columns)} (--list-columns)")
-        entries.append(entry)
-    return entries
+        yield entry
 
 
 def _require_two_columns(file: str, lines: Sequence[str]) -> None:

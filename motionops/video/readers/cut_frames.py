@@ -47,9 +47,10 @@ class Box(NamedTuple):
 
 def box_around(extents: Tensor, picture: tuple[int, int]) -> Box:
     """The box of a picture `(H, W)` that holds every pixel which `augment_clips` reads at `extents [n, 3, 2]`."""
-    sides = []
+    sides, ranges = [], extents.tolist()  # of few clips: numbers cost less here than tensors
     for row, length in zip((1, 2), picture, strict=True):
-        low, high = float(extents[:, row].min()), float(extents[:, row].max())
+        ends = [end for clip in ranges for end in clip[row]]
+        low, high = min(ends), max(ends)
         slack = length * ROUNDING * max(1.0, abs(low), abs(high))
         # The pixels on both sides of each place; places outside of the picture are on its edge.
         first = math.floor(min(max(low * length - 0.5 - slack, 0), length - 1))

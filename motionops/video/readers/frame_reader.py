@@ -17,7 +17,8 @@ class FrameReader:
     """Reads frames. One that reads more of a file stands on it, and takes the place of a data set's ``reader``."""
 
     def whole(self, video: KnownVideo, most_bytes: int) -> Any | None:
-        """A decoded video to be kept in memory, None where it would take more than so many bytes.
+        """A decoded video to be kept in memory; as many frames as are known take no more than so many bytes. None where
+        there are more by now, and take more.
 
         It is what :meth:`read` gets again; its length is the number of frames, ``nbytes`` what it takes.
         """

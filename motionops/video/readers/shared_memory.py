@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from motionops.errors import UserError
+from motionops.nested import tensors_in
 
 FOLDER = "/dev/shm"
 AHEAD = 2  # batches that DataLoader has each reader prepare
@@ -55,17 +55,6 @@ def shortage(batch_bytes: int, workers: int) -> str | None:
         f"{workers} readers with {AHEAD} batches of {_mib(batch_bytes)} each need up to {_mib(needed)} of "
         f"shared memory ({_state()}); {REMEDY}"
     )
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested dicts, sequences and dataclasses."""
-    if isinstance(value, Tensor):
-        yield value
-        return
-    if dataclasses.is_dataclass(value):
-        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
-        yield from tensors_in(part)
 
 
 def _free_and_all() -> tuple[int, int]:

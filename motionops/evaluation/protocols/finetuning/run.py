@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from motionops.commandline import warn
@@ -66,9 +67,10 @@ def finetune(
         return TrainingVideos(usable, skipped, list(test_list))
 
     def conclude(config: FinetuneConfig, module: SupervisedClassifier, videos: TrainingVideos, _: VideoDataset) -> None:
-        if not videos.test:  # in all processes but the first
+        judged = measured(config, module, replace(videos, test=list(test_list)), train_list, split)
+        if judged is None:
             return
-        result, metrics = measured(config, module, videos, train_list, split)
+        result, metrics = judged
         metrics = {"protocol": protocol, **(more or {}), **metrics}
         keep(config, module, result, metrics)
         found.append(metrics)
