@@ -8,7 +8,7 @@ DEMO_STAMP := $(VENV)/.motionops-demo
 TOOLS := $(VENV)/.motionops-tools
 CXX_FILES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.inl')
 
-.PHONY: lock release try-archive site attacks types notebooks help setup tools build build-emulated wheel test test-python test-slow test-cpp test-torch lint format demo bench performance reproduce reference gpu clean
+.PHONY: lock release try-archive site attacks types run-notebooks notebooks help setup tools build build-emulated wheel test test-python test-slow test-cpp test-torch lint format demo bench performance reproduce reference gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 18
@@ -105,16 +105,22 @@ lock: $(STAMP)  ## build_support/versions.txt from what is installed
 release: $(STAMP)  ## dist/: the source archive, the wheels, their hashes; docs/releasing.md is the list
 	$(PY) build_support/release.py
 
-try-archive: $(STAMP)  ## the source archive, from a fresh environment to a trained and measured backbone
+# The wheel is built from the archive: one compilation says that both hold what they must.
+try-archive: $(STAMP)  ## source archive and CPU wheel, from a fresh environment to a trained and measured backbone
 	rm -rf build/archive
 	$(PY) build_support/release.py --only archive --output build/archive
-	$(PY) build_support/try_package.py build/archive/*.tar.gz
+	$(PY) build_support/wheels.py --only cpu --archive build/archive/*.tar.gz --output build/archive
+	OMP_NUM_THREADS=1 $(PY) build_support/try_package.py build/archive/*.whl
 
 site: $(STAMP)  ## build/site: the pages of docs/, without a warning
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
-types: build  ## the hints, as mypy reads them in a user's script
+types: build  ## the hints, as mypy and pyright read them in a user's script
 	$(PY) -m build_support.type_checks
+
+# One thread: on few cores, which others use too, threads that wait for each other cost more than they do.
+run-notebooks: build
+	OMP_NUM_THREADS=1 $(PY) build_support/notebooks.py
 
 notebooks: build  ## docs/notebooks: run, and written with what they print and draw
 	$(PY) build_support/notebooks.py --write

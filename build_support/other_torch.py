@@ -22,7 +22,7 @@ TESTS = [
     "test_forward_mode.py",
     "test_fake_tensors.py",
 ]
-NEEDED = ["numpy", "pytest", "pytest-timeout", "pytest-xdist", "torchvision"]
+NEEDED = ["numpy", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "torchvision"]
 
 
 def main() -> int:

@@ -29,10 +29,11 @@ class WheelError(Exception):
     """What went wrong, in one line."""
 
 
-def build(label: str, folder: Path, environment: dict[str, str]) -> Path:
-    """Build the wheel whose version ends in `+label`, and return its path."""
+def build(label: str, folder: Path, environment: dict[str, str], source: Path = ROOT) -> Path:
+    """Build the wheel whose version ends in `+label`, of this folder or of a source archive, and return its path."""
     before = set(folder.glob("*.whl"))
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "-w", folder, ROOT]
+    quiet = ["--quiet", "--no-build-isolation", "--no-deps"]
+    command = [sys.executable, "-m", "pip", "wheel", *quiet, "-w", folder, source]
     done = subprocess.run(command, env={**os.environ, "MOTIONOPS_VERSION_LABEL": label, **environment})
     shutil.rmtree(ROOT / "motionops.egg-info", ignore_errors=True)  # with the label, it would name the source tree so
     if done.returncode != 0:
@@ -64,6 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "dist")
     parser.add_argument("--only", choices=["cpu", "cuda"], help="one of the two")
+    parser.add_argument("--archive", type=Path, default=ROOT, help="a source archive to build from, not this folder")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     kinds = {"cpu": ("cpu", {"MOTIONOPS_CUDA": "0"})}
@@ -76,7 +78,7 @@ def main() -> int:
             kinds["cuda"] = (f"cu{cuda.version.replace('.', '')}", wanted)
         for kind, (label, environment) in kinds.items():
             if arguments.only in (None, kind):
-                wheel = retag(build(label, arguments.output, environment))
+                wheel = retag(build(label, arguments.output, environment, arguments.archive))
                 about = f", {environment['TORCH_CUDA_ARCH_LIST']}" if kind == "cuda" else ""
                 print(f"{wheel.name}: {wheel.stat().st_size / 2**20:.1f} MiB{about}")
     except (BuildError, WheelError) as error:

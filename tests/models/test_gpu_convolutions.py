@@ -21,8 +21,7 @@ def gradients(network, output, weight):
     return torch.autograd.grad((output * weight).sum(), list(network.parameters()), retain_graph=True)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["r2plus1d_18", "r2plus1d_26"])
+@pytest.mark.parametrize(("name", "training"), [("r2plus1d_18", True), ("r2plus1d_26", False)])
 def test_a_network_stays_what_it_is(name, training, units):
     torch.manual_seed(0)
     plain = build_backbone(name).double().train(training)

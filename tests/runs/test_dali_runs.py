@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from motionops import commandline
+from motionops.commandline import EXIT_USER_ERROR
 from motionops.errors import UserError
 from motionops.methods import context_motion, controllable
 from motionops.training.data.dali_batches import check_reads_frames
@@ -18,6 +20,7 @@ from motionops.training.data.videos import TrainingVideos
 from motionops.training.method import Method
 from motionops.video import Batch, Video
 from tests.runs.runs import ROOT, WITHOUT_BATCHNORM, environment
+from tests.runs.sample_norm import put_in_place
 from tests.video.test_dali import FAST, assert_same, coloured, needs_dali
 from tests.video.video_files import encode
 from trainers import fima, mcl, modist
@@ -83,18 +86,21 @@ def test_the_decoder_is_chosen_on_the_first_batches(videos, capsys):
     assert_same(chosen, plain)
 
 
-def run(folder: Path, output: Path, *more: str, without_batchnorm: bool = False) -> subprocess.CompletedProcess:
-    scripts = [*([WITHOUT_BATCHNORM] if without_batchnorm else []), "trainers/fima.py"]
+def words(folder: Path, output: Path, *more: str) -> list[str]:
     tiny = "--backbone r3d_small --size 16 --batch-size 4 --queue 16 --hidden 16 --dim 16 --losses vv --workers 1"
-    line = [*(str(ROOT / script) for script in scripts), "--data", str(folder), "--output", str(output), *tiny.split()]
-    return subprocess.run(
-        [sys.executable, *line, "--log-every", "1", "--epochs", "3", "--decoder", "dali", *more],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=300,
-        check=False,
-    )
+    line = ["--data", str(folder), "--output", str(output), *tiny.split(), "--log-every", "1", "--epochs", "3"]
+    return [*line, "--decoder", "dali", *more]
+
+
+def here(*given) -> int:
+    """The exit status of a run in this process."""
+    return commandline.run(fima.main, fima.FIMAConfig, fima.PRESETS, words(*given))
+
+
+def in_processes_of_its_own(*given) -> subprocess.CompletedProcess:
+    scripts = [str(ROOT / script) for script in (WITHOUT_BATCHNORM, "trainers/fima.py")]
+    line = [sys.executable, *scripts, *words(*given)]
+    return subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=300, check=False)
 
 
 def losses(output: Path) -> list[tuple[str, str]]:
@@ -104,36 +110,36 @@ def losses(output: Path) -> list[tuple[str, str]]:
 
 @needs_dali
 def test_a_run_that_is_cut_and_continued_is_the_whole_run(videos, tmp_path):
-    whole = run(videos, tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
+    assert here(videos, tmp_path / "whole") == 0
     assert [step for step, _ in losses(tmp_path / "whole")] == [str(step) for step in range(1, 7)]
-    assert run(videos, tmp_path / "cut", "--max-steps", "3").returncode == 0
-    assert run(videos, tmp_path / "cut", "--resume").returncode == 0
+    assert here(videos, tmp_path / "cut", "--max-steps", "3") == 0
+    assert here(videos, tmp_path / "cut", "--resume") == 0
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 @needs_dali
-def test_two_processes_equal_one_with_the_same_batch(videos, tmp_path):
+def test_two_processes_equal_one_with_the_same_batch(videos, tmp_path, monkeypatch):
     """gloo; BatchNorm replaced: a process that read other videos than its share would have other losses."""
     sgd = ("--optimizer", "sgd", "--learning-rate", "0.1", "--warmup-epochs", "0")
-    for devices in ("1", "2"):
-        ran = run(videos, tmp_path / devices, "--devices", devices, *sgd, without_batchnorm=True)
-        assert ran.returncode == 0, ran.stderr
+    ran = in_processes_of_its_own(videos, tmp_path / "2", "--devices", "2", *sgd)
+    assert ran.returncode == 0, ran.stderr
+    put_in_place(monkeypatch.setattr)
+    assert here(videos, tmp_path / "1", "--devices", "1", *sgd) == 0
     one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
     assert [step for step, _ in one] == [step for step, _ in two] == [str(step) for step in range(1, 7)]
     assert [float(loss) for _, loss in two] == pytest.approx([float(loss) for _, loss in one], abs=1e-5)
 
 
 @needs_dali
-def test_what_needs_a_gpu_is_one_line(tmp_path):
+def test_what_needs_a_gpu_is_one_line(tmp_path, capsys):
     for number in range(4):
         encode(tmp_path / f"{number}.mp4", coloured(FRAMES, 48, 64), "libx264", {})
-    ran = run(tmp_path, tmp_path / "run")
-    assert ran.returncode == 2
-    (line,) = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
+    assert here(tmp_path, tmp_path / "run") == EXIT_USER_ERROR
+    text = capsys.readouterr().err
+    (line,) = [line for line in text.splitlines() if line.startswith("error:")]
     assert "DALI on the CPU decodes only VP8, VP9 and MJPEG" in line
     assert "is h264; --decoder pyav reads it" in line
-    assert "Traceback" not in ran.stderr
+    assert "Traceback" not in text
 
 
 def test_motion_vectors_are_refused(videos):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from motionops.training.launch import restarts_hang
-from tests.runs.runs import command, environment, finished, logged
+from tests.runs.runs import command, environment, logged
+from tests.several_ranks import as_torchrun_does
 from trainers import fima
 
 LOGGED = ("step", "epoch", "loss", "loss_vv", "accuracy", "learning_rate")
@@ -36,7 +37,7 @@ def wait_for_steps(output: Path, steps: int, process: subprocess.Popen) -> None:
 @pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_whose_process_is_killed_is_restarted_and_ends_as_if_nothing_had_been(tiny, tmp_path, rank):
     whole, cut = (tiny(output=tmp_path / name, epochs=5, losses=("vv",)) for name in ("whole", "cut"))
-    finished(command(whole, "fima", "--devices", "2"))
+    as_torchrun_does(fima.main, whole)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     line = command(cut, "fima", "--resume", "--checkpoint-every", "4")[1:]
     with open(tmp_path / "log.txt", "w+") as log:
