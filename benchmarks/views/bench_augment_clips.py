@@ -18,10 +18,10 @@ GRAY = torch.tensor([0.2989, 0.587, 0.114])  # torchvision's weights
 SHAPES = [(32, 8, 40, 40, 32), (8, 16, 256, 340, 112), (64, 16, 256, 340, 112)]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
-def bench_everything_on(comparison, shape):
-    batch, length, height, width, size = shape
-    if shape == SHAPES[-1] and comparison.device.type != "cuda":
+def _sample(shape, device):
+    """Videos and extents on the device, and the appearances that were drawn, on the CPU."""
+    batch, length, height, width, _ = shape
+    if shape == SHAPES[-1] and device.type != "cuda":
         pytest.skip("for a GPU")
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (batch, length, height, width, 3), dtype=torch.uint8, generator=generator)
@@ -31,9 +31,14 @@ def bench_everything_on(comparison, shape):
     drawn = Appearance.sample(
         batch, jitter_probability=0.8, grayscale_probability=0.2, blur_probability=0.5, generator=generator
     )
-    device = comparison.device
-    frames, extents = frames.to(device), extents.to(device)
-    there = drawn.to(device)
+    return frames.to(device), extents.to(device), drawn
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def bench_everything_on(comparison, shape):
+    batch, length, height, width, size = shape
+    frames, extents, drawn = _sample(shape, comparison.device)
+    there = drawn.to(comparison.device)
     compiled = torch.compile(augment_clips_reference)
 
     def reference():
@@ -65,19 +70,9 @@ def bench_everything_on(comparison, shape):
 def bench_one_order(comparison, shape):
     """Colours change in one order for the whole batch, as kornia has it, which then needs no loop over clips."""
     batch, length, height, width, size = shape
-    if shape == SHAPES[-1] and comparison.device.type != "cuda":
-        pytest.skip("for a GPU")
-    generator = torch.Generator().manual_seed(0)
-    frames = torch.randint(0, 256, (batch, length, height, width, 3), dtype=torch.uint8, generator=generator)
-    extents = sample_extents(
-        batch, frames=length, frame_count=length, height=height, width=width, mirror=0.0, generator=generator
-    )
-    drawn = Appearance.sample(
-        batch, jitter_probability=0.8, grayscale_probability=0.2, blur_probability=0.5, generator=generator
-    )
+    frames, extents, drawn = _sample(shape, comparison.device)
     order = drawn.order[0].tolist()
     there = replace(drawn, order=drawn.order[:1].expand(batch, -1).contiguous()).to(comparison.device)
-    frames, extents = frames.to(comparison.device), extents.to(comparison.device)
     compiled = torch.compile(_kornia_in_a_batch)
     comparison(
         f"B {batch}, T {length}, {height}×{width} to {size}², all on, one order",

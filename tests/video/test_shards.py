@@ -26,16 +26,11 @@ from motionops.video import (
 from motionops.video.cache import cache_folder
 from motionops.video.encoding import write_video
 from motionops.video.reading import read_pieces
-from motionops.video.sources import faults, opening, tars
+from motionops.video.sources import opening, tars
 from tests.video.shard_files import write_tar
 from tests.video.video_files import encode, numbered_frames, numbers_of
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tars, "_known", {})
-    monkeypatch.setattr(faults, "WAITS", (0, 0, 0))
+pytestmark = pytest.mark.usefixtures("nothing_known")
 
 
 @pytest.fixture

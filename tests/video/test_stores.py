@@ -28,7 +28,7 @@ from motionops.video import (
 )
 from motionops.video.encoding import write_video
 from motionops.video.lists import data_place, folder_of
-from motionops.video.sources import faults, opening, stores, tars
+from motionops.video.sources import opening, stores, tars
 from tests.video.faulty_server import serving
 from tests.video.shard_files import write_tar
 from tests.video.video_files import numbered_frames, numbers_of
@@ -37,11 +37,7 @@ pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MOTIONOPS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tars, "_known", {})
-    monkeypatch.setattr(faults, "WAITS", (0, 0, 0))
+pytestmark = pytest.mark.usefixtures("nothing_known")
 
 
 @pytest.fixture
