@@ -191,10 +191,7 @@ class PreparedWriter:
 
     def missing(self, videos: Sequence[Video]) -> list[Video]:
         """Those of the videos that the file does not hold, or whose size or time of change is another one now."""
-        rows = self.connection.execute("SELECT path, size, mtime_ns FROM videos")
-        done = {path: tuple(state) for path, *state in rows}
-
-        followed = Followed()
+        done, followed = self.states(), Followed()
 
         def up_to_date(video: Video) -> bool:
             path, state = followed(video.path)
