@@ -5,12 +5,13 @@
 //     result(f, :, c) = (Σ_i a_i d_i) / max(P, Σ_i a_i)
 //   Where blocks do not overlap this is the mean over all pixels of the cell, those without a vector counting as still.
 //   Where they do (a block that is predicted from both sides) it is their mean.
-// Shapes: rows [N, 9] int32, sorted by frame: frame, source, w, h, dst_x, dst_y, motion_x, motion_y, scale, as FFmpeg's
+// Shapes: rows [N, 9] int32, on the CPU sorted by frame: frame, source, w, h, dst_x, dst_y, motion_x, motion_y, scale, as FFmpeg's
 //   AVMotionVector names them; a block covers the pixels from dst - floor(size / 2), `size` of them.
 //   result [frames, 2, rows of cells, columns of cells].
 // Rows without a block or a displacement (w, h or scale below 1, source 0) do not count.
 // Numerics: sums in float64, in the order of the rows, rounded once to float32: the same from run to run on any device.
-// Cost: CPU, one pass over the rows; CUDA, every cell looks at all rows of its frame, which shared memory holds.
+// Cost: CPU, one pass over the rows; CUDA, every cell looks at the rows of its frame that touch its strip of cells, where rows
+//   are sorted by frame; else every 256 cells read all rows.
 #pragma once
 
 #include <cstdint>
@@ -56,12 +57,14 @@ struct RasterizeMotionVectors {
   MOTIONOPS_CODEC_FUNCTION int64_t cell_rows() const { return (height + cell - 1) / cell; }
   MOTIONOPS_CODEC_FUNCTION int64_t cell_columns() const { return (width + cell - 1) / cell; }
 
-  // The first row that is of `frame` or of a later one: the rows of frame f are first_row(f) .. first_row(f + 1) - 1.
+  MOTIONOPS_CODEC_FUNCTION int32_t frame_of(int64_t row) const { return rows[row * kMotionVectorColumns]; }
+
+  // Of sorted rows the first that is of `frame` or of a later one: the rows of frame f are first_row(f) .. first_row(f + 1) - 1.
   MOTIONOPS_CODEC_FUNCTION int64_t first_row(int64_t frame) const {
     int64_t low = 0, high = row_count;
     while (low < high) {
       const int64_t middle = low + (high - low) / 2;
-      if (rows[middle * kMotionVectorColumns] < frame) {
+      if (frame_of(middle) < frame) {
         low = middle + 1;
       } else {
         high = middle;
@@ -92,7 +95,8 @@ MOTIONOPS_CODEC_FUNCTION int64_t common_pixels(int64_t begin, int64_t end, int64
 void rasterize_motion_vectors_cpu(const RasterizeMotionVectors& args, const Parallel& parallel);
 
 #ifdef MOTIONOPS_DECLARE_CUDA_LAUNCHERS
-cudaError_t rasterize_motion_vectors_cuda(const RasterizeMotionVectors& args, cudaStream_t stream);
+size_t rasterize_motion_vectors_workspace_bytes(const RasterizeMotionVectors& args);
+cudaError_t rasterize_motion_vectors_cuda(const RasterizeMotionVectors& args, void* workspace, cudaStream_t stream);
 #endif
 
 }  // namespace motionops

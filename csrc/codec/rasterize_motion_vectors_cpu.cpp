@@ -63,7 +63,7 @@ void rasterize_motion_vectors_cpu(const RasterizeMotionVectors& args, const Para
     int64_t row = args.first_row(begin);
     for (int64_t frame = begin; frame < end; ++frame) {
       cells.clear();
-      for (; row < args.row_count && args.rows[row * kMotionVectorColumns] == frame; ++row) {
+      for (; row < args.row_count && args.frame_of(row) == frame; ++row) {
         add_block(args, MotionBlock::from_row(args.rows + row * kMotionVectorColumns), cells);
       }
       float* u = args.result + frame * 2 * count;

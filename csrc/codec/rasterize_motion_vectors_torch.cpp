@@ -26,7 +26,7 @@ bool check_rows(const Tensor& vectors) {
 }
 
 // The rows in the order of their frames, those of one frame as they were.
-Tensor sorted_by_frame(const Tensor& rows) {
+[[maybe_unused]] Tensor sorted_by_frame(const Tensor& rows) {
   using torch::stable::detail::from;
   using torch::stable::detail::to;
   const Tensor frames = torch::stable::select(rows, 1, 0);
@@ -56,11 +56,17 @@ Tensor rasterize_motion_vectors(const Tensor& vectors,  // [N, 9]
   const Tensor result = empty(Shape{frames, 2, args.cell_rows(), args.cell_columns()}, ScalarType::Float, vectors);
   if (is_meta(vectors)) return result;
   Tensor rows = dense(vectors);
-  if (!(rows.is_cpu() && check_rows(rows))) rows = sorted_by_frame(rows);
+  [[maybe_unused]] const bool sorted = !rows.is_cpu() || check_rows(rows);
   args.rows = data_of<int32_t>(rows);
   args.result = static_cast<float*>(result.mutable_data_ptr());
-  MOTIONOPS_DISPATCH(kOp, vectors, rasterize_motion_vectors_cpu(args, parallel),
-                     rasterize_motion_vectors_cuda(args, stream));
+  [[maybe_unused]] const auto run_on_cpu = [&](const Parallel& parallel) {
+    if (!sorted) rows = sorted_by_frame(rows);
+    args.rows = data_of<int32_t>(rows);
+    rasterize_motion_vectors_cpu(args, parallel);
+  };
+  MOTIONOPS_DISPATCH(kOp, vectors, run_on_cpu(parallel),
+                     rasterize_motion_vectors_cuda(
+                         args, workspace(rasterize_motion_vectors_workspace_bytes(args), vectors).data_ptr(), stream));
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include "contrast/feature_element.cuh"
 #include "contrast/queue_infonce.h"
 #include "contrast/streaming_softmax.cuh"
+#include "core/dependent_launch.h"
 #include "core/device_types.h"
 #include "core/workspace.h"
 
@@ -29,20 +30,30 @@ struct Merge {
   float* expected_key;  // or null
 };
 
+// Few rows would leave most of a GPU idle, and one multiprocessor with all the slots of a row: blocks then share a row's
+// elements.
+inline constexpr int kSharedPiece = 32;
+
+inline int64_t blocks_of_row(int64_t rows, int64_t dim) {
+  return rows < 2 * multiprocessor_count() ? (dim + kSharedPiece - 1) / kSharedPiece : 1;
+}
+
+// The blocks of row x have number z.
 template <typename Element>
 __global__ void __launch_bounds__(kMergeThreads) own_key_merge_kernel(const __grid_constant__ Merge merge) {
+  wait_for_kernel_before();
   const Partition partition(merge.rows, merge.tiles, merge.workers);
   const int64_t row = blockIdx.x, block = row / kTileRows;
   const int row_in_block = static_cast<int>(row % kTileRows);
   const int64_t first = partition.first_slot(block), last = partition.last_slot(block);
-  const RowStatistics negatives = combine_statistics(merge.partials, first, last, row_in_block);
-
   const float positive = merge.partials.positive[first * kTileRows + row_in_block] * merge.temperature.read_inverse();
+  const RowStatistics negatives = combine_statistics_together(merge.partials, first, last, row_in_block);
+
   const float base = finite_base(fmaxf(negatives.maximum, positive));
   const float own = expf(positive - base);
   const float sum = negatives.sum * expf(negatives.maximum - base) + own;
   const float log_sum_exp = base + logf(sum);
-  if (threadIdx.x == 0) {
+  if (threadIdx.x == 0 && blockIdx.z == 0) {
     merge.rank[row] = negatives.rank;
     merge.positive_logit[row] = positive;
     merge.log_sum_exp[row] = log_sum_exp;
@@ -51,11 +62,17 @@ __global__ void __launch_bounds__(kMergeThreads) own_key_merge_kernel(const __gr
   if (merge.expected_key != nullptr) {
     const StoredValues key = merge.key.from(row * merge.dim);
     const float scale = 1.0f / merge.partials.weight_scale;
-    combine_expected<true>(merge.partials, first, last, row_in_block, base, [&](int64_t d, float total) {
+    const auto emit = [&](int64_t d, float total) {
       if (d < merge.dim) {
         merge.expected_key[row * merge.dim + d] = (total * scale + own * key.in_products<Element>(d)) / sum;
       }
-    });
+    };
+    if (gridDim.z == 1) {
+      combine_expected<true>(merge.partials, first, last, row_in_block, base, emit);
+    } else {
+      combine_piece<true, kSharedPiece>(merge.partials, first, last, row_in_block, base,
+                                        int64_t{blockIdx.z} * kSharedPiece, emit);
+    }
   }
   if (last_block(merge.counter)) {
     __shared__ float scratch[kMergeWarps];
@@ -138,8 +155,9 @@ cudaError_t own_key_forward(const QueueInfonceForward& args, const Policy& polic
       launch_streaming_softmax(args.dtype, args.tf32, plan.stream, policy, plan.merge.workers, stream);
   if (error != cudaSuccess) return error;
   return with_element(args.dtype, [&](auto element) {
-    return launch(own_key::own_key_merge_kernel<decltype(element)>, grid_of(args.rows), dim3(kMergeThreads), 0, stream,
-                  plan.merge);
+    const int64_t sharing = args.expected_key != nullptr ? own_key::blocks_of_row(args.rows, args.dim) : 1;
+    return launch_dependent(own_key::own_key_merge_kernel<decltype(element)>, grid_of(args.rows, sharing),
+                            dim3(kMergeThreads), stream, plan.merge);
   });
 }
 

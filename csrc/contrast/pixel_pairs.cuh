@@ -145,14 +145,9 @@ static __global__ void __launch_bounds__(kListThreads)
     const int64_t row = begin + threadIdx.x;
     const int64_t frame = row / pairs.area, set = frame / pairs.frames_of_set;
     const bool has = row < rows && pairs.has[set * pairs.area + (row - frame * pairs.area)] != 0;
-    const uint32_t ballot = __ballot_sync(kAllLanes, has);
-    if (lane == 0) per_warp[warp] = __popc(ballot);
-    __syncthreads();
-    int32_t place = before + __popc(ballot & ((1u << lane) - 1));
-    for (int other = 0; other < kListThreads / 32; ++other) {
-      before += per_warp[other];
-      if (other < warp) place += per_warp[other];
-    }
+    const Numbered listed = block_number(has, per_warp);
+    const int32_t place = before + listed.number;
+    before += listed.count;
     if (row < rows) {
       pairs.place[row] = has ? place : -1;
       if (has) pairs.list[place] = static_cast<int32_t>(row);

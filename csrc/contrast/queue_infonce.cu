@@ -1,8 +1,9 @@
 // queue_infonce on the GPU: the streaming softmax with one own key per row, and video ids that strike out columns.
 //
-// Two kernels. The main loop (streaming_softmax.cuh) reads the queue once. The merge gives each row a block: it folds
-// the CTAs' partial results, adds the own key in float32 - E_i - k_i nearly cancels once the model is confident, so the
-// own key must not pass through rounded weights - and the last block to finish adds up the loss, in a fixed order.
+// Two kernels. The main loop (streaming_softmax.cuh) reads the queue once. The merge gives each row a block, or one for
+// every 32 of its features where rows are few: it folds the CTAs' partial results, adds the own key in float32 - E_i - k_i
+// nearly cancels once the model is confident, so the own key must not pass through rounded weights - and the last block to
+// finish adds up the loss, in a fixed order.
 #include "contrast/queue_infonce.h"
 
 #include "contrast/own_key_softmax.cuh"

@@ -78,18 +78,23 @@ struct RowStatistics {
   int rank;
 };
 
-// Folds the slots first .. last of one row. Called by whole warps; every lane gets the result. The loads of a round do
-// not wait for each other: a merge kernel is short, and most of its time is latency.
+inline constexpr int kMergeThreads = 256;
+inline constexpr int kMergeWarps = kMergeThreads / 32;
+
+// Folds every `parts`-th 32 of the slots first .. last of one row, from the `part`-th on. Called by whole warps; every lane
+// gets the result. The loads of a round do not wait for each other: a merge kernel is short, and most of its time is
+// latency.
 __device__ __forceinline__ RowStatistics combine_statistics(const Partials& partials, int64_t first, int64_t last,
-                                                            int row) {
+                                                            int row, int part = 0, int parts = 1) {
   constexpr int kBatch = 4;
+  const int step = 32 * parts;
   RowStatistics total{-INFINITY, 0.0f, 0};
-  for (int64_t begin = first + threadIdx.x % 32; begin <= last; begin += 32 * kBatch) {
+  for (int64_t begin = first + 32 * part + threadIdx.x % 32; begin <= last; begin += step * kBatch) {
     float maximum[kBatch], sum[kBatch];
     float highest = total.maximum;
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      const int64_t slot = begin + 32 * i, place = slot * kTileRows + row;
+      const int64_t slot = begin + step * i, place = slot * kTileRows + row;
       maximum[i] = slot <= last ? partials.maximum[place] : -INFINITY;
       sum[i] = slot <= last ? partials.sum[place] : 0.0f;
       if (partials.rank != nullptr && slot <= last) total.rank += partials.rank[place];
@@ -109,54 +114,80 @@ __device__ __forceinline__ RowStatistics combine_statistics(const Partials& part
   return total;
 }
 
-inline constexpr int kMergeThreads = 256;
-inline constexpr int kMergeWarps = kMergeThreads / 32;
+// The same by a block of kMergeThreads together, for a row of many slots; every thread gets the result.
+__device__ __forceinline__ RowStatistics combine_statistics_together(const Partials& partials, int64_t first,
+                                                                     int64_t last, int row) {
+  if (last - first < 32) return combine_statistics(partials, first, last, row);
+  __shared__ RowStatistics found[kMergeWarps];
+  const int warp = threadIdx.x / 32;
+  const RowStatistics mine = combine_statistics(partials, first, last, row, warp, kMergeWarps);
+  if (threadIdx.x % 32 == 0) found[warp] = mine;
+  __syncthreads();
+  RowStatistics total{-INFINITY, 0.0f, 0};
+#pragma unroll
+  for (int part = 0; part < kMergeWarps; ++part) total.maximum = fmaxf(total.maximum, found[part].maximum);
+#pragma unroll
+  for (int part = 0; part < kMergeWarps; ++part) {
+    total.sum += found[part].sum * exp_approximate(found[part].maximum - finite_base(total.maximum));
+    total.rank += found[part].rank;
+  }
+  return total;
+}
 
-// Sums the vectors of one row over its slots, each times e^(maximum - base) where `weighted`, and calls emit(d, sum)
-// for every d < padded_dim. Called by a block of kMergeThreads; the same d always comes to the same thread. A warp
-// takes every kMergeWarps-th slot, 16 bytes a lane; the partial vectors were just written and mostly come from L2.
+// Sums elements begin .. begin + kPiece of one row's vectors over its slots, each times e^(maximum - base) where
+// `weighted`, and calls emit(d, sum) for those below padded_dim. Called by a block of kMergeThreads; the same d always
+// comes to the same thread. A lane takes 16 bytes, so that a warp has 128 / kPiece slots at a time; the partial vectors
+// were just written and mostly come from L2.
+template <bool kWeighted, int kPiece, typename Emit>
+__device__ __forceinline__ void combine_piece(const Partials& partials, int64_t first, int64_t last, int row,
+                                              float base, int64_t begin, Emit emit) {
+  constexpr int kBatch = 8, kLanes = kPiece / 4, kParts = kMergeThreads / kLanes;
+  __shared__ float4 scratch[kParts][kLanes];
+  const int lane = threadIdx.x % kLanes, part = threadIdx.x / kLanes, mine = static_cast<int>(threadIdx.x);
+  const int64_t d = begin + 4 * lane;
+  float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  if (d < partials.padded_dim) {
+    for (int64_t slot = first + part; slot <= last; slot += kBatch * kParts) {
+      float4 values[kBatch];
+      float factor[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int64_t place = (slot + i * kParts) * kTileRows + row;
+        const bool valid = slot + i * kParts <= last;
+        values[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (valid) values[i] = *reinterpret_cast<const float4*>(partials.expected + place * partials.padded_dim + d);
+        factor[i] = kWeighted && valid ? partials.maximum[place] : base;
+      }
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if constexpr (kWeighted)
+          factor[i] = exp_approximate(factor[i] - base);
+        else
+          factor[i] = 1.0f;
+        total.x = fmaf(factor[i], values[i].x, total.x);
+        total.y = fmaf(factor[i], values[i].y, total.y);
+        total.z = fmaf(factor[i], values[i].z, total.z);
+        total.w = fmaf(factor[i], values[i].w, total.w);
+      }
+    }
+  }
+  scratch[part][lane] = total;
+  __syncthreads();
+  if (mine < kPiece && begin + mine < partials.padded_dim) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int k = 0; k < kParts; ++k) sum += reinterpret_cast<const float*>(scratch[k])[mine];
+    emit(begin + mine, sum);
+  }
+}
+
+// All elements of the vectors, piece after piece.
 template <bool kWeighted, typename Emit>
 __device__ __forceinline__ void combine_expected(const Partials& partials, int64_t first, int64_t last, int row,
                                                  float base, Emit emit) {
-  constexpr int kBatch = 8, kPiece = 128;
-  __shared__ float4 scratch[kMergeWarps][kPiece / 4];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, mine = static_cast<int>(threadIdx.x);
+  constexpr int kPiece = 128;
   for (int64_t begin = 0; begin < partials.padded_dim; begin += kPiece) {
-    const int64_t d = begin + 4 * lane;
-    float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (d < partials.padded_dim) {
-      for (int64_t slot = first + warp; slot <= last; slot += kBatch * kMergeWarps) {
-        float4 part[kBatch];
-        float factor[kBatch];
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-          const int64_t place = (slot + i * kMergeWarps) * kTileRows + row;
-          const bool valid = slot + i * kMergeWarps <= last;
-          part[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-          if (valid) part[i] = *reinterpret_cast<const float4*>(partials.expected + place * partials.padded_dim + d);
-          factor[i] = kWeighted && valid ? partials.maximum[place] : base;
-        }
-#pragma unroll
-        for (int i = 0; i < kBatch; ++i) {
-          if constexpr (kWeighted)
-            factor[i] = exp_approximate(factor[i] - base);
-          else
-            factor[i] = 1.0f;
-          total.x = fmaf(factor[i], part[i].x, total.x);
-          total.y = fmaf(factor[i], part[i].y, total.y);
-          total.z = fmaf(factor[i], part[i].z, total.z);
-          total.w = fmaf(factor[i], part[i].w, total.w);
-        }
-      }
-    }
-    scratch[warp][lane] = total;
-    __syncthreads();
-    if (mine < kPiece && begin + mine < partials.padded_dim) {
-      float sum = 0.0f;
-#pragma unroll
-      for (int part = 0; part < kMergeWarps; ++part) sum += reinterpret_cast<const float*>(scratch[part])[mine];
-      emit(begin + mine, sum);
-    }
+    combine_piece<kWeighted, kPiece>(partials, first, last, row, base, begin, emit);
     __syncthreads();  // scratch is written again
   }
 }
@@ -168,7 +199,7 @@ __device__ __forceinline__ bool last_block(int32_t* counter) {
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
-    last = atomicAdd(counter, 1) == static_cast<int32_t>(gridDim.x) - 1;
+    last = atomicAdd(counter, 1) == static_cast<int32_t>(gridDim.x * gridDim.z) - 1;
     // a fence empties the multiprocessor's cache, under the feet of its other blocks
     if (last) __threadfence();
   }

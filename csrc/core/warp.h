@@ -48,4 +48,23 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
   return total;
 }
 
+// Numbers the threads of a block of kWarps warps that `has`, in their order; every thread gets the count. `per_warp` may be
+// written again after the next barrier of the block.
+struct Numbered {
+  int number, count;
+};
+template <int kWarps>
+__device__ __forceinline__ Numbered block_number(bool has, int (&per_warp)[kWarps]) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const uint32_t ballot = __ballot_sync(kAllLanes, has);
+  if (lane == 0) per_warp[warp] = __popc(ballot);
+  __syncthreads();
+  Numbered result{__popc(ballot & ((1u << lane) - 1)), 0};
+  for (int other = 0; other < kWarps; ++other) {
+    if (other < warp) result.number += per_warp[other];
+    result.count += per_warp[other];
+  }
+  return result;
+}
+
 }  // namespace motionops

@@ -53,8 +53,9 @@ inline std::vector<double> expected(const RasterizeMotionVectors& args) {
   return result;
 }
 
+// `shuffled`: rows in any order.
 template <typename Launch>
-void run_case(const Case& size, const Launch& launch) {
+void run_case(const Case& size, bool shuffled, const Launch& launch) {
   std::mt19937 generator(7);
   const auto between = [&](int64_t low, int64_t high) {
     return static_cast<int32_t>(std::uniform_int_distribution<int64_t>(low, high)(generator));
@@ -75,6 +76,11 @@ void run_case(const Case& size, const Launch& launch) {
                                                between(0, 4)};
     std::memcpy(&rows[i * kMotionVectorColumns], row, sizeof(row));
   }
+  for (int64_t i = shuffled ? size.blocks - 1 : 0; i > 0; --i) {
+    const int64_t other = between(0, i);
+    std::swap_ranges(&rows[i * kMotionVectorColumns], &rows[(i + 1) * kMotionVectorColumns],
+                     &rows[other * kMotionVectorColumns]);
+  }
   RasterizeMotionVectors args{rows.get(), size.blocks, size.frames, size.height, size.width, size.cell, nullptr};
   const std::vector<double> wanted = expected(args);
   std::unique_ptr<float[]> result(new float[wanted.size()]);
@@ -89,17 +95,22 @@ void run_case(const Case& size, const Launch& launch) {
 
 // `few` is for the sanitizers, where a CUDA thread costs most.
 template <typename Launch>
-void run_all(bool few, const Launch& launch) {
-  run_case({900, 1, 24, 37, 8}, launch);  // 300 rows in the frame, more than a CUDA block of threads takes at a time
+void run_all(bool few, bool any_order, const Launch& launch) {
+  if (any_order) run_case({900, 1, 24, 37, 8}, true, launch);
+  run_case({900, 1, 24, 37, 8}, false,
+           launch);  // 300 rows in the frame, more than a CUDA block of threads takes at a time
   if (few) return;
   for (const Case& size : {Case{40, 3, 33, 50, 5},
                            {2200, 2, 40, 40, 2},
+                           {3, 1, 80, 24, 3},  // 216 cells, the last strip with rows that the first has not
+                           {300, 2, 200, 24, 3},
                            {20, 2, 16, 16, 16},
                            {20, 1, 7, 3, 100},
                            {0, 2, 9, 9, 4},
                            {10, 2, 0, 9, 4},
                            {10, 0, 9, 9, 4}}) {
-    run_case(size, launch);
+    run_case(size, false, launch);
+    if (any_order) run_case(size, true, launch);
   }
 }
 

@@ -42,16 +42,28 @@ void statistics_kernel(Partials partials, int64_t first, int64_t last, int row, 
   out[threadIdx.x] = combine_statistics(partials, first, last, row);
 }
 
+void together_kernel(Partials partials, int64_t first, int64_t last, int row, RowStatistics* out) {
+  out[threadIdx.x] = combine_statistics_together(partials, first, last, row);
+}
+
 template <bool kWeighted>
 void expected_kernel(Partials partials, int64_t first, int64_t last, int row, float base, float* out) {
   combine_expected<kWeighted>(partials, first, last, row, base, [&](int64_t d, float total) { out[d] = total; });
 }
 
-void check_statistics(const Made& made, int64_t first, int64_t last, int row) {
-  std::vector<RowStatistics> found(32);
-  CHECK(launch(statistics_kernel, dim3(1), dim3(32), 0, nullptr, made.partials, first, last, row, found.data()) ==
-            cudaSuccess,
-        "launch");
+// A block for each 32 features.
+template <bool kWeighted>
+void shared_kernel(Partials partials, int64_t first, int64_t last, int row, float base, float* out) {
+  combine_piece<kWeighted, 32>(partials, first, last, row, base, int64_t{blockIdx.x} * 32,
+                               [&](int64_t d, float total) { out[d] = total; });
+}
+
+template <typename Kernel>
+void check_statistics(Kernel kernel, int threads, const Made& made, int64_t first, int64_t last, int row) {
+  std::vector<RowStatistics> found(threads);
+  CHECK(
+      launch(kernel, dim3(1), dim3(threads), 0, nullptr, made.partials, first, last, row, found.data()) == cudaSuccess,
+      "launch");
   double highest = kNothing, total = 0;
   int rank = 0;
   for (int64_t slot = first; slot <= last; ++slot) {
@@ -60,22 +72,22 @@ void check_statistics(const Made& made, int64_t first, int64_t last, int row) {
     total += made.sum[place] * std::exp(static_cast<double>(made.maximum[place]));
     rank += made.rank[place];
   }
-  for (const RowStatistics& of_lane : found) {
-    CHECK(of_lane.maximum == static_cast<float>(highest), "slots %ld to %ld: maximum %g for %g", first, last,
-          of_lane.maximum, highest);
-    CHECK(close_to(of_lane.sum / (total * std::exp(-highest)), 1, 1e-5), "slots %ld to %ld: sum %g for %g", first, last,
-          of_lane.sum, total * std::exp(-highest));
-    CHECK(of_lane.rank == rank, "slots %ld to %ld: rank %d for %d", first, last, of_lane.rank, rank);
+  for (const RowStatistics& of_thread : found) {
+    CHECK(of_thread.maximum == static_cast<float>(highest), "slots %ld to %ld: maximum %g for %g", first, last,
+          of_thread.maximum, highest);
+    CHECK(close_to(of_thread.sum / (total * std::exp(-highest)), 1, 1e-5), "slots %ld to %ld: sum %g for %g", first,
+          last, of_thread.sum, total * std::exp(-highest));
+    CHECK(of_thread.rank == rank, "slots %ld to %ld: rank %d for %d", first, last, of_thread.rank, rank);
   }
 }
 
-template <bool kWeighted>
-void check_expected(const Made& made, int64_t first, int64_t last, int row) {
+template <bool kWeighted, typename Kernel>
+void check_expected(Kernel kernel, int64_t blocks, const Made& made, int64_t first, int64_t last, int row) {
   const int64_t dim = made.partials.padded_dim;
   constexpr float kBase = 20;
   std::unique_ptr<float[]> found(new float[dim]);  // to the byte
-  CHECK(launch(expected_kernel<kWeighted>, dim3(1), dim3(kMergeThreads), 0, nullptr, made.partials, first, last, row,
-               kBase, found.get()) == cudaSuccess,
+  CHECK(launch(kernel, grid_of(blocks), dim3(kMergeThreads), 0, nullptr, made.partials, first, last, row, kBase,
+               found.get()) == cudaSuccess,
         "launch");
   for (int64_t d = 0; d < dim; ++d) {
     double total = 0, size = 0;
@@ -94,19 +106,24 @@ void check_expected(const Made& made, int64_t first, int64_t last, int row) {
 
 int main() {
   for (const bool climbing : {true, false}) {
-    for (const int64_t slots : {1, 2, 32, 33, 128, 129, 264, 300}) {
+    for (const int64_t slots : {1, 2, 32, 33, 128, 129, 264, 300, 1025}) {
       const Made made(slots, 8, climbing);
-      check_statistics(made, 0, slots - 1, 0);
-      check_statistics(made, slots / 3, slots - 1, 63);
+      check_statistics(statistics_kernel, 32, made, 0, slots - 1, 0);
+      check_statistics(statistics_kernel, 32, made, slots / 3, slots - 1, 63);
+      check_statistics(together_kernel, kMergeThreads, made, 0, slots - 1, 0);
+      check_statistics(together_kernel, kMergeThreads, made, slots / 3, slots - 1, 63);
     }
   }
   struct Size {
     int64_t slots, dim;
   };
-  for (const Size& size : {Size{1, 8}, Size{9, 128}, Size{64, 8}, Size{65, 136}, Size{150, 264}}) {
+  for (const Size& size : {Size{1, 8}, Size{9, 128}, Size{64, 8}, Size{65, 136}, Size{150, 264}, Size{300, 40}}) {
     const Made made(size.slots, size.dim, true);
-    check_expected<true>(made, 0, size.slots - 1, 5);
-    check_expected<false>(made, size.slots / 3, size.slots - 1, 63);
+    const int64_t pieces = (size.dim + 31) / 32;
+    check_expected<true>(expected_kernel<true>, 1, made, 0, size.slots - 1, 5);
+    check_expected<false>(expected_kernel<false>, 1, made, size.slots / 3, size.slots - 1, 63);
+    check_expected<true>(shared_kernel<true>, pieces, made, 0, size.slots - 1, 5);
+    check_expected<false>(shared_kernel<false>, pieces, made, size.slots / 3, size.slots - 1, 63);
   }
   return finish("merging partial results");
 }

@@ -5,7 +5,7 @@
 int main() {
   for (const int threads : numbers_of_threads()) {
     const ThreadParallel parallel(threads);
-    rasterize_motion_vectors_cases::run_all(false, [&](const motionops::RasterizeMotionVectors& args) {
+    rasterize_motion_vectors_cases::run_all(false, false, [&](const motionops::RasterizeMotionVectors& args) {
       motionops::rasterize_motion_vectors_cpu(args, parallel);
     });
   }
