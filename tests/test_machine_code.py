@@ -1,4 +1,4 @@
-"""Kernels that begin beside the kernel before them wait for it before they touch memory, by the machine code of this build."""
+"""A kernel that begins beside the one before it waits for that before it touches memory, as this machine code says."""
 
 import importlib.util
 import shutil
@@ -39,4 +39,4 @@ def test_a_merge_waits_for_what_it_merges(file):
 def test_an_older_gpu_is_not_asked_to_wait():
     for kernel in ("own_key_merge_kernel", "streaming_softmax_kernel"):
         for code in opcodes("queue_infonce", kernel, "sm_80"):
-            assert "ACQBULK" not in code and "PREEXIT" not in code
+            assert not {"ACQBULK", "PREEXIT"} & set(code)
