@@ -21,6 +21,8 @@ def as_temperature(op: str, value: Any) -> tuple[Tensor | None, float]:
     Raises:
         TypeError: it is neither.
     """
+    if type(value) is float:  # as nearly always
+        return None, value
     if isinstance(value, Tensor) and value.ndim == 0 and not value.is_complex():
         return value if value.is_floating_point() else value.float(), 1.0
     check_scalars(op, real={"temperature": value})

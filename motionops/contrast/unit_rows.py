@@ -7,6 +7,7 @@ import warnings
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from motionops.arrays import can_be_read
 
@@ -22,9 +23,12 @@ def warn_of_other_lengths(op: str, **features: Tensor) -> None:
     Rows of zeros and undefined ones are not meant. The first features of a shape, however many, are looked at; those on
     a GPU are not: it would have to be waited for.
     """
+    if torch.compiler.is_compiling():
+        return
     for argument, values in features.items():
         kind = op, argument, values.shape[1:]
-        if not can_be_read(values) or kind in _seen or not values.numel():
+        # a kind that was seen comes first: asking what can be read costs several times as much
+        if isinstance(values, FakeTensor) or kind in _seen or not can_be_read(values) or not values.numel():
             continue
         _seen.add(kind)
         rows = values.detach()
