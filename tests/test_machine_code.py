@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from functools import cache
 
 import pytest
 
@@ -19,10 +20,15 @@ pytestmark = [
 MEMORY = ("LDG", "STG", "LD.", "ST.", "ATOM", "RED")
 
 
+@cache
+def machine_code(file: str, architecture: str) -> list[sass_count.Kernel]:
+    return sass_count.read(LOGS / "contrast" / f"{file}.cu.o", architecture)
+
+
 def opcodes(file: str, kernel: str, architecture: str) -> list[list[str]]:
     if architecture.removeprefix("sm_") not in BUILD_FACTS["cuda_architectures"].replace(".", ""):
         pytest.skip(f"this build is for {BUILD_FACTS['cuda_architectures']}")
-    found = [k for k in sass_count.read(LOGS / "contrast" / f"{file}.cu.o", architecture) if kernel in k.name]
+    found = [k for k in machine_code(file, architecture) if kernel in k.name]
     assert found
     return [[instruction.opcode for instruction in k.instructions] for k in found]
 
