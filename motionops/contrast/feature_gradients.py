@@ -39,11 +39,11 @@ def feature_gradients(
     """
     of_query, of_key, of_temperature = ctx.needs_input_grad[:DIFFERENTIABLE]
     wanted = of_query or of_temperature, of_key
-    for argument, wants, prepared in zip(("query", "key"), wanted, ctx.prepared, strict=True):
-        if wants and not prepared:
-            raise RuntimeError(
-                f"{ctx.op}: {argument}_gradient must be True where {argument} requires a gradient, got False"
-            )
+    if wanted[0] > ctx.prepared[0] or wanted[1] > ctx.prepared[1]:
+        argument = "query" if wanted[0] > ctx.prepared[0] else "key"
+        raise RuntimeError(
+            f"{ctx.op}: {argument}_gradient must be True where {argument} requires a gradient, got False"
+        )
     query, key, temperature, *others = ctx.saved_tensors
     given = _widened(query, ctx.products) if of_temperature else query  # the sum below is not of 16-bit gradients
     grad_query, grad_key = backward_operator(

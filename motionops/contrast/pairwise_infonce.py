@@ -70,7 +70,8 @@ def pairwise_infonce(
     key_ids = as_optional_tensor(op, "key_ids", key_ids)
     temperature, number = as_temperature(op, temperature)
     query_gradient = query.requires_grad or (temperature is not None and temperature.requires_grad)
-    wanted = [torch.is_grad_enabled() and wants for wants in (query_gradient, key.requires_grad)]
+    recorded = torch.is_grad_enabled()
+    wanted = recorded and query_gradient, recorded and key.requires_grad
     ids = query_ids, key_ids
     loss, rank, *_ = call(op, query, key, temperature, *ids, number, *wanted, tf32_allowed(key), 0, wanted=any(wanted))
     warn_of_other_lengths(op, query=query, key=key)
